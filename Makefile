@@ -1,0 +1,28 @@
+# Both commands work on a fresh machine: they make .venv, install what is needed, then run.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test soak lint clean
+
+demo: $(STAMP)
+	$(BIN)/python bench/demo.py
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n auto
+
+soak: $(STAMP)
+	$(BIN)/python -m pytest -m soak
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf .venv demo

@@ -1,0 +1,25 @@
+"""distill: train a generative audio model on your own small collection of sounds.
+
+The way of the data, with its shapes (legend in `distill.models`):
+
+    audio files ─ decode, mono, resample ─▶ waveform ─ cut into chunks, split by file ─▶ [B,1,S] in [-1,1]
+       ─ AudioSpectrogram ─▶ mel [B,1,M,T] ─ encoder ─▶ [B,D,H,W] ─ residual quantizer ─▶ codes [B,H·W,Q]
+       ─ decoder ─▶ mel [B,1,M,T] ─ AudioSpectrogram ─▶ waveform ─▶ audio file
+    config ─▶ training engine ─▶ events ─▶ CLI · history · run folder      engine ─▶ checkpoint ─▶ .distill ─▶ library
+
+Folders, lowest first (imports run one way): `audio`, `data`, `library` → `models` → `training` → `cli`.
+"""
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    # On first use, because the API imports torch and `distill --help` must not wait for it.
+    if name in __all__:
+        from distill import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

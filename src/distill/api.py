@@ -1,0 +1,50 @@
+"""The Python way in: `distill.train(folder)` and `distill.load(model)`."""
+
+from pathlib import Path
+from typing import Any
+
+from distill.home import default_models_dir
+from distill.library.catalog import ModelLibrary
+from distill.models.persistence import LoadedVQModel, load_model_v2
+from distill.training.loop import train_vqvae
+from distill.training.metrics import MetricsCallback
+from distill.training.plan import plan_run
+from distill.training.run_folder import RunFolder
+
+
+def train(
+    folder: Path | str,
+    *,
+    model_name: str | None = None,
+    models_dir: Path | str | None = None,
+    output_dir: Path | str | None = None,
+    callback: MetricsCallback | None = None,
+    **settings: Any,
+) -> LoadedVQModel:
+    """Train an RVQ-VAE on the sounds in `folder`, save it in the library, and return it ready for use.
+
+    `settings` are fields of `VQVAEConfig` (minutes=2, seed=1, …) that replace what suits the number of files.
+    Raises `CollectionError`, `ConfigError`, `StorageError`, `TrainingError`.
+    """
+    plan, _ = plan_run(
+        Path(folder),
+        model_name=model_name,
+        models_dir=Path(models_dir) if models_dir else None,
+        output_dir=Path(output_dir) if output_dir else None,
+        **settings,
+    )
+    result = train_vqvae(**plan.arguments(), callback=callback)
+    return load_model_v2(RunFolder(result["output_dir"]).read_facts()["model_path"])
+
+
+def load(model: Path | str, *, models_dir: Path | str | None = None, device: str = "cpu") -> LoadedVQModel:
+    """Load a model by its path, or by its name or id in the library; raises `ModelFileError`, `LibraryError`."""
+    return load_model_v2(find_model(model, models_dir), device)
+
+
+def find_model(model: Path | str, models_dir: Path | str | None = None) -> Path:
+    """The file of a model given by path, name or id; raises `LibraryError` when there is none such."""
+    if Path(model).is_file():
+        return Path(model)
+    library = ModelLibrary(models_dir or default_models_dir())
+    return library.path(library.find(str(model)))

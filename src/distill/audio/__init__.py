@@ -1,0 +1,1 @@
+"""Files ⇄ waveform ⇄ mel."""

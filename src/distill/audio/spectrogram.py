@@ -1,0 +1,173 @@
+"""Waveform ⇄ mel: the log-magnitude mel spectrogram every model here reads and writes, and its inverse.
+
+Mel values are linear in decibels and scaled to about [-1, 1]. Two levels have a meaning of their own:
+
+- `SILENCE` (just above -1): a frame of real sound in which nothing reaches the floor;
+- `PADDING` (exactly -1, in every band): a frame after the end of the sound. It is no part of the sound, so it
+  counts in no loss, no codebook and no health figure. A waveform ends at its last sample that is not zero.
+"""
+
+import math
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from distill.schema import CHECKED, Checked
+
+PADDING = -1.0
+SILENCE = -0.999
+
+_TINY = 1e-9  # -180 dB: not zero, and not heard
+_INVERSION_STEPS = 30  # of the non-negative least squares from mel to magnitude
+_GRIFFIN_LIM_STEPS = 32
+_GRIFFIN_LIM_MOMENTUM = 0.99
+_BLOCK_FRAMES = 2048  # what one phase search sees of a long sound (22 s at 48 kHz)
+_OVERLAP_FRAMES = 64
+
+
+@dataclass(frozen=True, config=CHECKED)
+class SpectrogramConfig(Checked):
+    """What a mel frame is; stored in every model file, so that a model reads back with its own.
+
+    A magnitude m becomes 2 · log(m / floor) / log(ceiling / floor) - 1, so floor → -1 and ceiling → +1.
+    """
+
+    sample_rate: int = Field(default=48_000, ge=4_000, le=384_000)  # Hz
+    n_fft: int = Field(default=2048, ge=64, le=16_384)
+    hop_length: int = Field(default=512, ge=16, le=8_192)
+    n_mels: int = Field(default=128, ge=16, le=512, multiple_of=16)
+    magnitude_floor: float = Field(default=1e-5, gt=0, lt=1, allow_inf_nan=False)
+    magnitude_ceiling: float = Field(default=10.0, ge=1, le=1e6, allow_inf_nan=False)
+
+
+def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
+    """Slaney's area-normalised triangular filters from 0 Hz to half the rate: float32 `[n_mels, n_fft/2 + 1]`."""
+    top = _hz_to_mel(torch.tensor(sample_rate / 2, dtype=torch.float64))
+    edges = _mel_to_hz(torch.linspace(0, float(top), n_mels + 2, dtype=torch.float64))
+    bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
+    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
+    triangles = torch.minimum(rising, falling).clamp(min=0)
+    return (triangles * (2 / (edges[2:] - edges[:-2]))[:, None]).float()
+
+
+def _hz_to_mel(hz: Tensor) -> Tensor:
+    # Slaney's Auditory Toolbox: linear below 1 kHz, logarithmic above.
+    return torch.where(hz < 1000, hz * 3 / 200, 15 + torch.log(hz.clamp(min=1e-9) / 1000) * 27 / math.log(6.4))
+
+
+def _mel_to_hz(mel: Tensor) -> Tensor:
+    return torch.where(mel < 15, mel * 200 / 3, 1000 * torch.exp((mel - 15) * math.log(6.4) / 27))
+
+
+def mark_end(waveform: Tensor) -> Tensor:
+    """Float `[..., S]` whose last sample is not zero, so that silence at its end is sound and not padding."""
+    last = waveform[..., -1:]
+    return torch.cat([waveform[..., :-1], torch.where(last == 0, _TINY, last)], dim=-1)
+
+
+def real_frames(mel: Tensor) -> Tensor:
+    """Which frames of `[B, 1, M, T]` belong to the sound, not to padding: bool `[B, 1, 1, T]`."""
+    return (mel != PADDING).any(dim=2, keepdim=True)
+
+
+class AudioSpectrogram(nn.Module):
+    """Waveforms `[B, 1, S]` in [-1, 1] to mels `[B, 1, M, T]` with T = 1 + S // hop, and back."""
+
+    filters: Tensor
+    window: Tensor
+
+    def __init__(self, config: SpectrogramConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or SpectrogramConfig()
+        filters = mel_filters(self.config.sample_rate, self.config.n_fft, self.config.n_mels)
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("window", torch.hann_window(self.config.n_fft), persistent=False)
+        self._log_floor = math.log(self.config.magnitude_floor)
+        self._log_range = math.log(self.config.magnitude_ceiling) - self._log_floor
+
+    def frames(self, samples: int) -> int:
+        """How many mel frames a waveform of so many samples has."""
+        return 1 + samples // self.config.hop_length
+
+    @torch.no_grad()
+    def waveform_to_mel(self, waveform: Tensor) -> Tensor:
+        """Log mel of float `[B, 1, S]`: float32 `[B, 1, M, T]`, frames after a waveform's end set to `PADDING`."""
+        magnitude = self._stft(waveform.squeeze(1).float()).abs()
+        mel = (self.filters @ magnitude).clamp(min=self.config.magnitude_floor)
+        level = (mel.log() - self._log_floor) * (2 / self._log_range) - 1
+        return level.clamp(min=SILENCE).masked_fill(self._after_end(waveform), PADDING).unsqueeze(1)
+
+    def _after_end(self, waveform: Tensor) -> Tensor:
+        """Bool `[B, 1, T]`: the frames that lie wholly after the last sample that is not zero."""
+        position = torch.arange(1, waveform.shape[-1] + 1, device=waveform.device)
+        length = ((waveform != 0) * position).amax(dim=-1, keepdim=True)
+        frame = torch.arange(self.frames(waveform.shape[-1]), device=waveform.device)
+        return (frame * self.config.hop_length > length) | (length == 0)
+
+    def mel_to_waveform(self, mel: Tensor, length: int | None = None) -> Tensor:
+        """Sound float32 `[B, 1, S]` for mels `[B, 1, M, T]`; S = `length`, or (T - 1) · hop when it is not given.
+
+        Non-negative least squares from mel to magnitude, then Griffin-Lim with momentum (Perraudin, Balazs and
+        Søndergaard 2013, eq. 9). Long mels go in overlapping blocks whose phases continue each other.
+        A learnt vocoder has its place here: it would replace this one function.
+        """
+        hop = self.config.hop_length
+        samples = (mel.shape[-1] - 1) * hop if length is None else length
+        missing = max(-(-samples // hop), self.config.n_fft // hop) + 1 - mel.shape[-1]
+        with torch.no_grad():
+            mel = nn.functional.pad(mel, (0, max(0, missing), 0, 0), mode="replicate")
+            step = _BLOCK_FRAMES - _OVERLAP_FRAMES
+            starts = range(0, max(1, mel.shape[-1] - _OVERLAP_FRAMES), step)
+            sound = torch.zeros(mel.shape[0], 0, device=mel.device)
+            for start in starts:
+                magnitude = self._magnitude(mel[:, 0, :, start : start + _BLOCK_FRAMES].float())
+                sound = self._append(sound, magnitude, start)
+        return sound[:, None, :samples]
+
+    def _append(self, sound: Tensor, magnitude: Tensor, start: int) -> Tensor:
+        """Add the block that begins at frame `start` to `sound` `[B, S]`, fading over in the overlap."""
+        if start == 0:
+            return self._griffin_lim(magnitude, torch.ones_like(magnitude, dtype=torch.complex64))
+        done = sound[:, start * self.config.hop_length :]
+        known = self._stft(done)
+        phase = torch.ones_like(magnitude, dtype=torch.complex64)
+        phase[..., : known.shape[-1]] = _unit(known)
+        block = self._griffin_lim(magnitude, phase)
+        fade = torch.linspace(0, 1, done.shape[-1], device=sound.device)
+        joined = done * (1 - fade) + block[:, : done.shape[-1]] * fade
+        return torch.cat([sound[:, : -done.shape[-1]], joined, block[:, done.shape[-1] :]], dim=-1)
+
+    def _magnitude(self, level: Tensor) -> Tensor:
+        """STFT magnitude `[B, F, T]` whose mel is nearest to `level` `[B, M, T]`, by Lee and Seung's updates (2001)."""
+        mel = ((level.clamp(PADDING, 1.5) + 1) * (self._log_range / 2) + self._log_floor).exp()
+        mel = torch.where(level <= SILENCE, 0.0, mel)
+        transposed, gram = self.filters.T @ mel, self.filters.T @ self.filters
+        magnitude = transposed / self.filters.sum(dim=0).square().clamp(min=1e-10)[:, None]
+        for _ in range(_INVERSION_STEPS):
+            magnitude = magnitude * (transposed / (gram @ magnitude).clamp(min=1e-10))
+        return magnitude
+
+    def _griffin_lim(self, magnitude: Tensor, phase: Tensor) -> Tensor:
+        """Sound `[B, (T - 1) · hop]` for magnitudes `[B, F, T]`, starting from unit complex `phase`."""
+        previous = torch.zeros_like(phase)
+        for _ in range(_GRIFFIN_LIM_STEPS):
+            rebuilt = self._stft(self._istft(magnitude * phase))
+            phase = _unit(rebuilt - previous * (_GRIFFIN_LIM_MOMENTUM / (1 + _GRIFFIN_LIM_MOMENTUM)))
+            previous = rebuilt
+        return self._istft(magnitude * phase)
+
+    def _stft(self, sound: Tensor) -> Tensor:
+        return torch.stft(
+            sound, self.config.n_fft, self.config.hop_length, window=self.window,
+            center=True, pad_mode="constant", return_complex=True,
+        )  # fmt: skip
+
+    def _istft(self, spectrum: Tensor) -> Tensor:
+        return torch.istft(spectrum, self.config.n_fft, self.config.hop_length, window=self.window, center=True)
+
+
+def _unit(spectrum: Tensor) -> Tensor:
+    return spectrum / spectrum.abs().clamp(min=1e-12)

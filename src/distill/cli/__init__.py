@@ -1,0 +1,1 @@
+"""The command line: it parses, calls, shows, and holds no logic of its own."""

@@ -1,0 +1,74 @@
+"""`distill inspect`: what is in a folder of sounds, before training on it."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from distill.data.collection import Collection
+
+
+def inspect(
+    folder: Annotated[Path, typer.Argument(help="The folder with your sounds; folders in it are looked through too.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Look through a folder of sounds: what is in it, what is odd, what cannot be read and why."""
+    from distill.cli.console import print_json
+    from distill.cli.progress import scanned
+    from distill.data.collection import find_audio_files
+
+    collection = scanned(find_audio_files(folder), quiet=json)
+    if json:
+        print_json(_as_json(folder, collection))
+    else:
+        _show(folder, collection)
+
+
+def _as_json(folder: Path, collection: "Collection") -> dict[str, object]:
+    return {
+        "folder": str(folder),
+        "files": [{**dataclasses.asdict(file), "usable": file.usable} for file in collection.files],
+        "unreadable": [dataclasses.asdict(file) for file in collection.unreadable],
+        "usable_files": len(collection.usable),
+        "duration_s": collection.duration_s,
+    }
+
+
+def _show(folder: Path, collection: "Collection") -> None:
+    from rich.table import Table
+
+    from distill.cli.console import duration, out
+
+    table = Table("file", "duration", "rate", "channels", "format", "peak", "notes", box=None, header_style="bold")
+    for file in collection.files:
+        table.add_row(
+            str(file.path.relative_to(folder)),
+            duration(file.duration_s),
+            f"{file.sample_rate} Hz",
+            str(file.channels),
+            file.format,
+            f"{file.peak:.2f}",
+            "; ".join(file.notes),
+        )
+    if collection.files:
+        out.print(table)
+    for unreadable in collection.unreadable:
+        out.print(
+            f"not readable: {unreadable.path.relative_to(folder)}: {unreadable.reason}", style="red", markup=False
+        )
+    out.print(
+        f"\n{len(collection.files)} files, {duration(collection.duration_s)}; "
+        f"{len(collection.usable)} usable for training; {len(collection.unreadable)} not readable"
+    )
+    for title, counts in (
+        ("rates", collection.count(lambda file: f"{file.sample_rate} Hz")),
+        ("channels", collection.count(lambda file: file.channels)),
+        ("formats", collection.count(lambda file: file.format)),
+        (
+            "notes",
+            collection.count(lambda file: file.notes[0].split(":")[0].split(" of ")[0] if file.notes else "none"),
+        ),
+    ):
+        out.print(f"{title}: " + ", ".join(f"{value} ({n})" for value, n in counts.items()))

@@ -1,0 +1,143 @@
+"""`distill models`: the library on the command line."""
+
+import dataclasses
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distill.cli.options import ModelArgument, ModelsDir
+from distill.errors import LibraryError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from distill.library.catalog import ModelEntry, ModelLibrary
+
+app = typer.Typer(help="List, show, rename and delete the models in your library.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+class Sort(StrEnum):
+    """Orders of the list."""
+
+    date = "date"
+    name = "name"
+    loss = "loss"
+    size = "size"
+
+
+def _library(models_dir: "Path | None") -> "ModelLibrary":
+    from distill.home import default_models_dir
+    from distill.library.catalog import ModelLibrary
+
+    return ModelLibrary(models_dir or default_models_dir())
+
+
+@app.command("list")
+def list_models(
+    search: Annotated[str, typer.Option(help="Only models with these words in name, data set or id.")] = "",
+    sort: Annotated[Sort, typer.Option(help="Newest, name, best loss or largest first.")] = Sort.date,
+    models_dir: ModelsDir = None,
+    json: Json = False,
+) -> None:
+    """List the models in the library."""
+    from distill.cli.console import print_json
+
+    library = _library(models_dir)
+    entries = library.search(search, sort.value)
+    if json:
+        print_json([dataclasses.asdict(entry) | {"path": str(library.path(entry))} for entry in entries])
+    else:
+        _print_table(library, entries, search)
+
+
+def _print_table(library: "ModelLibrary", entries: "list[ModelEntry]", search: str) -> None:
+    from rich.table import Table
+
+    from distill.cli.console import out, size
+
+    if not entries:
+        out.print(f"no model{' matches ' + repr(search) if search else ''} in {library.folder}", markup=False)
+        return
+    table = Table("name", "id", "saved", "data set", "levels", "codes", "loss", "size", box=None, header_style="bold")
+    for entry in entries:
+        table.add_row(
+            entry.name,
+            entry.model_id[:8],
+            entry.save_date[:16].replace("T", " "),
+            entry.dataset_name,
+            str(entry.num_quantizers or ""),
+            str(entry.codebook_size or ""),
+            "" if entry.val_loss is None else f"{entry.val_loss:.4f}",
+            size(entry.size_bytes),
+        )
+    out.print(table)
+
+
+@app.command("show")
+def show_model(model: ModelArgument, models_dir: ModelsDir = None, json: Json = False) -> None:
+    """Show what a model file says of itself: origin, settings, codebook health."""
+    from pathlib import Path
+
+    from distill.cli.console import out, print_json
+    from distill.cli.tables import level_table
+    from distill.library.header import read_header
+
+    library = _library(models_dir)
+    path = Path(model) if Path(model).is_file() else library.path(library.find(model))
+    header = read_header(path)
+    if json:
+        print_json(dataclasses.asdict(header) | {"path": str(path)})
+        return
+    facts = {"file": path, "model_type": header.model_type, **dataclasses.asdict(header.metadata), **header.settings}
+    for name, value in facts.items():
+        out.print(f"{name:>24}  {value}", markup=False)
+    if header.health:
+        out.print()
+        out.print(level_table(header.health, header.settings["codebook_size"]))
+
+
+@app.command("rename")
+def rename_model(
+    model: ModelArgument,
+    name: Annotated[str, typer.Argument(help="The new name.")],
+    models_dir: ModelsDir = None,
+) -> None:
+    """Give a model another name."""
+    from distill.cli.console import out
+    from distill.models.persistence import rename_model as rename
+
+    library = _library(models_dir)
+    entry = library.find(model)
+    out.print(f"{entry.name} is now {name}: {rename(library, entry, name)}", markup=False)
+
+
+@app.command("delete")
+def delete_model(
+    model: ModelArgument,
+    models_dir: ModelsDir = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a model and its file."""
+    from distill.cli.console import out
+
+    library = _library(models_dir)
+    entry = library.find(model)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise LibraryError(f"deleting {entry.name!r} needs a yes; without a terminal, give --yes")
+        typer.confirm(f"Delete {entry.name} ({library.path(entry)})?", abort=True)
+    library.remove(entry.model_id)
+    out.print(f"deleted {entry.name}", markup=False)
+
+
+@app.command("rebuild")
+def rebuild_index(models_dir: ModelsDir = None) -> None:
+    """Make the library's index anew from the model files."""
+    from distill.cli.console import out
+
+    library = _library(models_dir)
+    out.print(f"{len(library.rebuild())} models in {library.folder}", markup=False)

@@ -1,0 +1,53 @@
+"""`distill reconstruct`: sounds through a model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill.cli.options import Device, DeviceName, ModelArgument, ModelsDir
+
+
+def reconstruct(
+    model: ModelArgument,
+    files: Annotated[list[Path], typer.Argument(help="Sound files, or folders of them; any length.")],
+    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Where the WAV files go.")],
+    levels: Annotated[int | None, typer.Option(min=1, max=4, help="Use only the first N levels of codes.")] = None,
+    models_dir: ModelsDir = None,
+    device: Device = DeviceName.auto,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+) -> None:
+    """Turn sounds into codes and back: hear what the model makes of them."""
+    targets = _targets(files, output_dir, overwrite)
+    from distill.api import load
+    from distill.audio.io import write_wav
+    from distill.cli.console import out
+    from distill.training.device import resolve_device
+
+    loaded = load(model, models_dir=models_dir, device=str(resolve_device(device)))
+    for source, target in targets.items():
+        write_wav(target, loaded.reconstruct(source, levels=levels), loaded.sample_rate)
+        out.print(f"{source} → {target}", markup=False)
+
+
+def _targets(files: list[Path], output_dir: Path, overwrite: bool) -> dict[Path, Path]:
+    """A free WAV path for each source; raises `AudioError` for a missing source, `StorageError` for a taken path."""
+    from distill.data.collection import find_audio_files
+    from distill.errors import AudioError, StorageError
+
+    sources = [source for file in files for source in (find_audio_files(file) if file.is_dir() else [file])]
+    targets: dict[Path, Path] = {}
+    taken: set[Path] = set()
+    for source in dict.fromkeys(sources):
+        if not source.is_file():
+            raise AudioError(f"{source}: no such file")
+        target = next(path for path in _names(output_dir, source.stem) if path not in taken)
+        if target.exists() and (not overwrite or target.resolve() == source.resolve()):
+            raise StorageError(f"{target} is there already; choose another folder with -o, or give --overwrite")
+        taken.add(target)
+        targets[source] = target
+    return targets
+
+
+def _names(folder: Path, stem: str) -> "list[Path]":
+    return [folder / f"{stem}{suffix}.wav" for suffix in ("", *(f"_{n}" for n in range(2, 10_000)))]

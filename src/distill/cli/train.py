@@ -1,0 +1,188 @@
+"""`distill train`: a folder of sounds becomes a model."""
+
+import logging
+import os
+import queue
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distill.cli.options import Device, DeviceName, ModelsDir
+
+if TYPE_CHECKING:
+    from distill.cli.views import View
+    from distill.training.plan import RunPlan
+
+_EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_POLL_S = 0.1
+
+
+def train(
+    context: typer.Context,
+    folder: Annotated[
+        Path | None, typer.Argument(help="The folder with your sounds; folders in it are looked through too.")
+    ] = None,
+    model_name: Annotated[
+        str | None, typer.Option(help="What to call the model.", show_default="the folder's name")
+    ] = None,
+    models_dir: ModelsDir = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(help="The run folder: events, checkpoints, previews, picture.", show_default="a new one"),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="How often to go through the sounds.", show_default="auto")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Train for about this long instead of a number of epochs.")
+    ] = None,
+    rvq_levels: Annotated[
+        int | None, typer.Option(min=2, max=4, help="Levels of codes: more detail, more to learn.", show_default="3")
+    ] = None,
+    codebook_size: Annotated[int | None, typer.Option(min=2, help="Codes per level.", show_default="auto")] = None,
+    codebook_dim: Annotated[
+        int | None, typer.Option(min=1, help="Length of a code's vector.", show_default="128")
+    ] = None,
+    commitment_weight: Annotated[
+        float | None, typer.Option(min=0, help="How strongly sounds are drawn to their codes.", show_default="0.25")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Chunks per step.", show_default="16")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0, help="At the start.", show_default="auto")] = None,
+    device: Device = DeviceName.auto,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Same seed, same machine: same model.", show_default="0")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN_FOLDER", help="Go on with an interrupted run, with its settings.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print events and a summary as lines of JSON.")] = False,
+) -> None:
+    """Train a model on the sounds in FOLDER. Press Ctrl-C once to stop with a checkpoint."""
+    settings = {
+        "max_epochs": epochs,
+        "minutes": minutes,
+        "num_quantizers": rvq_levels,
+        "codebook_size": codebook_size,
+        "codebook_dim": codebook_dim,
+        "commitment_weight": commitment_weight,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
+    overrides = {name: value for name, value in settings.items() if value is not None}
+    _check_usage(context, folder, resume, {**overrides, "--model-name": model_name, "--output-dir": output_dir})
+    from distill.cli.progress import file_progress
+    from distill.training.plan import plan_resume, plan_run
+
+    if resume is not None:
+        plan = plan_resume(resume, device=device.value, models_dir=models_dir)
+    else:
+        assert folder is not None  # _check_usage saw to it
+        with file_progress(quiet=json) as progress:
+            plan, collection = plan_run(
+                folder,
+                model_name=model_name,
+                models_dir=models_dir,
+                output_dir=output_dir,
+                progress=progress,
+                device=device.value,
+                **overrides,
+            )
+        left_out = [f"{file.path}: {file.reason}" for file in collection.unreadable]
+        left_out += [f"{file.path}: {file.notes[0]}" for file in collection.files if not file.usable]
+        _warn_left_out(left_out)
+    raise typer.Exit(_run(plan, set(overrides), json))
+
+
+def _check_usage(context: typer.Context, folder: Path | None, resume: Path | None, given: dict[str, Any]) -> None:
+    def refuse(message: str) -> None:
+        raise typer.BadParameter(message, ctx=context)
+
+    if (folder is None) == (resume is None):
+        refuse("give a FOLDER of sounds to train on, or --resume RUN_FOLDER" + (", not both" if folder else ""))
+    if resume is not None and any(value is not None for value in given.values()):
+        refuse("--resume goes on with the settings the run began with; give no other than --device and --models-dir")
+    if "max_epochs" in given and "minutes" in given:
+        refuse("give --epochs or --minutes, not both")
+
+
+def _warn_left_out(files: list[str]) -> None:
+    from distill.cli.console import err
+
+    for line in files[:10]:
+        err.print(f"left out: {line}", style="yellow", markup=False)
+    if len(files) > 10:
+        err.print(f"left out: {len(files) - 10} more; `distill inspect` lists them", style="yellow")
+
+
+def _run(plan: "RunPlan", overridden: set[str], json: bool) -> int:
+    """Train on a background thread while this one draws; returns the exit code."""
+    from distill.cli.views import choose_view
+    from distill.training.runner import TrainingRunner
+
+    runner, events = TrainingRunner(), queue.SimpleQueue[Any]()
+    signals = _StopSignals(runner.cancel)
+    with choose_view(plan, overridden, json) as view, _logged_to(events):
+        runner.start_vqvae(**plan.arguments(), callback=events.put)
+        told = False
+        while (result := runner.wait(_POLL_S)) is None:
+            _drain(events, view)
+            if signals.received and not told:
+                view.notice("stopping after this step, with a checkpoint (once more to leave at once)")
+                told = True
+        _drain(events, view)
+    if runner.cancelled and "model_path" not in view.facts():
+        view.interrupted()
+        return _EXIT_CODES[signals.received or signal.SIGINT]
+    view.summary(result)
+    return 0
+
+
+def _drain(events: "queue.SimpleQueue[Any]", view: "View") -> None:
+    while not events.empty():
+        item = events.get()
+        if isinstance(item, str):
+            view.warning(item)
+        else:
+            view.event(item)
+
+
+class _StopSignals:
+    """The first Ctrl-C or SIGTERM asks the run to stop; the second leaves at once."""
+
+    def __init__(self, stop: Any) -> None:
+        self.received: signal.Signals | None = None
+        self._stop = stop
+        for number in _EXIT_CODES:
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.received is not None:
+            os._exit(_EXIT_CODES[signal.Signals(number)])
+        self.received = signal.Signals(number)
+        self._stop()
+
+
+class _logged_to(logging.Handler):
+    """Puts distill's warnings into the queue, in order with the events."""
+
+    def __init__(self, events: "queue.SimpleQueue[Any]") -> None:
+        super().__init__(logging.WARNING)
+        self._events = events
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._events.put(record.getMessage())
+
+    def __enter__(self) -> None:
+        logger = logging.getLogger("distill")
+        logger.addHandler(self)
+        logger.propagate = False
+
+    def __exit__(self, *_: object) -> None:
+        logger = logging.getLogger("distill")
+        logger.removeHandler(self)
+        logger.propagate = True

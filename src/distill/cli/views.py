@@ -1,0 +1,305 @@
+"""How a run looks: live on a terminal, as plain lines in a log, or as JSON. All are made from the events alone."""
+
+import dataclasses
+import logging
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from distill.cli.console import duration, err, out, print_json
+from distill.cli.tables import counted_over, level_table
+from distill.errors import CheckpointError
+from distill.training.health import verdict
+from distill.training.metrics import (
+    CodebookHealth,
+    Event,
+    PreviewEvent,
+    TrainingCompleteEvent,
+    VQEpochMetrics,
+    VQStepMetrics,
+    event_to_dict,
+    to_json,
+)
+from distill.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from distill.training.plan import RunPlan
+
+_SHOWN_SETTINGS = {
+    "codebook_size": "codebook size",
+    "num_quantizers": "levels",
+    "codebook_dim": "codebook dim",
+    "max_epochs": "epochs",
+    "minutes": "minutes",
+    "learning_rate": "learning rate",
+    "batch_size": "batch size",
+    "commitment_weight": "commitment",
+    "seed": "seed",
+}
+_WARNINGS_SHOWN = 6
+
+
+class View(ABC):
+    """What the train command shows of a run; a context manager around the training."""
+
+    def __init__(self, plan: "RunPlan", overridden: set[str]) -> None:
+        self.plan, self.overridden = plan, overridden
+        self.warnings: dict[str, str] = {}  # the subject of each warning → its latest wording
+
+    def facts(self) -> dict[str, Any]:
+        """What the run's folder says of it so far."""
+        try:
+            return RunFolder(self.plan.output_dir).read_facts()
+        except CheckpointError:
+            return {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    @abstractmethod
+    def event(self, event: Event) -> None:
+        """Show an event."""
+
+    def warning(self, message: str) -> None:
+        """Keep a warning; the same level's or the same file's later one takes its place."""
+        self.warnings[_subject(message)] = message
+
+    @abstractmethod
+    def notice(self, message: str) -> None:
+        """Say something to the user while the run goes on."""
+
+    def interrupted(self) -> None:
+        """Say where the run stopped and how to go on."""
+        err.print(f"stopped; a checkpoint is saved. Go on with:\n  distill train --resume {self.plan.output_dir}")
+
+    @abstractmethod
+    def summary(self, result: dict[str, Any]) -> None:
+        """Show how the finished run went."""
+
+
+def _subject(message: str) -> str:
+    """What a warning is about: its text without the figures that change from epoch to epoch."""
+    head = message.split(":")[0]
+    return head if head.startswith("Level") else "".join(c for c in message if not c.isdigit())
+
+
+def settings_lines(view: View) -> list[str]:
+    """The settings used, each marked (auto) or (override)."""
+    config = view.plan.config
+    values = {name: getattr(config, name) for name in _SHOWN_SETTINGS}
+    values["max_epochs"] = view.facts().get("total_epochs", config.max_epochs)
+    return [
+        f"{label} {values[name]} ({'override' if name in view.overridden else 'auto'})"
+        for name, label in _SHOWN_SETTINGS.items()
+        if values[name] is not None
+    ]
+
+
+class JsonView(View):
+    """One JSON object per line: every event, every warning, a summary."""
+
+    def event(self, event: Event) -> None:
+        """Print the event."""
+        print_json(event_to_dict(event))
+
+    def warning(self, message: str) -> None:
+        """Print the warning."""
+        super().warning(message)
+        print_json({"event": "Warning", "message": message})
+
+    def notice(self, message: str) -> None:
+        """Print the notice."""
+        print_json({"event": "Notice", "message": message})
+
+    def interrupted(self) -> None:
+        """Print where the run can be resumed."""
+        print_json({"event": "Interrupted", "resume": str(self.plan.output_dir)})
+
+    def summary(self, result: dict[str, Any]) -> None:
+        """Print the run's facts and outcome."""
+        print_json({"event": "Summary", **to_json(outcome(self, result))})
+
+
+def outcome(view: View, result: dict[str, Any]) -> dict[str, Any]:
+    """The end of a run as plain values."""
+    history = result["metrics_history"]
+    best = history.epoch_metrics[history.get_best_epoch()]
+    facts, folder = view.facts(), RunFolder(view.plan.output_dir)
+    return {
+        "model_path": facts.get("model_path"),
+        "run_folder": str(folder.path),
+        "picture": str(folder.picture_path),
+        "previews": str(folder.previews),
+        "epochs": len(history.epoch_metrics),
+        "best_epoch": best.epoch,
+        "train_loss": best.train_loss,
+        "val_loss": best.val_loss,
+        "overfitting_gap": best.overfitting_gap,
+        "codebook_health": result["final_codebook_health"],
+        "validation_vectors": facts.get("validation_vectors"),
+        "settings": dataclasses.asdict(view.plan.config) | {"max_epochs": facts.get("total_epochs")},
+        "overridden": sorted(view.overridden),
+        "warnings": list(view.warnings.values()),
+        "elapsed_seconds": history.epoch_metrics[-1].elapsed_seconds,
+    }
+
+
+class TextView(View):
+    """What the views for people share: the summary."""
+
+    def summary(self, result: dict[str, Any]) -> None:
+        """Print losses, levels, settings, warnings and where everything is."""
+        end = outcome(self, result)
+        out.print(
+            f"\n[bold]{self.plan.model_name}[/]: {end['epochs']} epochs in {duration(end['elapsed_seconds'])}; "
+            f"kept epoch {end['best_epoch']}: validation loss {end['val_loss']:.4f}, "
+            f"training loss {end['train_loss']:.4f}"
+        )
+        if end["overfitting_gap"] > 0.2:
+            out.print(
+                f"It knows its training sounds better than others (by {end['overfitting_gap']:.0%}): "
+                "more, or more varied, sounds would help; so may fewer epochs."
+            )
+        out.print(level_table(end["codebook_health"], self.plan.config.codebook_size, end["validation_vectors"]))
+        out.print("settings: " + ", ".join(settings_lines(self)), markup=False)
+        for warning in end["warnings"]:
+            out.print(f"warning: {warning}", style="yellow", markup=False)
+        for label in ("model", "previews", "picture", "run folder"):
+            path = end[{"model": "model_path", "run folder": "run_folder"}.get(label, label)]
+            out.print(f"{label + ':':<12}{path}", markup=False)
+
+
+class PlainView(TextView):
+    """Lines for a log: one per epoch, and each warning when it is new."""
+
+    def __enter__(self) -> Self:
+        out.print(f"training {self.plan.model_name} on {len(self.plan.file_paths)} files", markup=False)
+        out.print("settings: " + ", ".join(settings_lines(self)), markup=False)
+        out.print(f"run folder: {self.plan.output_dir}", markup=False)
+        return self
+
+    def event(self, event: Event) -> None:
+        """Print a line for an epoch or a preview."""
+        if isinstance(event, VQEpochMetrics):
+            out.print(self._epoch_line(event), markup=False)
+        elif isinstance(event, PreviewEvent) and event.audio_path.endswith("_1_reconstruction.wav"):
+            out.print(f"epoch {event.epoch}: previews in {self.plan.output_dir / 'previews'}", markup=False)
+
+    def _epoch_line(self, event: VQEpochMetrics) -> str:
+        size, vectors = self.plan.config.codebook_size, self.facts().get("validation_vectors", 0)
+        levels = [
+            f"L{number} {level['utilization']:.0%} perplexity {level['perplexity']:.1f} dead {level['dead_codes']:.0f} "
+            f"{verdict(level, size, vectors)}"
+            for number, level in enumerate((event.codebook_health or {}).values())
+        ]
+        return (
+            f"epoch {event.epoch + 1}/{event.total_epochs} train {event.train_loss:.4f} validation "
+            f"{event.val_loss:.4f} | {' | '.join(levels)} | {duration(event.eta_seconds)} left"
+        )
+
+    def warning(self, message: str) -> None:
+        """Print a warning the first time its subject comes up."""
+        if _subject(message) not in self.warnings:
+            out.print(f"warning: {message}", markup=False)
+        super().warning(message)
+
+    def notice(self, message: str) -> None:
+        """Print the notice."""
+        out.print(message, markup=False)
+
+
+class LiveView(TextView):
+    """The terminal: progress, losses and one row per level, redrawn in place; warnings stay below."""
+
+    def __init__(self, plan: "RunPlan", overridden: set[str]) -> None:
+        super().__init__(plan, overridden)
+        self._live = Live(console=out, refresh_per_second=8, get_renderable=self._draw)
+        self._step: VQStepMetrics | None = None
+        self._epoch: VQEpochMetrics | None = None
+        self._health: CodebookHealth | None = None
+        self._vectors: int | None = None
+        self._notice = "looking at the sounds"
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def event(self, event: Event) -> None:
+        """Take the event into the picture."""
+        if self._vectors is None:
+            self._vectors = self.facts().get("validation_vectors")
+        if isinstance(event, VQStepMetrics):
+            self._step, self._notice = event, ""
+        elif isinstance(event, VQEpochMetrics):
+            self._epoch, self._health = event, event.codebook_health
+        elif isinstance(event, PreviewEvent):
+            self._notice = f"previews in {self.plan.output_dir / 'previews'}"
+        elif isinstance(event, TrainingCompleteEvent):
+            self._notice = ""
+
+    def notice(self, message: str) -> None:
+        """Keep the notice on the screen."""
+        self._notice = message
+
+    def _draw(self) -> RenderableType:
+        parts: list[RenderableType] = [self._headline(), self._progress()]
+        if self._health is not None:
+            parts += [level_table(self._health, self.plan.config.codebook_size), Text(self._counted(), style="dim")]
+        parts += [Text(f"! {text}", style="yellow") for text in list(self.warnings.values())[-_WARNINGS_SHOWN:]]
+        if self._notice:
+            parts.append(Text(self._notice, style="dim"))
+        return Group(*parts)
+
+    def _counted(self) -> str:
+        return counted_over(self.plan.config.codebook_size, self._vectors) if self._vectors else ""
+
+    def _headline(self) -> Text:
+        config = self.plan.config
+        source = "override" if "codebook_size" in self.overridden else "auto"
+        return Text.assemble(
+            (self.plan.model_name, "bold"),
+            f"  {len(self.plan.file_paths)} files, {config.num_quantizers} levels of {config.codebook_size} codes ",
+            (f"({source})", "dim"),
+        )
+
+    def _progress(self) -> Table:
+        grid = Table.grid(padding=(0, 2))
+        step, epoch = self._step, self._epoch
+        if step is None:
+            return grid
+        total = epoch.total_epochs if epoch else self.plan.config.max_epochs
+        settled = epoch is not None or self.plan.config.minutes is None
+        grid.add_row(
+            f"epoch {step.epoch + 1}/{total if settled else '?'}",
+            ProgressBar(total=total, completed=step.epoch + (step.step + 1) / step.total_steps, width=30),
+            f"{duration(epoch.eta_seconds)} left" if epoch else "",
+        )
+        grid.add_row(
+            f"step {step.step + 1}/{step.total_steps}",
+            ProgressBar(total=step.total_steps, completed=step.step + 1, width=30),
+            f"loss {step.train_loss:.4f}" if math.isfinite(step.train_loss) else "loss not finite: step skipped",
+        )
+        if epoch:
+            losses = f"train {epoch.train_loss:.4f}  validation {epoch.val_loss:.4f}"
+            grid.add_row("losses", losses, f"gap {epoch.overfitting_gap:+.0%}")
+        return grid
+
+
+def choose_view(plan: "RunPlan", overridden: set[str], json: bool) -> View:
+    """JSON when asked for, live on a terminal, plain lines elsewhere."""
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+    if json:
+        return JsonView(plan, overridden)
+    return (LiveView if out.is_terminal else PlainView)(plan, overridden)

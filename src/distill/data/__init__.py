@@ -1,0 +1,1 @@
+"""A folder of sounds → a checked collection → chunks."""

@@ -1,0 +1,180 @@
+"""A folder of sounds, looked at file by file: what can be used, what cannot, and why."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from distill.audio.io import AUDIO_SUFFIXES, Recording, Samples, read_recording
+from distill.errors import AudioError, CollectionError
+
+SILENT_PEAK = 1e-3  # -60 dBFS: nothing in the file is louder
+SHORT_S = 0.05
+_CLIPPED_SAMPLES = 8  # so many samples at full scale in one file are no accident
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SoundFile:
+    """One readable file and what is worth knowing about it."""
+
+    path: Path
+    digest: str  # SHA-256 of the file's bytes
+    format: str
+    sample_rate: int  # Hz
+    channels: int
+    duration_s: float
+    peak: float
+    silent: bool
+    clipped: bool
+    short: bool
+    truncated: bool
+    duplicate_of: Path | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """The file's oddities in words, most important first."""
+        said = {
+            "silent": self.silent,
+            "truncated: the header promises more": self.truncated,
+            "very short": self.short,
+            "clipped": self.clipped,
+            f"duplicate of {self.duplicate_of}": self.duplicate_of is not None,
+        }
+        return [words for words, holds in said.items() if holds]
+
+    @property
+    def usable(self) -> bool:
+        """Whether training uses the file: it sounds, and no other file has the same content."""
+        return not self.silent and self.duplicate_of is None
+
+
+@dataclass(frozen=True)
+class UnreadableFile:
+    """One file that could not be decoded, with the reason."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What a scan found, in the order of the paths."""
+
+    files: tuple[SoundFile, ...]
+    unreadable: tuple[UnreadableFile, ...]
+
+    @property
+    def usable(self) -> tuple[SoundFile, ...]:
+        """The files that training uses."""
+        return tuple(file for file in self.files if file.usable)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of sound in the readable files."""
+        return sum(file.duration_s for file in self.files)
+
+    def count(self, what: Callable[[SoundFile], object]) -> dict[str, int]:
+        """How many readable files share each value of `what`, most frequent first."""
+        return {str(value): n for value, n in Counter(map(what, self.files)).most_common()}
+
+
+def find_audio_files(folder: Path) -> list[Path]:
+    """Every visible audio file below `folder`, sorted by path; raises `CollectionError` when there is none."""
+    if not folder.exists():
+        raise CollectionError(f"{folder}: no such folder; give the folder that holds your sounds")
+    if not folder.is_dir():
+        raise CollectionError(f"{folder} is a file; give the folder that holds your sounds")
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = (Path(place, name) for name in names if not name.startswith("."))
+        found += [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()]
+    if not found:
+        kinds = " ".join(sorted(suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES))
+        raise CollectionError(f"{folder}: no audio files in it (looked for {kinds})")
+    return sorted(found)
+
+
+def scan(paths: Iterable[Path], progress: Progress | None = None) -> Collection:
+    """Decode every file once and report on it; `progress(done, total)` is called after each."""
+    files: list[SoundFile] = []
+    unreadable: list[UnreadableFile] = []
+    first: dict[str, Path] = {}
+    todo = list(paths)
+    for done, path in enumerate(todo, start=1):
+        try:
+            file = _inspect(path)
+            original = first.setdefault(file.digest, path)
+            files.append(file if original == path else replace(file, duplicate_of=original))
+        except AudioError as error:
+            unreadable.append(UnreadableFile(path, str(error).removeprefix(f"{path}: ")))
+        if progress:
+            progress(done, len(todo))
+    return Collection(tuple(files), tuple(unreadable))
+
+
+def _inspect(path: Path) -> SoundFile:
+    recording = read_recording(path)
+    return _describe(path, recording)
+
+
+def _describe(path: Path, recording: Recording) -> SoundFile:
+    loudness = np.abs(recording.samples)
+    peak = float(loudness.max())
+    duration = len(recording.samples) / recording.sample_rate
+    return SoundFile(
+        path=path,
+        digest=file_digest(path),
+        format=recording.format,
+        sample_rate=recording.sample_rate,
+        channels=recording.samples.shape[1],
+        duration_s=duration,
+        peak=peak,
+        silent=peak < SILENT_PEAK,
+        clipped=int((loudness >= 0.9999).sum()) >= _CLIPPED_SAMPLES,
+        short=duration < SHORT_S,
+        truncated=recording.truncated,
+    )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal; raises `AudioError`."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise AudioError(f"{path}: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class Sound:
+    """One decoded sound: mono float32 `[frames]` in [-1, 1], known by its content, not by its path."""
+
+    path: Path
+    digest: str
+    waveform: Samples
+
+
+def load_sounds(paths: Sequence[Path], sample_rate: int) -> tuple[list[Sound], list[UnreadableFile]]:
+    """Decode the distinct, sounding files among `paths`, ordered by content; the others come back with a reason."""
+    sounds: dict[str, Sound] = {}
+    left_out: list[UnreadableFile] = []
+    for path in paths:
+        try:
+            recording, digest = read_recording(path), file_digest(path)
+        except AudioError as error:
+            left_out.append(UnreadableFile(path, str(error).removeprefix(f"{path}: ")))
+            continue
+        if digest in sounds:
+            left_out.append(UnreadableFile(path, f"same content as {sounds[digest].path}"))
+        elif np.abs(recording.samples).max() < SILENT_PEAK:
+            left_out.append(UnreadableFile(path, "silent"))
+        else:
+            sounds[digest] = Sound(path, digest, recording.mono(sample_rate))
+    return [sounds[digest] for digest in sorted(sounds)], left_out

@@ -1,0 +1,207 @@
+"""The library: an index of the model files in a folder, which follows the files and can always be made anew."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+from distill.errors import LibraryError, ModelFileError
+from distill.library.header import MODEL_FILE_EXTENSION, read_header
+from distill.storage import atomic_write_text, safe_stem, storage_errors
+
+logger = logging.getLogger(__name__)
+
+SORT_KEYS = ("date", "name", "loss", "size")
+
+_INDEX = "library.json"
+_LOCK = ".library.lock"
+_LOCK_TIMEOUT_S = 30.0
+_FORMAT = "distill_library"
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model in the library; `file` is its name within the folder."""
+
+    model_id: str
+    name: str
+    file: str
+    model_type: str
+    save_date: str
+    dataset_name: str = ""
+    file_count: int = 0
+    epochs: int = 0
+    val_loss: float | None = None
+    num_quantizers: int | None = None
+    codebook_size: int | None = None
+    size_bytes: int = 0
+
+    @classmethod
+    def of_file(cls, path: Path) -> Self:
+        """The entry that the model file at `path` describes; raises `ModelFileError`."""
+        header = read_header(path)
+        about = header.metadata
+        return cls(
+            model_id=about.model_id,
+            name=about.name,
+            file=path.name,
+            model_type=header.model_type,
+            save_date=about.save_date,
+            dataset_name=about.dataset_name,
+            file_count=about.file_count,
+            epochs=about.epochs,
+            val_loss=about.val_loss,
+            num_quantizers=header.settings.get("num_quantizers"),
+            codebook_size=header.settings.get("codebook_size"),
+            size_bytes=path.stat().st_size,
+        )
+
+
+class ModelLibrary:
+    """The models in `models_dir`. Every call sees the folder as it is, whatever was copied in or taken out."""
+
+    def __init__(self, models_dir: Path | str) -> None:
+        self.folder = Path(models_dir)
+
+    def path(self, entry: ModelEntry) -> Path:
+        """Where the entry's file is."""
+        return self.folder / entry.file
+
+    def entries(self, sort: str = "date") -> list[ModelEntry]:
+        """All models: newest first, or by `name`, `loss` (best first) or `size` (largest first)."""
+        if not self.folder.is_dir():
+            return []
+        with self._locked():
+            entries = self._follow_files(self._read_index())
+        orders: dict[str, Any] = {
+            "date": lambda e: e.save_date,
+            "name": lambda e: e.name.casefold(),
+            "loss": lambda e: (e.val_loss is None, e.val_loss),
+            "size": lambda e: e.size_bytes,
+        }
+        if sort not in orders:
+            raise LibraryError(f"cannot sort by {sort!r}; sort by {', '.join(SORT_KEYS)}")
+        return sorted(entries, key=orders[sort], reverse=sort in ("date", "size"))
+
+    def search(self, text: str = "", sort: str = "date") -> list[ModelEntry]:
+        """Models whose name, data set or id contains every word of `text`, whatever the case."""
+        words = text.casefold().split()
+        return [
+            entry
+            for entry in self.entries(sort)
+            if all(word in f"{entry.name} {entry.dataset_name} {entry.model_id}".casefold() for word in words)
+        ]
+
+    def filter(self, model_type: str | None = None, dataset_name: str | None = None) -> list[ModelEntry]:
+        """Models of a family, of a data set, or both; newest first."""
+        return [
+            entry
+            for entry in self.entries()
+            if model_type in (None, entry.model_type) and dataset_name in (None, entry.dataset_name)
+        ]
+
+    def find(self, query: str) -> ModelEntry:
+        """The one model with this id, the start of an id (4 characters or more), name or file name.
+
+        Raises `LibraryError` when there is none, or more than one.
+        """
+        entries = self.entries()
+        file = query.removesuffix(MODEL_FILE_EXTENSION) + MODEL_FILE_EXTENSION
+        for exact in (
+            [e for e in entries if e.model_id == query],
+            [e for e in entries if e.name == query],
+            [e for e in entries if e.file == file],
+            [e for e in entries if len(query) >= 4 and e.model_id.startswith(query)],
+        ):
+            if len(exact) == 1:
+                return exact[0]
+            if exact:
+                ids = ", ".join(e.model_id[:8] for e in exact)
+                raise LibraryError(f"{len(exact)} models are called {query!r}; say which by its id: {ids}")
+        raise LibraryError(f"no model {query!r} in {self.folder}; `distill models list` shows those there are")
+
+    def add(self, entry: ModelEntry) -> None:
+        """Put an entry in, in place of one with the same file; raises `StorageError`."""
+        with self._locked():
+            others = [other for other in self._read_index() if other.file != entry.file]
+            self._write_index([*others, entry])
+
+    def remove(self, model_id: str) -> ModelEntry:
+        """Delete a model, its file included; raises `LibraryError` when there is none with this id."""
+        with self._locked():
+            entries = self._follow_files(self._read_index())
+            entry = next((e for e in entries if e.model_id == model_id), None)
+            if entry is None:
+                raise LibraryError(f"no model with the id {model_id!r} in {self.folder}")
+            with storage_errors(self.path(entry)):
+                self.path(entry).unlink()
+            self._write_index([other for other in entries if other is not entry])
+        return entry
+
+    def rebuild(self) -> list[ModelEntry]:
+        """Make the index anew from the model files and return what is in it."""
+        with self._locked():
+            return self._follow_files([])
+
+    @contextmanager
+    def new_file(self, name: str) -> Iterator[Path]:
+        """A path for a new model called `name`, free as long as the body runs."""
+        with self._locked():
+            stem = safe_stem(name)
+            counted = (f"{stem}_{n}" for n in range(2, 1_000_000))
+            path = self.folder / f"{stem}{MODEL_FILE_EXTENSION}"
+            while path.exists():
+                path = self.folder / f"{next(counted)}{MODEL_FILE_EXTENSION}"
+            yield path
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / _LOCK, timeout=_LOCK_TIMEOUT_S, is_singleton=True):
+                yield
+        except Timeout:
+            raise LibraryError(
+                f"{self.folder} is in use by another distill for over {_LOCK_TIMEOUT_S:.0f} s; try again later"
+            ) from None
+
+    def _read_index(self) -> list[ModelEntry]:
+        """The index as stored; a broken one is kept aside and reads as empty, to be filled from the files."""
+        path = self.folder / _INDEX
+        if not path.exists():
+            return []
+        try:
+            content = json.loads(path.read_text())
+            if content["format"] != _FORMAT:
+                raise ValueError(f"format {content['format']!r}")
+            return [ModelEntry(**item) for item in content["models"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            aside = path.with_suffix(".broken.json")
+            logger.warning("the library index %s is broken (%s); kept as %s and made anew", path, error, aside.name)
+            with storage_errors(aside):
+                path.replace(aside)
+            return []
+
+    def _follow_files(self, entries: list[ModelEntry]) -> list[ModelEntry]:
+        """Entries for the files that are there: new files are read, entries without a file dropped."""
+        known = {entry.file: entry for entry in entries}
+        present = sorted(self.folder.glob(f"*{MODEL_FILE_EXTENSION}"))
+        followed = []
+        for path in present:
+            try:
+                followed.append(known.get(path.name) or ModelEntry.of_file(path))
+            except ModelFileError as error:
+                logger.warning("not listed: %s", error)
+        if followed != entries:
+            self._write_index(followed)
+        return followed
+
+    def _write_index(self, entries: list[ModelEntry]) -> None:
+        content = {"format": _FORMAT, "version": 1, "models": [asdict(entry) for entry in entries]}
+        atomic_write_text(self.folder / _INDEX, json.dumps(content, indent=1) + "\n")

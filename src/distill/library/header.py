@@ -1,0 +1,103 @@
+"""What a `.distill` file says of itself, read without torch and without running anything from it.
+
+The file is `torch.save`'s zip archive: one pickle for the dictionary's structure, one member per tensor. Only the
+pickle is read, by an unpickler that knows no function but the few that stand for a tensor, and makes None of those.
+"""
+
+import io
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from distill.errors import ConfigError, ModelFileError
+from distill.schema import CHECKED, Checked
+
+MODEL_FORMAT_MARKER = "distill_model"
+MODEL_FILE_EXTENSION = ".distill"
+
+_MAX_PICKLE = 16 << 20  # bytes; a real one has some 50 kB
+
+
+@dataclass(config=CHECKED)
+class ModelMetadata(Checked):
+    """Where a model comes from; `model_id` and `save_date` (ISO 8601, UTC) are filled in when it is saved."""
+
+    name: str = Field(default="model", min_length=1, max_length=200)
+    model_id: str = Field(default="", max_length=64)
+    save_date: str = Field(default="", max_length=64)
+    dataset_name: str = Field(default="", max_length=1000)
+    file_count: int = Field(default=0, ge=0)
+    duration_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    epochs: int = Field(default=0, ge=0)  # completed
+    best_epoch: int = Field(default=0, ge=0)  # the one whose weights these are, counted from 0
+    train_loss: float | None = None
+    val_loss: float | None = None
+    seed: int = 0
+    distill_version: str = Field(default="", max_length=64)
+
+
+@dataclass
+class Header:
+    """The parts of a model file that tell what it is."""
+
+    model_type: str
+    metadata: ModelMetadata
+    settings: dict[str, Any] = field(default_factory=dict)
+    health: dict[str, dict[str, float]] | None = None
+
+
+class _HeaderUnpickler(pickle.Unpickler):
+    """Builds plain values; anything that stands for a tensor becomes None, anything else is refused."""
+
+    def persistent_load(self, pid: Any) -> None:
+        """A tensor's storage."""
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        """The stand-ins for what `torch.save` writes; raises `UnpicklingError` for the rest."""
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module in ("torch", "torch._utils", "torch.storage"):
+            return _nothing
+        raise pickle.UnpicklingError(f"{module}.{name} has no place in a model file")
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+def read_header(path: Path) -> Header:
+    """What the model file at `path` says of itself; raises `ModelFileError`."""
+    content = _read_structure(path)
+    if not isinstance(content, dict) or content.get("format") != MODEL_FORMAT_MARKER:
+        raise ModelFileError(f"{path}: not a distill model")
+    try:
+        return Header(
+            model_type=str(content["model_type"]),
+            metadata=ModelMetadata(**content["metadata"]),
+            settings=dict(content.get("vqvae_config") or content.get("vae_config") or {}),
+            health=content.get("codebook_health_snapshot"),
+        )
+    except (KeyError, TypeError, ConfigError) as error:
+        raise ModelFileError(f"{path}: its metadata is damaged ({error})") from error
+
+
+def _read_structure(path: Path) -> Any:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
+            if len(members) != 1 or members[0].file_size > _MAX_PICKLE:
+                raise ModelFileError(f"{path}: not a distill model")
+            return _HeaderUnpickler(io.BytesIO(archive.read(members[0]))).load()
+    except ModelFileError:
+        raise
+    except OSError as error:
+        raise ModelFileError(f"{path}: {error.strerror or error}") from error
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ModelFileError(f"{path}: not a readable model file; it may be damaged or cut short") from error

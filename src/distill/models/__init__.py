@@ -1,0 +1,29 @@
+"""mel → codes → mel, and the files that keep it.
+
+Shapes: B batch, M mel bins, T frames, D codebook_dim, Q levels, K codebook_size, H × W the grid (16 × 16 mel
+cells to a vector), N = H·W vectors.
+"""
+
+from typing import Any
+
+_FROM_PERSISTENCE = (
+    "MODEL_FILE_EXTENSION",
+    "MODEL_FORMAT_MARKER",
+    "SAVED_MODEL_VERSION",
+    "SAVED_MODEL_VERSION_V2",
+    "LoadedVQModel",
+    "ModelMetadata",
+    "load_model_v2",
+    "save_model_v2",
+)
+
+__all__ = list(_FROM_PERSISTENCE)
+
+
+def __getattr__(name: str) -> Any:
+    # On first use, because persistence imports torch and `distill.models.settings` must not.
+    if name in _FROM_PERSISTENCE:
+        from distill.models import persistence
+
+        return getattr(persistence, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,83 @@
+"""The convolutional encoder and decoder that both families share: mel ⇄ a grid of vectors, 16 × 16 cells to one.
+
+Normalisation acts on the channels of one position, never across time: what a stretch of sound becomes depends only
+on its surroundings, so a long sound can be coded block by block with no seam, and padding disturbs nothing.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STRIDE = 16  # mel cells to a grid cell, along both axes
+WIDTHS = (32, 128, 256)
+
+
+class ChannelNorm(nn.Module):
+    """Layer normalisation over the channels of each position of `[B, C, H, W]` (Ba, Kiros and Hinton 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise float `[B, C, H, W]`."""
+        return F.layer_norm(x.movedim(1, -1), self.gain.shape, self.gain, self.bias).movedim(-1, 1)
+
+
+class ResidualBlock(nn.Module):
+    """A 3 × 3 and a 1 × 1 convolution beside the identity; shape unchanged."""
+
+    def __init__(self, channels: int, dropout: float) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            ChannelNorm(channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Conv2d(channels, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the block's correction to float `[B, C, H, W]`."""
+        correction: Tensor = self.body(x)
+        return x + correction
+
+
+def encoder(out_channels: int, dropout: float) -> nn.Sequential:
+    """Float `[B, 1, 16·H, 16·W]` → `[B, out_channels, H, W]`.
+
+    Nearly all of the work is done on the coarser grids, where it is cheap: in minutes of training on a CPU the number
+    of steps counts for more than the size of the net (`docs/internals.md` has the measurement).
+    """
+    narrow, middle, wide = WIDTHS
+    return nn.Sequential(
+        nn.Conv2d(1, narrow, 8, stride=4, padding=2),
+        nn.Conv2d(narrow, middle, 4, stride=2, padding=1),
+        ResidualBlock(middle, dropout),
+        nn.Conv2d(middle, wide, 4, stride=2, padding=1),
+        ResidualBlock(wide, dropout),
+        ChannelNorm(wide),
+        nn.Conv2d(wide, out_channels, 1),
+    )
+
+
+def decoder(in_channels: int, dropout: float) -> nn.Sequential:
+    """Float `[B, in_channels, H, W]` → `[B, 1, 16·H, 16·W]`."""
+    narrow, middle, wide = WIDTHS
+    return nn.Sequential(
+        nn.Conv2d(in_channels, wide, 1),
+        ResidualBlock(wide, dropout),
+        *_widen(wide, middle),
+        ResidualBlock(middle, dropout),
+        *_widen(middle, narrow),
+        ChannelNorm(narrow),
+        nn.SiLU(),
+        nn.ConvTranspose2d(narrow, 1, 8, stride=4, padding=2),
+    )
+
+
+def _widen(channels: int, fewer: int) -> tuple[nn.Module, ...]:
+    """`[B, channels, H, W]` → `[B, fewer, 2·H, 2·W]`."""
+    return ChannelNorm(channels), nn.SiLU(), nn.ConvTranspose2d(channels, fewer, 4, stride=2, padding=1)

@@ -1,0 +1,25 @@
+"""Between mels of any length and the grid of vectors: padding to whole cells, and which cells hold sound."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from distill.audio.spectrogram import PADDING, SILENCE
+from distill.models.blocks import STRIDE
+
+_SOUNDING = SILENCE + 1e-4
+
+
+def pad_to_grid(mel: Tensor) -> Tensor:
+    """Extend `[B, 1, M, T]` with padding to multiples of 16 along M and T."""
+    return F.pad(mel, (0, -mel.shape[-1] % STRIDE, 0, -mel.shape[-2] % STRIDE), value=PADDING)
+
+
+def sounding_columns(mel: Tensor) -> Tensor:
+    """Which grid columns of `[B, 1, M, T]` hold any sound: bool `[B, W]`; the others are silence or padding."""
+    loudest = pad_to_grid(mel).amax(dim=(1, 2))
+    return F.max_pool1d(loudest, STRIDE) > _SOUNDING
+
+
+def silence_where_uncoded(mel: Tensor, columns: Tensor) -> Tensor:
+    """`[B, 1, 16·H, 16·W]` with the grid columns that bool `[B, W]` leaves out set to silence."""
+    return mel.masked_fill(~columns.repeat_interleave(STRIDE, dim=1)[:, None, None], SILENCE)

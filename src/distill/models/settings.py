@@ -1,0 +1,21 @@
+"""The settings that fix a model's architecture and its quantizer; part of every model file. Imports no torch."""
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from distill.schema import CHECKED, Checked
+
+
+@dataclass(config=CHECKED)
+class VQVAESettings(Checked):
+    """The arguments of `ConvVQVAE`."""
+
+    codebook_dim: int = Field(default=128, ge=1, le=1024)
+    codebook_size: int = Field(default=256, ge=2, le=65_536)
+    num_quantizers: int = Field(default=3, ge=2, le=4)
+    decay: float = Field(default=0.95, gt=0, lt=1)
+    commitment_weight: float = Field(default=0.25, ge=0, le=100, allow_inf_nan=False)
+    threshold_ema_dead_code: float = Field(default=2.0, ge=0, le=1e6, allow_inf_nan=False)
+    kmeans_init: bool = True
+    kmeans_iters: int = Field(default=10, ge=1, le=1000)
+    dropout: float = Field(default=0.2, ge=0, lt=1)

@@ -1,0 +1,34 @@
+"""Settings that check themselves: pydantic dataclasses whose complaints are distill's own errors."""
+
+import dataclasses
+from typing import Any, Self
+
+from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+
+from distill.errors import ConfigError
+
+CHECKED = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+def _complaint(cls: type, error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"]) or "value"
+        if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            known = ", ".join(f.name for f in dataclasses.fields(cls))
+            lines.append(f"{name} is not a setting of {cls.__name__}; the known ones are {known}")
+        else:
+            lines.append(f"{name} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
+    return "; ".join(lines)
+
+
+class Checked:
+    """Mix-in for `@dataclass(config=CHECKED)`: a bad value raises `ConfigError`, at creation and assignment."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _raise_ours(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise ConfigError(_complaint(cls, error)) from None

@@ -1,0 +1,1 @@
+"""Configuration, events, and the engine that turns chunks into a trained model."""

@@ -1,0 +1,101 @@
+"""Settings of a run for both families, and the presets that follow from the number of files."""
+
+import dataclasses
+from typing import Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from distill.models.settings import VQVAESettings
+from distill.schema import CHECKED, Checked
+
+LEVEL_NAMES = ("Structure", "Timbre", "Detail", "Fine")
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(config=CHECKED)
+class EngineConfig(Checked):
+    """What the training engine reads, whichever family it trains."""
+
+    batch_size: int = Field(default=16, ge=1, le=4096)
+    max_epochs: int = Field(default=200, ge=1, le=1_000_000)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1, allow_inf_nan=False)
+    weight_decay: float = Field(default=0.01, ge=0, le=1, allow_inf_nan=False)
+    gradient_clip_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    chunk_duration_s: float = Field(default=1.0, ge=0.1, le=60, allow_inf_nan=False)
+    val_fraction: float = Field(default=0.2, gt=0, lt=1, allow_inf_nan=False)
+    augmentation_copies: int = Field(default=1, ge=1, le=1000)  # how often an epoch shows each chunk, varied
+    checkpoint_interval: int = Field(default=10, ge=1)  # epochs
+    preview_interval: int = Field(default=20, ge=1)  # epochs
+    max_checkpoints: int = Field(default=3, ge=1)
+    minutes: float | None = Field(default=None, gt=0, le=1e6, allow_inf_nan=False)  # budget; replaces max_epochs
+    device: Device = "auto"
+    num_workers: int = Field(default=0, ge=0, le=256)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+
+@dataclass(config=CHECKED)
+class VQVAEConfig(EngineConfig, VQVAESettings):
+    """Settings of an RVQ-VAE run (v1.1): the engine's and the model's."""
+
+    def model_settings(self) -> dict[str, Any]:
+        """The fields that `ConvVQVAE` takes, by its argument names."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(VQVAESettings)}
+
+
+@dataclass(config=CHECKED)
+class TrainingConfig(EngineConfig):
+    """Settings of a continuous VAE run (v1)."""
+
+    latent_dim: int = Field(default=64, ge=1, le=1024)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    kl_weight_max: float = Field(default=0.01, ge=0, le=100, allow_inf_nan=False)
+    kl_warmup_fraction: float = Field(default=0.3, ge=0, le=1)
+    free_bits: float = Field(default=0.1, ge=0, le=100, allow_inf_nan=False)  # nats per latent dimension
+
+
+def validation_fraction(file_count: int) -> float:
+    """The share of files held out: half of very few, a tenth of many."""
+    return next((share for below, share in ((10, 0.5), (50, 0.3), (200, 0.2)) if file_count < below), 0.1)
+
+
+def get_adaptive_vqvae_config(file_count: int, **overrides: Any) -> VQVAEConfig:
+    """The RVQ-VAE preset for a collection of `file_count` files; `overrides` replace fields of it."""
+    if file_count <= 20:
+        preset = {"codebook_size": 64, "decay": 0.8, "dropout": 0.4, "max_epochs": 100, "learning_rate": 5e-4}
+        preset |= {"augmentation_copies": 8}
+    elif file_count <= 100:
+        preset = {
+            "codebook_size": 128,
+            "decay": 0.9,
+            "dropout": 0.2,
+            "max_epochs": 200,
+            "learning_rate": 1e-3,
+        }
+        preset |= {"augmentation_copies": 2}
+    else:
+        preset = {
+            "codebook_size": 256,
+            "decay": 0.95,
+            "dropout": 0.1,
+            "max_epochs": 300,
+            "learning_rate": 1e-3,
+        }
+    return VQVAEConfig(**(preset | {"val_fraction": validation_fraction(file_count)} | overrides))
+
+
+def get_adaptive_config(file_count: int, **overrides: Any) -> TrainingConfig:
+    """The VAE preset for `file_count` files: conservative below 50, balanced below 200, else aggressive."""
+    names = (
+        "dropout", "weight_decay", "learning_rate", "max_epochs",
+        "kl_warmup_fraction", "gradient_clip_norm", "augmentation_copies",
+    )  # fmt: skip
+    if file_count < 50:
+        values = (0.4, 0.05, 5e-4, 100, 0.5, 0.5, 15)
+    elif file_count < 200:
+        values = (0.2, 0.01, 1e-3, 200, 0.3, 1.0, 10)
+    else:
+        values = (0.1, 0.001, 2e-3, 500, 0.2, 5.0, 5)
+    preset = dict(zip(names, values)) | {"val_fraction": validation_fraction(file_count)}
+    return TrainingConfig(**(preset | overrides))

@@ -1,0 +1,138 @@
+"""Sounds cut into fixed-length chunks, split by file, in an order that depends on content and seed alone."""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from distill.audio.spectrogram import mark_end
+from distill.data.collection import Sound, load_sounds
+from distill.errors import CollectionError
+from distill.training.config import EngineConfig
+
+logger = logging.getLogger(__name__)
+
+Loader = DataLoader[Tensor]
+
+_GAIN_DB = (-9.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Where a chunk begins in which sound; it is cut short, then padded, at the sound's end."""
+
+    sound: int
+    start: int
+
+
+class ChunkDataset(Dataset[Tensor]):
+    """Chunks `[1, S]` of decoded sounds, by (epoch, place): the same key always gives the same samples.
+
+    With `augment`, chunks of an epoch are cut at a shifted grid and played at a varied gain.
+    """
+
+    def __init__(self, sounds: Sequence[Sound], samples: int, sample_rate: int, seed: int, augment: bool) -> None:
+        self.waveforms = [torch.from_numpy(sound.waveform) for sound in sounds]
+        self.digests = [sound.digest for sound in sounds]
+        self.duration_s = sum(map(len, self.waveforms)) / sample_rate
+        self.samples, self.seed, self.augment = samples, seed, augment
+        self.chunks = [
+            Chunk(sound, start)
+            for sound, waveform in enumerate(self.waveforms)
+            for start in range(0, len(waveform), samples)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def order(self, epoch: int, copies: int) -> list[int]:
+        """Indices of the chunks in the order of one epoch, `copies` of each."""
+        drawn = np.random.default_rng([self.seed, epoch]).permutation(len(self.chunks) * copies)
+        return [int(place) % len(self.chunks) for place in drawn]
+
+    def __getitem__(self, key: tuple[int, int, int]) -> Tensor:
+        epoch, place, index = key
+        chunk = self.chunks[index]
+        waveform = self.waveforms[chunk.sound]
+        start, gain = chunk.start, 1.0
+        if self.augment:
+            rng = np.random.default_rng([self.seed, epoch, place])
+            latest = max(0, len(waveform) - self.samples)
+            start = int(np.clip(start + rng.integers(-self.samples // 2, self.samples // 2 + 1), 0, latest))
+            gain = 10 ** (rng.uniform(*_GAIN_DB) / 20)
+        piece = mark_end(waveform[start : start + self.samples]) * gain
+        peak = float(piece.abs().max())
+        piece = piece / peak if peak > 1 else piece
+        return torch.nn.functional.pad(piece, (0, self.samples - len(piece)))[None]
+
+
+class EpochSampler(Sampler[tuple[int, int, int]]):
+    """The keys of one epoch; `set_epoch` chooses which, so that a resumed run goes on in the same order."""
+
+    def __init__(self, dataset: ChunkDataset, copies: int, shuffle: bool) -> None:
+        self.dataset, self.copies, self.shuffle = dataset, copies, shuffle
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next iteration that of `epoch`."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.dataset) * self.copies
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        order = self.dataset.order(self.epoch, self.copies) if self.shuffle else range(len(self.dataset))
+        return ((self.epoch, place, index) for place, index in enumerate(order))
+
+
+def split_by_file(digests: Sequence[str], val_fraction: float, seed: int) -> tuple[set[str], set[str]]:
+    """`(train, validation)` digests, both non-empty; depends on the contents and the seed, not on order or names."""
+    ranked = sorted(digests, key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
+    held_out = min(max(1, round(val_fraction * len(ranked))), len(ranked) - 1)
+    return set(ranked[held_out:]), set(ranked[:held_out])
+
+
+def create_data_loaders(
+    file_paths: Sequence[Path | str], config: EngineConfig, sample_rate: int = 48_000
+) -> tuple[Loader, Loader]:
+    """Train and validation loaders of waveforms float32 `[B, 1, samples]`, split by file.
+
+    Every file is decoded once, here. Unreadable, silent and duplicate files are left out with a warning; raises
+    `CollectionError` when fewer than two remain, for then nothing can be held out.
+    """
+    sounds, left_out = load_sounds([Path(path) for path in file_paths], sample_rate)
+    for file in left_out:
+        logger.warning("%s left out: %s", file.path, file.reason)
+    if len(sounds) < 2:
+        raise CollectionError(
+            f"{_usable(len(sounds))} among {len(file_paths)} given; training needs at least two different ones, "
+            "one to learn from and one to check the learning with"
+        )
+    train, validation = split_by_file([sound.digest for sound in sounds], config.val_fraction, config.seed)
+    return (
+        _loader([sound for sound in sounds if sound.digest in train], config, sample_rate, training=True),
+        _loader([sound for sound in sounds if sound.digest in validation], config, sample_rate, training=False),
+    )
+
+
+def _usable(count: int) -> str:
+    return "no usable sound file" if count == 0 else "only one usable sound file"
+
+
+def _loader(sounds: Sequence[Sound], config: EngineConfig, sample_rate: int, *, training: bool) -> Loader:
+    samples = round(config.chunk_duration_s * sample_rate)
+    dataset = ChunkDataset(sounds, samples, sample_rate, config.seed, augment=training)
+    sampler = EpochSampler(dataset, config.augmentation_copies if training else 1, shuffle=training)
+    return DataLoader(
+        dataset,
+        batch_size=config.batch_size,
+        sampler=sampler,
+        num_workers=config.num_workers,
+        generator=torch.Generator().manual_seed(config.seed),  # its own, so that none moves torch's global state
+    )

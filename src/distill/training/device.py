@@ -1,0 +1,17 @@
+"""Which device a run uses."""
+
+import torch
+
+from distill.errors import ConfigError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that `name` (auto, cpu, cuda or mps) means here; raises `ConfigError` when there is none such."""
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in present.items() if there))
+    kind = torch.device(name).type
+    if not present.get(kind, False):
+        here = ", ".join(kind for kind, there in present.items() if there)
+        raise ConfigError(f"device {name} is not available on this machine; available: auto, {here}")
+    return torch.device(name)

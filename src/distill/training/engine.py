@@ -1,0 +1,222 @@
+"""The training engine both families share: the step, the pass over a loader, the validation.
+
+It knows no loss term by name. A `Family` tells it how to judge a batch and which events to make of the numbers.
+`trainer.py` makes a whole run of it.
+"""
+
+import hashlib
+import itertools
+import logging
+import math
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from distill.audio.spectrogram import AudioSpectrogram
+from distill.training.dataset import EpochSampler, Loader
+from distill.training.metrics import (
+    Event,
+    MetricsCallback,
+    MetricsHistory,
+    VQMetricsHistory,
+    overfitting_gap,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A batch judged: the scalar `total` to differentiate, detached scalar `terms`, and what health is read from."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    observed: Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """The facts of one step that every family's event carries; `losses` holds `train_loss` and the terms."""
+
+    epoch: int
+    step: int
+    total_steps: int
+    losses: dict[str, float]
+    learning_rate: float
+    step_time_s: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The facts of one epoch that every family's event carries; `validation` holds `val_loss` and the terms."""
+
+    epoch: int
+    total_epochs: int
+    train_loss: float
+    validation: dict[str, float]
+    learning_rate: float
+    eta_seconds: float
+    elapsed_seconds: float
+
+    @property
+    def overfitting_gap(self) -> float:
+        """(val_loss - train_loss) / train_loss."""
+        return overfitting_gap(self.train_loss, self.validation["val_loss"])
+
+
+class Family(ABC):
+    """What a model family adds to the engine."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def prepare(self, model: nn.Module, mels: Iterable[Tensor]) -> None:
+        """Get `model` ready for its first step, from training mels `[B, 1, M, T]`."""
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module, mel: Tensor) -> Evaluation:
+        """Run `model` on a mel `[B, 1, M, T]` and judge the outcome."""
+
+    @abstractmethod
+    def step_event(self, model: nn.Module, step: Step, observed: Tensor) -> Event:
+        """The event of one training step."""
+
+    @abstractmethod
+    def epoch_event(self, model: nn.Module, epoch: Epoch, observed: list[Tensor]) -> Event:
+        """The event of one epoch; `observed` covers the whole validation set."""
+
+    @abstractmethod
+    def checkpoint_fields(self, history: VQMetricsHistory | MetricsHistory) -> dict[str, Any]:
+        """The fields of `Checkpoint` that only this family fills."""
+
+    @abstractmethod
+    def preview(
+        self, model: nn.Module, spectrogram: AudioSpectrogram, waveforms: Tensor, folder: Path, epoch: int
+    ) -> list[Path]:
+        """Write audible examples for waveforms `[B, 1, S]`; returns the files to tell of."""
+
+
+@dataclass
+class Totals:
+    """Running sums over the examples of an epoch, from which the means come; part of every checkpoint."""
+
+    examples: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, values: dict[str, float], examples: int) -> None:
+        """Count a batch of so many examples in."""
+        self.examples += examples
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value * examples
+
+    def mean(self, name: str) -> float:
+        """The mean per example, NaN when nothing was counted."""
+        return self.sums.get(name, math.nan) / self.examples if self.examples else math.nan
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """A model, and what it takes to judge it."""
+
+    family: Family
+    model: nn.Module
+    spectrogram: AudioSpectrogram
+    device: torch.device
+
+    def mels(self, loader: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The mels `[B, 1, M, T]` of the loader's waveforms, on the run's device."""
+        return (self.spectrogram.waveform_to_mel(waveform.to(self.device)) for waveform in loader)
+
+
+def _step_seed(seed: int, epoch: int, step: int) -> int:
+    # A function of the place in the run, so that nothing else that draws numbers can move the training.
+    return int.from_bytes(hashlib.sha256(f"{seed}:{epoch}:{step}".encode()).digest()[:7], "big")
+
+
+def train_steps(
+    bench: Workbench,
+    loader: Loader,
+    optimizer: Optimizer,
+    gradient_clip_norm: float,
+    epoch: int,
+    totals: Totals,
+    *,
+    first_step: int = 0,
+    seed: int | None = None,
+    callback: MetricsCallback | None = None,
+    cancel_event: threading.Event | None = None,
+) -> int:
+    """Train from `first_step` to the end of the epoch or until cancelled; returns the step to go on with."""
+    if isinstance(sampler := getattr(loader, "sampler", None), EpochSampler):
+        sampler.set_epoch(epoch)
+    bench.model.train()
+    if seed is not None:
+        torch.manual_seed(_step_seed(seed, epoch, -1))
+    bench.family.prepare(bench.model, bench.mels(loader))
+    total_steps = len(loader)
+    for step, waveform in enumerate(itertools.islice(loader, first_step, None), first_step):
+        if cancel_event is not None and cancel_event.is_set():
+            return step
+        if seed is not None:
+            torch.manual_seed(_step_seed(seed, epoch, step))
+        started = time.perf_counter()
+        evaluation, losses, learnt = _train_step(bench, optimizer, gradient_clip_norm, waveform)
+        if learnt:
+            totals.add(losses, len(waveform))
+        else:
+            logger.warning("epoch %d step %d: loss or gradient is not finite; the step was skipped", epoch, step)
+        rate = optimizer.param_groups[0]["lr"]
+        facts = Step(epoch, step, total_steps, losses, rate, time.perf_counter() - started)
+        event = bench.family.step_event(bench.model, facts, evaluation.observed)
+        if callback:
+            callback(event)
+    return total_steps
+
+
+def _train_step(
+    bench: Workbench, optimizer: Optimizer, gradient_clip_norm: float, waveform: Tensor
+) -> tuple[Evaluation, dict[str, float], bool]:
+    """One optimizer step; a loss or gradient that is not finite changes neither weight nor buffer nor optimizer."""
+    mel = bench.spectrogram.waveform_to_mel(waveform.to(bench.device))
+    before = [buffer.clone() for buffer in bench.model.buffers()]
+    evaluation = bench.family.evaluate(bench.model, mel)
+    optimizer.zero_grad(set_to_none=True)
+    learnt = bool(torch.isfinite(evaluation.total))
+    if learnt:
+        evaluation.total.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(bench.model.parameters(), gradient_clip_norm)
+        learnt = bool(torch.isfinite(norm))
+    if learnt:
+        optimizer.step()
+    else:
+        optimizer.zero_grad(set_to_none=True)
+        for buffer, value in zip(bench.model.buffers(), before):
+            buffer.copy_(value)
+    return evaluation, _losses("train_loss", evaluation), learnt
+
+
+def _losses(total: str, evaluation: Evaluation) -> dict[str, float]:
+    names = [total, *evaluation.terms]
+    values = torch.stack([evaluation.total.detach(), *evaluation.terms.values()]).tolist()
+    return dict(zip(names, values))
+
+
+@torch.no_grad()
+def validate(bench: Workbench, loader: Loader) -> tuple[dict[str, float], list[Tensor]]:
+    """Means per example of `val_loss` and `val_` + each term, and what was observed batch by batch."""
+    bench.model.eval()
+    totals, observed = Totals(), []
+    for mel in bench.mels(loader):
+        evaluation = bench.family.evaluate(bench.model, mel)
+        losses = _losses("loss", evaluation)
+        totals.add({f"val_{name}": value for name, value in losses.items()}, len(mel))
+        observed.append(evaluation.observed)
+    return {name: totals.mean(name) for name in totals.sums}, observed

@@ -1,0 +1,40 @@
+"""Codebook health in words: when to warn, and what to call a level."""
+
+from typing import Literal
+
+from distill.training.metrics import CodebookHealth
+
+LOW_UTILIZATION = 0.30
+_COLLAPSED_PERPLEXITY = 2.0
+
+Verdict = Literal["healthy", "underused", "collapsed"]
+
+
+def attainable(codebook_size: int, vectors: int) -> float:
+    """The highest utilization that so many counted vectors allow."""
+    return min(1.0, vectors / codebook_size)
+
+
+def is_low(utilization: float, codebook_size: int, vectors: int) -> bool:
+    """Whether utilization is below 30 % of what could be reached.
+
+    Where fewer vectors than codes were counted that is less than all codes, so that a small validation set alone
+    never looks like a bad codebook.
+    """
+    return utilization < LOW_UTILIZATION * attainable(codebook_size, vectors)
+
+
+def utilization_warnings(health: CodebookHealth, codebook_size: int, vectors: int) -> list[str]:
+    """One sentence for each level that is used too little, counted over `vectors` vectors."""
+    return [
+        f"Level {number}: utilization {level['utilization']:.0%} (below 30% threshold)"
+        for number, level in enumerate(health.values())
+        if is_low(level["utilization"], codebook_size, vectors)
+    ]
+
+
+def verdict(level: dict[str, float], codebook_size: int, vectors: int) -> Verdict:
+    """A level's state in a word: collapsed when nearly all vectors share one code, underused below 30 %."""
+    if level["perplexity"] < min(_COLLAPSED_PERPLEXITY, vectors):
+        return "collapsed"
+    return "underused" if is_low(level["utilization"], codebook_size, vectors) else "healthy"

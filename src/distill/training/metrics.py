@@ -1,0 +1,243 @@
+"""What training tells the world: events, and the history made of them. Imports no torch.
+
+Events are plain facts, in the order they happen; every display, log and file is made from them. Codebook health is
+`{"level_0": {"utilization": 0..1, "perplexity": float, "dead_codes": int}, "level_1": …}` everywhere.
+"""
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+CodebookHealth = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """One optimizer step of a VAE run (v1); epoch and step count from 0, `step` within the epoch."""
+
+    epoch: int
+    step: int
+    total_steps: int
+    train_loss: float
+    recon_loss: float
+    kl_loss: float
+    kl_weight: float
+    learning_rate: float
+    step_time_s: float
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One epoch of a VAE run (v1); losses are means per example."""
+
+    epoch: int
+    total_epochs: int
+    train_loss: float
+    val_loss: float
+    val_recon_loss: float
+    val_kl_loss: float
+    kl_divergence: float
+    overfitting_gap: float
+    learning_rate: float
+    eta_seconds: float
+    elapsed_seconds: float
+
+
+@dataclass(frozen=True)
+class VQStepMetrics:
+    """One optimizer step of an RVQ-VAE run (v1.1); health every tenth step, counted over that batch."""
+
+    epoch: int
+    step: int
+    total_steps: int
+    train_loss: float
+    recon_loss: float
+    commit_loss: float
+    commitment_weight: float
+    learning_rate: float
+    step_time_s: float
+    codebook_health: CodebookHealth | None = None
+
+
+@dataclass(frozen=True)
+class VQEpochMetrics:
+    """One epoch of an RVQ-VAE run (v1.1); health counted once over the whole validation set."""
+
+    epoch: int
+    total_epochs: int
+    train_loss: float
+    val_loss: float
+    val_recon_loss: float
+    val_commit_loss: float
+    overfitting_gap: float
+    learning_rate: float
+    eta_seconds: float
+    elapsed_seconds: float
+    codebook_health: CodebookHealth | None = None
+    utilization_warnings: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class PreviewEvent:
+    """A preview was written to `audio_path`."""
+
+    epoch: int
+    audio_path: str
+    sample_rate: int
+
+
+@dataclass(frozen=True)
+class TrainingCompleteEvent:
+    """Training ended, by itself or because it was cancelled; `total_epochs` were completed."""
+
+    total_epochs: int
+    total_time_s: float
+    final_train_loss: float
+    final_val_loss: float
+    best_val_loss: float
+    best_epoch: int
+
+
+Event = StepMetrics | EpochMetrics | VQStepMetrics | VQEpochMetrics | PreviewEvent | TrainingCompleteEvent
+MetricsCallback = Callable[[Event], None]
+
+EVENT_TYPES: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (
+        StepMetrics,
+        EpochMetrics,
+        VQStepMetrics,
+        VQEpochMetrics,
+        PreviewEvent,
+        TrainingCompleteEvent,
+    )
+}
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def overfitting_gap(train_loss: float, val_loss: float) -> float:
+    """(val_loss - train_loss) / train_loss; 0 where there is no train loss to compare with."""
+    return (val_loss - train_loss) / train_loss if train_loss else 0.0
+
+
+def to_json(value: Any) -> Any:
+    """`value` as strict JSON has it: NaN and infinities, which JSON lacks, become their names."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return next(name for name, number in _NON_FINITE.items() if str(number) == str(value))
+    if isinstance(value, dict):
+        return {key: to_json(item) for key, item in value.items()}
+    return [to_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def from_json(value: Any) -> Any:
+    """The inverse of `to_json`."""
+    if isinstance(value, dict):
+        return {key: from_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [from_json(item) for item in value]
+    return _NON_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+def event_to_dict(event: Event) -> dict[str, Any]:
+    """The event as a JSON-ready dictionary, its type under `"event"`."""
+    return {"event": type(event).__name__, **to_json(dataclasses.asdict(event))}
+
+
+def event_from_dict(data: dict[str, Any]) -> Event:
+    """The inverse of `event_to_dict`; raises `KeyError` or `TypeError` for anything else."""
+    values = from_json(data)
+    return EVENT_TYPES[values.pop("event")](**values)
+
+
+Step = TypeVar("Step", StepMetrics, VQStepMetrics)
+Epoch = TypeVar("Epoch", EpochMetrics, VQEpochMetrics)
+
+
+@dataclass(eq=False)
+class _History(ABC, Generic[Step, Epoch]):
+    """The events of a run, and what is read off them."""
+
+    step_metrics: list[Step] = field(default_factory=list)
+    epoch_metrics: list[Epoch] = field(default_factory=list)
+
+    step_type: ClassVar[type]
+    epoch_type: ClassVar[type]
+
+    @abstractmethod
+    def get_loss_curves(self) -> dict[str, list[float]]:
+        """One value per epoch: `train_losses`, `val_losses`, `recon_losses` and the family's own."""
+
+    def _curves(self, **fields: str) -> dict[str, list[float]]:
+        shared = {"train_losses": "train_loss", "val_losses": "val_loss", "recon_losses": "val_recon_loss"}
+        named = {**shared, **fields}
+        return {curve: [getattr(e, name) for e in self.epoch_metrics] for curve, name in named.items()}
+
+    def add_step(self, metrics: Step) -> None:
+        """Append the events of one step."""
+        self.step_metrics.append(metrics)
+
+    def add_epoch(self, metrics: Epoch) -> None:
+        """Append the events of one epoch."""
+        self.epoch_metrics.append(metrics)
+
+    def get_best_epoch(self) -> int | None:
+        """The epoch with the lowest finite validation loss, or None when there is none."""
+        finite = [e for e in self.epoch_metrics if math.isfinite(e.val_loss)]
+        return min(finite, key=lambda e: e.val_loss).epoch if finite else None
+
+    def compute_eta(self, current_epoch: int, total_epochs: int) -> float:
+        """Seconds until the end of `total_epochs`, from the mean of the epochs up to `current_epoch`."""
+        if not self.epoch_metrics:
+            return 0.0
+        return seconds_left(self.epoch_metrics[-1].elapsed_seconds, current_epoch, total_epochs)
+
+    def is_overfitting(self, threshold: float = 0.2) -> bool:
+        """Whether the last epoch's overfitting gap exceeds `threshold`."""
+        return bool(self.epoch_metrics) and self.epoch_metrics[-1].overfitting_gap > threshold
+
+    def to_dict(self) -> dict[str, Any]:
+        """A strict-JSON dictionary; `from_dict` makes an equal history of it."""
+        return {
+            "step_metrics": [to_json(dataclasses.asdict(e)) for e in self.step_metrics],
+            "epoch_metrics": [to_json(dataclasses.asdict(e)) for e in self.epoch_metrics],
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The history that `to_dict` wrote; raises `KeyError` or `TypeError` for anything else."""
+        return cls(
+            [cls.step_type(**from_json(item)) for item in data["step_metrics"]],
+            [cls.epoch_type(**from_json(item)) for item in data["epoch_metrics"]],
+        )
+
+    def __eq__(self, other: object) -> bool:
+        # Through to_dict, where NaN is a name: a history with a NaN in it equals its copy.
+        return isinstance(other, type(self)) and other.to_dict() == self.to_dict()
+
+
+def seconds_left(elapsed_s: float, current_epoch: int, total_epochs: int) -> float:
+    """Seconds for the epochs after `current_epoch` (counted from 0) at the pace so far."""
+    return elapsed_s / (current_epoch + 1) * max(0, total_epochs - current_epoch - 1)
+
+
+class VQMetricsHistory(_History[VQStepMetrics, VQEpochMetrics]):
+    """The history of an RVQ-VAE run."""
+
+    step_type, epoch_type = VQStepMetrics, VQEpochMetrics
+
+    def get_loss_curves(self) -> dict[str, list[float]]:
+        """One value per epoch: `train_losses`, `val_losses`, `recon_losses`, `commit_losses`."""
+        return self._curves(commit_losses="val_commit_loss")
+
+
+class MetricsHistory(_History[StepMetrics, EpochMetrics]):
+    """The history of a VAE run."""
+
+    step_type, epoch_type = StepMetrics, EpochMetrics
+
+    def get_loss_curves(self) -> dict[str, list[float]]:
+        """One value per epoch: `train_losses`, `val_losses`, `recon_losses`, `kl_losses`."""
+        return self._curves(kl_losses="val_kl_loss")

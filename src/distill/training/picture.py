@@ -1,0 +1,82 @@
+"""The picture of a run: loss, health per level over the epochs, how codes are used, and one mel with its copy."""
+
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from distill.storage import atomic_write
+from distill.training.config import LEVEL_NAMES
+from distill.training.metrics import VQMetricsHistory
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLOURS = ("#2f6f8f", "#d0743c", "#5b8c5a", "#8a5a9e")
+
+
+def draw_vqvae_run(path: Path, history: VQMetricsHistory, counts: Tensor, mel: Tensor, recon: Tensor) -> Path:
+    """Draw a run to a PNG at `path`: code `counts` `[Q, K]`, one mel `[M, T]` and its reconstruction.
+
+    Raises `StorageError`.
+    """
+    from matplotlib.figure import Figure  # slow to import, and without pyplot it is safe in a thread
+
+    figure = Figure(figsize=(13, 10), layout="constrained")
+    levels = len(counts)
+    rows = np.asarray(figure.subfigures(3, 1, height_ratios=(1.1, 0.9, 1.2)))
+    losses, utilization, perplexity = rows[0].subplots(1, 3)
+    _draw_losses(losses, history)
+    _draw_health(utilization, history, "utilization", "share of codes used (validation)")
+    utilization.axhline(0.3, color="grey", linewidth=0.8, linestyle=":")
+    utilization.set_ylim(0, 1.02)
+    _draw_health(perplexity, history, "perplexity", "perplexity: codes in equal use")
+    for level, axes in enumerate(rows[1].subplots(1, levels, squeeze=False)[0]):
+        _draw_usage(axes, counts[level], level)
+    _draw_mels(rows[2].subplots(1, 2, sharey=True), mel, recon)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a missing glyph is no reason to fail a run
+        figure.savefig(buffer, dpi=110)
+    atomic_write(path, lambda file: (file.write(buffer.getvalue()), None)[1])
+    return path
+
+
+def _draw_losses(axes: "Axes", history: VQMetricsHistory) -> None:
+    curves = history.get_loss_curves()
+    axes.plot(curves["train_losses"], label="train", color=_COLOURS[0])
+    axes.plot(curves["val_losses"], label="validation", color=_COLOURS[1])
+    best = history.get_best_epoch()
+    if best is not None:
+        axes.axvline(best, color="grey", linewidth=0.8, linestyle=":", label=f"best: epoch {best}")
+    axes.set(title="loss", xlabel="epoch", yscale="log")
+    axes.legend(frameon=False)
+
+
+def _draw_health(axes: "Axes", history: VQMetricsHistory, figure_name: str, title: str) -> None:
+    healths = [event.codebook_health or {} for event in history.epoch_metrics]
+    for number, name in enumerate(healths[-1] if healths else {}):
+        values = [health[name][figure_name] for health in healths]
+        axes.plot(values, color=_COLOURS[number], label=LEVEL_NAMES[number])
+    axes.set(title=title, xlabel="epoch")
+    axes.legend(frameon=False)
+
+
+def _draw_usage(axes: "Axes", counts: Tensor, level: int) -> None:
+    ranked = counts.sort(descending=True).values.tolist()
+    axes.bar(range(len(ranked)), ranked, width=1.0, color=_COLOURS[level])
+    unused = sum(1 for count in ranked if count == 0)
+    axes.set(
+        title=f"{LEVEL_NAMES[level]}: {len(ranked) - unused} of {len(ranked)} codes used (all sounds)",
+        xlabel="codes, most used first",
+        ylabel="times used",
+    )
+
+
+def _draw_mels(pair: "list[Axes]", mel: Tensor, recon: Tensor) -> None:
+    for axes, image, title in zip(pair, (mel, recon), ("original (not trained on)", "reconstruction")):
+        axes.imshow(image.cpu().numpy(), origin="lower", aspect="auto", cmap="magma", vmin=-1, vmax=0.6)
+        axes.set(title=title, xlabel="frame", ylabel="mel band")

@@ -1,0 +1,102 @@
+"""From a folder and a few wishes to everything a run needs: checked files, fitting settings, places. No torch."""
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.data.collection import Collection, Progress, find_audio_files, scan
+from distill.errors import CollectionError, ConfigError
+from distill.home import default_models_dir, default_runs_dir
+from distill.storage import safe_stem
+from distill.training.config import Device, VQVAEConfig, get_adaptive_vqvae_config
+from distill.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What `train_vqvae` is to be called with."""
+
+    config: VQVAEConfig
+    file_paths: tuple[Path, ...]
+    output_dir: Path
+    models_dir: Path
+    dataset_name: str
+    model_name: str
+    resume_from: Path | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `train_vqvae`, its callback and cancel event aside."""
+        return {
+            "config": self.config,
+            "file_paths": list(self.file_paths),
+            "output_dir": self.output_dir,
+            "device": self.config.device,
+            "models_dir": self.models_dir,
+            "dataset_name": self.dataset_name,
+            "model_name": self.model_name,
+            "resume_from": self.resume_from,
+        }
+
+
+def plan_run(
+    folder: Path,
+    *,
+    model_name: str | None = None,
+    models_dir: Path | None = None,
+    output_dir: Path | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> tuple[RunPlan, Collection]:
+    """Look through `folder` and plan a run on its usable files; `settings` override fields of `VQVAEConfig`.
+
+    Raises `CollectionError` when there is too little to train on, `ConfigError` for a bad setting.
+    """
+    get_adaptive_vqvae_config(0, **settings)  # a bad setting is told before the files are read, not after
+    collection = scan(find_audio_files(folder), progress)
+    _check_usable(folder, collection)
+    name = model_name or folder.resolve().name or "model"
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    plan = RunPlan(
+        config=get_adaptive_vqvae_config(len(collection.usable), **settings),
+        file_paths=tuple(file.path for file in collection.usable),
+        output_dir=output_dir or default_runs_dir() / f"{safe_stem(name)}-{stamp}",
+        models_dir=models_dir or default_models_dir(),
+        dataset_name=folder.resolve().name,
+        model_name=name,
+    )
+    if RunFolder(plan.output_dir).facts_path.exists():
+        raise ConfigError(f"{plan.output_dir} holds a run already; go on with it by --resume, or give another folder")
+    return plan, collection
+
+
+def plan_resume(run_folder: Path, *, device: Device = "auto", models_dir: Path | None = None) -> RunPlan:
+    """The plan of the run in `run_folder`, to go on from its newest checkpoint; raises `CheckpointError`."""
+    facts = RunFolder(run_folder).read_facts()
+    return RunPlan(
+        config=VQVAEConfig(**(facts["config"] | {"device": device})),
+        file_paths=tuple(Path(path) for path in facts["files"]),
+        output_dir=run_folder,
+        models_dir=models_dir or Path(facts.get("models_dir") or default_models_dir()),
+        dataset_name=facts["dataset_name"],
+        model_name=facts["model_name"],
+        resume_from=run_folder,
+    )
+
+
+def _check_usable(folder: Path, collection: Collection) -> None:
+    if len(collection.usable) >= 2:
+        return
+    if not collection.files:
+        raise CollectionError(
+            f"{folder}: none of its {len(collection.unreadable)} audio files could be read; "
+            f"the first: {collection.unreadable[0].path.name}: {collection.unreadable[0].reason}"
+        )
+    if not collection.usable:
+        raise CollectionError(
+            f"{folder}: all {len(collection.files)} readable files are silent; there is nothing to learn"
+        )
+    raise CollectionError(
+        f"{folder}: only one usable sound ({collection.usable[0].path.name}); training needs at least two different "
+        "ones, one to learn from and one to check the learning with (a long recording can be cut into several)"
+    )

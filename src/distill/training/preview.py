@@ -1,0 +1,59 @@
+"""Audible examples of what the model makes of sounds it was not trained on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from distill.audio.io import write_wav
+from distill.audio.spectrogram import AudioSpectrogram
+from distill.models.vqvae import ConvVQVAE
+
+_PAIRS = 4
+
+
+def generate_vqvae_reconstruction_preview(
+    model: ConvVQVAE,
+    spectrogram: AudioSpectrogram,
+    sample_batch: Tensor,
+    output_dir: Path | str,
+    epoch: int,
+    device: torch.device | str,
+    sample_rate: int = 48_000,
+) -> list[Path]:
+    """Write original and reconstruction of the first waveforms of `[B, 1, S]` as WAV pairs; returns their paths.
+
+    Raises `StorageError`.
+    """
+    return _write_pairs(model, model.reconstruct, spectrogram, sample_batch, output_dir, epoch, device, sample_rate)
+
+
+def list_previews(output_dir: Path | str) -> list[Path]:
+    """The preview files of a folder, oldest epoch first."""
+    return sorted(Path(output_dir).glob("epoch_*.wav"))
+
+
+@torch.no_grad()
+def _write_pairs(
+    model: torch.nn.Module,
+    mel_to_mel: Callable[[Tensor], Tensor],
+    spectrogram: AudioSpectrogram,
+    sample_batch: Tensor,
+    output_dir: Path | str,
+    epoch: int,
+    device: torch.device | str,
+    sample_rate: int,
+) -> list[Path]:
+    was_training = model.training
+    model.eval()
+    waveforms = sample_batch[:_PAIRS].to(device)
+    made = spectrogram.mel_to_waveform(mel_to_mel(spectrogram.waveform_to_mel(waveforms)), waveforms.shape[-1])
+    model.train(was_training)
+    paths = []
+    for number, pair in enumerate(zip(waveforms, made), start=1):
+        for sound, role in zip(pair, ("original", "reconstruction")):
+            path = Path(output_dir) / f"epoch_{epoch:04d}_{number}_{role}.wav"
+            length = int(pair[0].nonzero()[:, 1].max()) + 1 if pair[0].any() else 0  # without the padding
+            paths.append(write_wav(path, sound[0, :length].cpu().numpy(), sample_rate))
+    return paths

@@ -1,0 +1,192 @@
+"""Setting a run up: data, seeded model, optimizer, run folder; from the start or from a checkpoint."""
+
+import dataclasses
+import datetime
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from distill import __version__
+from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
+from distill.errors import CheckpointError
+from distill.storage import storage_errors
+from distill.training.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from distill.training.config import EngineConfig
+from distill.training.dataset import Loader, create_data_loaders
+from distill.training.device import resolve_device
+from distill.training.engine import Family, Totals, Workbench
+from distill.training.metrics import (
+    EpochMetrics,
+    Event,
+    MetricsCallback,
+    MetricsHistory,
+    StepMetrics,
+    VQEpochMetrics,
+    VQMetricsHistory,
+    VQStepMetrics,
+)
+from distill.training.run_folder import RunFolder
+from distill.training.trainer import State, Trainer
+
+_UNPLANNED = 10**9  # epochs: the cosine stands still while a time budget is being measured
+_MAY_DIFFER = {"device", "num_workers", "checkpoint_interval", "preview_interval", "max_checkpoints"}
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a caller asks for."""
+
+    config: EngineConfig
+    file_paths: Sequence[Path | str]
+    output_dir: Path
+    device: str
+    dataset_name: str
+    model_name: str
+    spectrogram_config: SpectrogramConfig
+    models_dir: Path | None
+    resume_from: Path | str | None
+
+
+def set_up(
+    family: Family,
+    make_model: Callable[[], nn.Module],
+    history: VQMetricsHistory | MetricsHistory,
+    request: RunRequest,
+    callback: MetricsCallback | None,
+    cancel_event: threading.Event | None,
+) -> Trainer:
+    """A trainer at the start of the run, or where its checkpoint left it.
+
+    Raises `CollectionError`, `ConfigError`, `StorageError`; `CheckpointError` when the checkpoint is of another run.
+    """
+    config, device = request.config, resolve_device(request.device)
+    spectrogram = AudioSpectrogram(request.spectrogram_config).to(device)
+    checkpoint = None
+    if request.resume_from is not None:
+        checkpoint = read_checkpoint(find_checkpoint(Path(request.resume_from)), family.name, device)
+    loaders = create_data_loaders(request.file_paths, config, spectrogram.config.sample_rate)
+    identity = _identity(request, loaders)
+    model = _seeded(config.seed, make_model).to(device)
+    optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    scheduler = CosineAnnealingLR(optimizer, T_max=_UNPLANNED if config.minutes else config.max_epochs)
+    folder = RunFolder(request.output_dir)
+    if checkpoint is None:
+        state = State(history, config.max_epochs, planned=config.minutes is None)
+    else:
+        _check_identity(checkpoint, identity)
+        state = _resume(checkpoint, model, optimizer, scheduler)
+    with storage_errors(folder.path):
+        folder.path.mkdir(parents=True, exist_ok=True)
+    folder.rewind(state.epoch, state.step)
+    trainer = Trainer(
+        bench=Workbench(family, model, spectrogram, device),
+        loaders=loaders,
+        config=config,
+        state=state,
+        folder=folder,
+        facts=_facts(family, request, loaders, state),
+        emit=_emitter(state.history, folder, callback),
+        cancel_event=cancel_event,
+        identity=identity,
+        optimizer=optimizer,
+        scheduler=scheduler,
+    )
+    trainer.note()
+    return trainer
+
+
+def _seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
+
+
+def _identity(request: RunRequest, loaders: tuple[Loader, Loader]) -> dict[str, Any]:
+    """What makes a run this run and no other: settings, mel, and the content of its files."""
+    config = dataclasses.asdict(request.config)
+    contents = [sorted(loader.dataset.digests) for loader in loaders]  # type: ignore[attr-defined]
+    return {
+        "config": {name: value for name, value in config.items() if name not in _MAY_DIFFER},
+        "spectrogram_config": dataclasses.asdict(request.spectrogram_config),
+        "files": hashlib.sha256(repr(contents).encode()).hexdigest(),
+    }
+
+
+def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
+    if checkpoint.identity["files"] != identity["files"]:
+        raise CheckpointError(
+            "the sound files are not those the run was started with; "
+            "put them back as they were, or start a new run without --resume"
+        )
+    for part in ("config", "spectrogram_config"):
+        then, now = checkpoint.identity[part], identity[part]
+        if changed := [name for name in now if then.get(name) != now[name]]:
+            listed = ", ".join(f"{name} (was {then.get(name)}, is {now[name]})" for name in changed)
+            raise CheckpointError(f"a run goes on with the settings it began with; these differ: {listed}")
+
+
+def _resume(checkpoint: Checkpoint, model: nn.Module, optimizer: AdamW, scheduler: CosineAnnealingLR) -> State:
+    try:
+        model.load_state_dict(checkpoint.model_state)
+        optimizer.load_state_dict(checkpoint.optimizer_state)
+        scheduler.load_state_dict(checkpoint.scheduler_state)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"the checkpoint does not fit the model: {error}") from error
+    return State(
+        history=checkpoint.history,
+        total_epochs=checkpoint.total_epochs,
+        planned=checkpoint.planned,
+        epoch=checkpoint.epoch,
+        step=checkpoint.step,
+        totals=Totals(checkpoint.totals["examples"], dict(checkpoint.totals["sums"])),
+        elapsed_s=checkpoint.elapsed_s,
+        best_epoch=checkpoint.best_epoch,
+        best_val_loss=checkpoint.best_val_loss,
+        best_weights=checkpoint.best_weights,
+    )
+
+
+def _facts(family: Family, request: RunRequest, loaders: tuple[Loader, Loader], state: State) -> dict[str, Any]:
+    train, validation = (loader.dataset for loader in loaders)
+    return {
+        "format": "distill_run",
+        "version": 1,
+        "distill_version": __version__,
+        "family": family.name,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "dataset_name": request.dataset_name,
+        "model_name": request.model_name or request.dataset_name or "model",
+        "models_dir": str(request.models_dir) if request.models_dir is not None else None,
+        "config": dataclasses.asdict(request.config),
+        "spectrogram_config": dataclasses.asdict(request.spectrogram_config),
+        "files": [str(Path(path).absolute()) for path in request.file_paths],
+        "train_files": len(train.digests),  # type: ignore[attr-defined]
+        "validation_files": len(validation.digests),  # type: ignore[attr-defined]
+        "duration_s": round(sum(d.duration_s for d in (train, validation)), 3),  # type: ignore[attr-defined]
+        "total_epochs": state.total_epochs,
+    }
+
+
+def _emitter(
+    history: VQMetricsHistory | MetricsHistory, folder: RunFolder, callback: MetricsCallback | None
+) -> MetricsCallback:
+    """Every event goes to the history, to the log on disk, then to the caller."""
+
+    def emit(event: Event) -> None:
+        if isinstance(event, VQStepMetrics | StepMetrics):
+            history.add_step(event)  # type: ignore[arg-type]
+        elif isinstance(event, VQEpochMetrics | EpochMetrics):
+            history.add_epoch(event)  # type: ignore[arg-type]
+        folder.append(event)
+        if callback:
+            callback(event)
+
+    return emit

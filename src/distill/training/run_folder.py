@@ -1,0 +1,93 @@
+"""A run on disk, complete in one folder: `run.json`, `events.jsonl`, checkpoints, previews, the picture."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.errors import CheckpointError
+from distill.storage import atomic_write_text, storage_errors
+from distill.training.metrics import (
+    Event,
+    TrainingCompleteEvent,
+    event_from_dict,
+    event_to_dict,
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run folder, and how its files are read and written."""
+
+    path: Path
+
+    @property
+    def facts_path(self) -> Path:
+        """What the run is: settings, files, split."""
+        return self.path / "run.json"
+
+    @property
+    def events_path(self) -> Path:
+        """One JSON object per event."""
+        return self.path / "events.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def previews(self) -> Path:
+        """The folder of previews."""
+        return self.path / "previews"
+
+    @property
+    def picture_path(self) -> Path:
+        """The picture drawn at the end."""
+        return self.path / "run.png"
+
+    def write_facts(self, facts: dict[str, Any]) -> None:
+        """Store the run's facts; raises `StorageError`."""
+        atomic_write_text(self.facts_path, json.dumps(facts, indent=2, allow_nan=False) + "\n")
+
+    def read_facts(self) -> dict[str, Any]:
+        """The run's facts; raises `CheckpointError` when this is no run folder."""
+        try:
+            facts = json.loads(self.facts_path.read_text())
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{self.path}: not a run folder (no readable run.json in it)") from error
+        if not isinstance(facts, dict) or facts.get("format") != "distill_run":
+            raise CheckpointError(f"{self.facts_path}: not written by distill")
+        return facts
+
+    def append(self, event: Event) -> None:
+        """Add an event to the log; raises `StorageError`."""
+        with storage_errors(self.events_path), self.events_path.open("a") as file:
+            file.write(json.dumps(event_to_dict(event), allow_nan=False) + "\n")
+
+    def events(self) -> list[Event]:
+        """The logged events in order; a last line that a crash cut short is left out."""
+        if not self.events_path.exists():
+            return []
+        events = []
+        for line in self.events_path.read_text().splitlines():
+            try:
+                events.append(event_from_dict(json.loads(line)))
+            except (ValueError, KeyError, TypeError):
+                break
+        return events
+
+    def rewind(self, epoch: int, step: int) -> None:
+        """Forget logged events from (`epoch`, `step`) on, where a resumed run starts anew; raises `StorageError`."""
+        kept = [event for event in self.events() if _before(event, epoch, step)]
+        lines = (json.dumps(event_to_dict(event), allow_nan=False) + "\n" for event in kept)
+        atomic_write_text(self.events_path, "".join(lines))
+
+
+def _before(event: Event, epoch: int, step: int) -> bool:
+    if isinstance(event, TrainingCompleteEvent):
+        return False
+    place = getattr(event, "step", None)
+    if place is None:
+        return event.epoch < epoch
+    return (event.epoch, place) < (epoch, step)

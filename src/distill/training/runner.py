@@ -1,0 +1,63 @@
+"""A training run on a background thread: started, watched, cancelled, waited for, resumed."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distill.errors import TrainingError
+from distill.training.config import VQVAEConfig
+from distill.training.loop import train_vqvae
+
+
+class TrainingRunner:
+    """Runs one training at a time; what goes wrong in its thread is raised by `wait`."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._cancel = threading.Event()
+        self._result: dict[str, Any] | None = None
+        self._error: BaseException | None = None
+
+    def start_vqvae(self, config: VQVAEConfig, file_paths: list[Path], output_dir: Path | str, **options: Any) -> None:
+        """Train an RVQ-VAE; `options` are those of `train_vqvae`. Raises `TrainingError` while a run is going on."""
+        self._start(lambda: train_vqvae(config, file_paths, output_dir, cancel_event=self._cancel, **options))
+
+    def _start(self, train: Callable[[], dict[str, Any]]) -> None:
+        if self.is_running:
+            raise TrainingError("a run is going on already; cancel it or wait for it first")
+        self._cancel.clear()
+        self._result = self._error = None
+        self._thread = threading.Thread(target=self._run, args=(train,), name="distill-training", daemon=True)
+        self._thread.start()
+
+    def _run(self, train: Callable[[], dict[str, Any]]) -> None:
+        try:
+            self._result = train()
+        except BaseException as error:  # kept for the thread that waits, whatever it is
+            self._error = error
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the training thread is alive."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self._cancel.is_set()
+
+    def cancel(self) -> None:
+        """Ask the run to stop after the step it is in, with a checkpoint."""
+        self._cancel.set()
+
+    def wait(self, timeout: float | None = None) -> dict[str, Any] | None:
+        """The run's result, or None when it is still going on after `timeout` seconds; raises what ended the run."""
+        if self._thread is None:
+            raise TrainingError("nothing was started")
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            return None
+        if self._error is not None:
+            raise self._error
+        return self._result
