@@ -28,7 +28,7 @@ class ChannelNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """A 3 × 3 and a 1 × 1 convolution beside the identity; shape unchanged."""
 
-    def __init__(self, channels: int, dropout: float) -> None:
+    def __init__(self, channels: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.body = nn.Sequential(
             ChannelNorm(channels),
@@ -45,8 +45,10 @@ class ResidualBlock(nn.Module):
         return x + correction
 
 
-def encoder(out_channels: int, dropout: float) -> nn.Sequential:
+def encoder(out_channels: int) -> nn.Sequential:
     """Float `[B, 1, 16·H, 16·W]` → `[B, out_channels, H, W]`.
+
+    Without dropout: its noise would be what the deeper codebooks learn, and it is gone when the model is used.
 
     Nearly all of the work is done on the coarser grids, where it is cheap: in minutes of training on a CPU the number
     of steps counts for more than the size of the net (`docs/internals.md` has the measurement).
@@ -55,9 +57,9 @@ def encoder(out_channels: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(1, narrow, 8, stride=4, padding=2),
         nn.Conv2d(narrow, middle, 4, stride=2, padding=1),
-        ResidualBlock(middle, dropout),
+        ResidualBlock(middle),
         nn.Conv2d(middle, wide, 4, stride=2, padding=1),
-        ResidualBlock(wide, dropout),
+        ResidualBlock(wide),
         ChannelNorm(wide),
         nn.Conv2d(wide, out_channels, 1),
     )

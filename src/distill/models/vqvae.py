@@ -40,7 +40,7 @@ class ConvVQVAE(nn.Module):
             "kmeans_iters": kmeans_iters,
             "dropout": dropout,
         }
-        self.encoder = encoder(codebook_dim, dropout)
+        self.encoder = encoder(codebook_dim)
         self.quantizer = ResidualQuantizer(
             codebook_dim,
             codebook_size,

@@ -1,13 +1,18 @@
 """How many epochs fit a time budget."""
 
-_MEASURED_SHARE = 0.05  # of the budget is spent measuring before the number of epochs is settled
-_RESERVE = 0.03  # of the budget is left for previews, the last checkpoint and the picture
+from collections.abc import Sequence
+
+_MEASURED_SHARE = 0.08  # of the budget is spent measuring before the number of epochs is settled
+_RESERVE = 0.02  # of the budget is left for previews, the last checkpoint and the picture
 
 
-def epochs_within(budget_s: float, elapsed_s: float, epochs_done: int) -> tuple[int, bool]:
-    """`(total epochs, settled)` for `budget_s` seconds at the pace so far; settled once enough was measured."""
-    pace = elapsed_s / epochs_done
-    remaining = max(0.0, budget_s * (1 - _RESERVE) - elapsed_s)
-    total = epochs_done + int(remaining / pace)
-    settled = (epochs_done > 1 and elapsed_s >= _MEASURED_SHARE * budget_s) or total <= epochs_done + 1
-    return total, settled
+def epochs_within(budget_s: float, epoch_ends: Sequence[float]) -> tuple[int, bool]:
+    """`(total epochs, settled)` for `budget_s` seconds; `epoch_ends` are the seconds at which epochs ended so far.
+
+    The first epoch is slower than the rest (k-means, cold caches), so the pace is taken from those after it.
+    """
+    done, elapsed = len(epoch_ends), epoch_ends[-1]
+    pace = (elapsed - epoch_ends[0]) / (done - 1) if done > 1 else elapsed
+    total = done + int(max(0.0, budget_s * (1 - _RESERVE) - elapsed) / max(pace, 1e-6))
+    measured = done > 2 and elapsed >= _MEASURED_SHARE * budget_s
+    return total, measured or total <= done + 1

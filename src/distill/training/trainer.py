@@ -5,6 +5,7 @@ import logging
 import math
 import threading
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,9 @@ class Trainer:
         rate = self.optimizer.param_groups[0]["lr"]
         elapsed = self._elapsed()
         self._plan(elapsed)
-        self.scheduler.step()
+        with warnings.catch_warnings():  # a run resumed at an epoch's end has taken no step yet: torch warns of that
+            warnings.simplefilter("ignore", UserWarning)
+            self.scheduler.step()
         eta = seconds_left(elapsed, state.epoch, state.total_epochs)
         train_loss = state.totals.mean("train_loss")
         facts = Epoch(state.epoch, state.total_epochs, train_loss, validation, rate, eta, elapsed)
@@ -177,8 +180,8 @@ class Trainer:
         """Under a time budget, settle the number of epochs once enough of them were timed."""
         if self.state.planned or self.config.minutes is None:
             return
-        done, budget = self.state.epoch + 1, self.config.minutes * 60
-        self.state.total_epochs, self.state.planned = epochs_within(budget, elapsed, done)
+        ends = [event.elapsed_seconds for event in self.state.history.epoch_metrics] + [elapsed]
+        self.state.total_epochs, self.state.planned = epochs_within(self.config.minutes * 60, ends)
         if self.state.planned:
             # From here on the cosine reaches zero at the last epoch; until now it stood still.
             self.scheduler.T_max = self.state.total_epochs

@@ -1,0 +1,173 @@
+"""Presets that follow from the number of files, and settings that are checked before anything is done with them."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.errors import ConfigError
+from distill.training.config import (
+    LEVEL_NAMES,
+    TrainingConfig,
+    VQVAEConfig,
+    get_adaptive_config,
+    get_adaptive_vqvae_config,
+)
+
+SHARED = (
+    "batch_size max_epochs learning_rate weight_decay gradient_clip_norm chunk_duration_s val_fraction "
+    "checkpoint_interval preview_interval max_checkpoints device num_workers seed"
+).split()
+
+SMALL, MIDDLE, LARGE = (64, 0.8, 0.4, 100, 5e-4), (128, 0.9, 0.2, 200, 1e-3), (256, 0.95, 0.1, 300, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("files", "row"),
+    [(0, SMALL), (1, SMALL), (20, SMALL), (21, MIDDLE), (100, MIDDLE), (101, LARGE), (10_000, LARGE)],
+)
+def test_the_rvq_preset_follows_the_number_of_files(files, row):
+    config = get_adaptive_vqvae_config(files)
+    assert (config.codebook_size, config.decay, config.dropout, config.max_epochs, config.learning_rate) == row
+    assert (config.num_quantizers, config.codebook_dim, config.commitment_weight) == (3, 128, 0.25)
+    assert (config.threshold_ema_dead_code, config.kmeans_init, config.kmeans_iters) == (2, True, 10)
+
+
+CONSERVATIVE = (0.4, 0.05, 5e-4, 100, 0.5, 0.5, 15)
+BALANCED = (0.2, 0.01, 1e-3, 200, 0.3, 1.0, 10)
+AGGRESSIVE = (0.1, 0.001, 2e-3, 500, 0.2, 5.0, 5)
+
+
+@pytest.mark.parametrize(
+    ("files", "row"),
+    [(1, CONSERVATIVE), (49, CONSERVATIVE), (50, BALANCED), (199, BALANCED), (200, AGGRESSIVE), (9999, AGGRESSIVE)],
+)
+def test_the_vae_preset_follows_the_number_of_files(files, row):
+    config = get_adaptive_config(files)
+    rate, warmup = config.learning_rate, config.kl_warmup_fraction
+    shape = (config.dropout, config.weight_decay, rate, config.max_epochs, warmup)
+    assert (*shape, config.gradient_clip_norm, config.augmentation_copies) == row
+
+
+@pytest.mark.parametrize("preset", [get_adaptive_vqvae_config, get_adaptive_config])
+@pytest.mark.parametrize(
+    ("files", "share"), [(1, 0.5), (9, 0.5), (10, 0.3), (49, 0.3), (50, 0.2), (199, 0.2), (200, 0.1), (5000, 0.1)]
+)
+def test_fewer_files_keep_a_larger_share_for_validation(preset, files, share):
+    assert preset(files).val_fraction == share
+
+
+@pytest.mark.parametrize("kind", [VQVAEConfig, TrainingConfig])
+def test_both_families_carry_the_engines_settings(kind):
+    config = kind()
+    assert all(hasattr(config, name) for name in SHARED)
+    assert (config.chunk_duration_s, config.device) == (1.0, "auto")
+
+
+def test_overrides_replace_fields_of_the_preset_and_nothing_else():
+    changed = get_adaptive_vqvae_config(5, codebook_size=32, val_fraction=0.25, seed=7)
+    assert (changed.codebook_size, changed.val_fraction, changed.seed) == (32, 0.25, 7)
+    changed.codebook_size, changed.val_fraction, changed.seed = 64, 0.5, 0
+    assert changed == get_adaptive_vqvae_config(5)
+    assert get_adaptive_config(5, dropout=0.3).dropout == 0.3
+
+
+@given(st.integers(0, 10**6))
+def test_every_number_of_files_has_a_preset_of_both_families(files):
+    assert get_adaptive_vqvae_config(files).num_quantizers == 3
+    assert get_adaptive_config(files).max_epochs >= 100
+
+
+@pytest.mark.parametrize("make", [VQVAEConfig, TrainingConfig, lambda **s: get_adaptive_vqvae_config(5, **s)])
+def test_an_unknown_setting_is_refused_with_a_list_of_the_known_ones(make):
+    with pytest.raises(ConfigError, match="epochs is not a setting") as caught:
+        make(epochs=3)
+    assert all(name in str(caught.value) for name in SHARED)
+
+
+BAD = [
+    ("batch_size", 0),
+    ("batch_size", 2.5),
+    ("max_epochs", 0),
+    ("max_epochs", "many"),
+    ("learning_rate", 0),
+    ("learning_rate", math.nan),
+    ("learning_rate", math.inf),
+    ("weight_decay", -0.1),
+    ("gradient_clip_norm", math.nan),
+    ("gradient_clip_norm", 0),
+    ("chunk_duration_s", 0),
+    ("chunk_duration_s", math.nan),
+    ("val_fraction", 0),
+    ("val_fraction", 1),
+    ("val_fraction", None),
+    ("checkpoint_interval", 0),
+    ("preview_interval", -1),
+    ("max_checkpoints", 0),
+    ("device", "quantum"),
+    ("num_workers", -1),
+    ("seed", -1),
+    ("seed", 2**32),
+    ("minutes", 0),
+    ("minutes", math.nan),
+    ("codebook_size", 1),
+    ("codebook_size", 10**9),
+    ("codebook_dim", 0),
+    ("num_quantizers", 1),
+    ("num_quantizers", 5),
+    ("decay", 1.0),
+    ("decay", math.nan),
+    ("commitment_weight", math.nan),
+    ("commitment_weight", -1),
+    ("threshold_ema_dead_code", math.inf),
+    ("kmeans_init", "perhaps"),
+    ("kmeans_iters", 0),
+    ("dropout", 1.0),
+    ("dropout", math.nan),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_senseless_value_is_refused_by_name_at_creation_and_at_assignment(name, value):
+    with pytest.raises(ConfigError, match=f"^{name} is "):
+        VQVAEConfig(**{name: value})
+    config = VQVAEConfig()
+    with pytest.raises(ConfigError, match=f"^{name} is "):
+        setattr(config, name, value)
+    assert config == VQVAEConfig()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("latent_dim", 0),
+        ("kl_weight_max", math.nan),
+        ("kl_warmup_fraction", 1.5),
+        ("kl_warmup_fraction", math.nan),
+        ("free_bits", -1),
+        ("free_bits", math.inf),
+    ],
+)
+def test_a_senseless_vae_value_is_refused(name, value):
+    with pytest.raises(ConfigError, match=f"^{name} is "):
+        TrainingConfig(**{name: value})
+
+
+def test_two_to_four_levels_are_allowed_and_each_has_a_name():
+    assert [VQVAEConfig(num_quantizers=n).num_quantizers for n in (2, 3, 4)] == [2, 3, 4]
+    assert LEVEL_NAMES == ("Structure", "Timbre", "Detail", "Fine")
+
+
+def test_the_model_settings_are_the_arguments_of_the_model():
+    from distill.models.vqvae import ConvVQVAE
+
+    settings = VQVAEConfig(codebook_dim=8, codebook_size=16).model_settings()
+    assert ConvVQVAE(**settings).settings == settings
+
+
+def test_the_configuration_is_read_without_torch():
+    script = "import sys, distill.training.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

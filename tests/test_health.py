@@ -1,0 +1,156 @@
+"""Codebook health in words, the time budget in epochs, and the log of a run that was cut short."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.errors import CheckpointError, StorageError
+from distill.models.quantizer import ResidualQuantizer
+from distill.training.health import utilization_warnings, verdict
+from distill.training.metrics import EpochMetrics, PreviewEvent, StepMetrics, TrainingCompleteEvent, VQStepMetrics
+from distill.training.run_folder import RunFolder
+
+
+def health_of(*codes_by_level: list[int], size: int) -> dict[str, dict[str, float]]:
+    """The quantizer's own figures for the codes each level gave to the same vectors."""
+    quantizer = ResidualQuantizer(dim=2, size=size, levels=len(codes_by_level))
+    return quantizer.get_codebook_utilization(torch.tensor(codes_by_level).T[None])
+
+
+def level(utilization: float, perplexity: float = 20.0) -> dict[str, float]:
+    return {"utilization": utilization, "perplexity": perplexity, "dead_codes": 0}
+
+
+def test_a_warning_says_level_share_and_threshold_word_for_word():
+    health = {"level_0": level(0.5), "level_1": level(0.2949), "level_2": level(0.0625)}
+    assert utilization_warnings(health, codebook_size=64, vectors=1000) == [
+        "Level 1: utilization 29% (below 30% threshold)",
+        "Level 2: utilization 6% (below 30% threshold)",
+    ]
+
+
+def test_thirty_percent_is_not_below_thirty_percent():
+    assert utilization_warnings({"level_0": level(0.30)}, 100, 1000) == []
+    assert len(utilization_warnings({"level_0": level(0.2999)}, 100, 1000)) == 1
+
+
+@given(st.integers(2, 512), st.data())
+def test_a_small_set_alone_is_no_cause_for_a_warning(size, data):
+    vectors = data.draw(st.integers(1, size))
+    health = health_of(list(range(vectors)), list(reversed(range(vectors))), size=size)
+    assert utilization_warnings(health, size, vectors) == []
+    assert verdict(health["level_0"], size, vectors) == "healthy"
+
+
+@given(st.integers(4, 512), st.integers(4, 2000))
+def test_a_collapse_is_told_whatever_the_size_of_the_set(size, vectors):
+    health = health_of([0] * vectors, [1] * vectors, size=size)
+    assert len(utilization_warnings(health, size, vectors)) == 2
+    assert verdict(health["level_0"], size, vectors) == "collapsed"
+
+
+def test_nothing_counted_is_no_cause_for_a_warning():
+    assert utilization_warnings({"level_0": level(0.0, 1.0)}, 64, 0) == []
+
+
+def test_a_level_with_some_codes_in_use_is_underused_and_not_collapsed():
+    health = health_of(list(range(10)) * 100, size=64)
+    assert verdict(health["level_0"], 64, 1000) == "underused"
+    assert verdict(health_of(list(range(64)) * 10, size=64)["level_0"], 64, 640) == "healthy"
+
+
+def test_one_code_for_nearly_all_is_a_collapse_though_every_code_is_used_once():
+    codes = [0] * 10_000 + list(range(64))
+    assert verdict(health_of(codes, size=64)["level_0"], 64, len(codes)) == "collapsed"
+
+
+EVENTS = [
+    VQStepMetrics(0, 0, 2, *[0.5] * 6),
+    VQStepMetrics(0, 1, 2, 0.5, float("nan"), *[0.5] * 4, {"level_0": level(1.0)}),
+    EpochMetrics(0, 2, *[0.25] * 9),
+    PreviewEvent(0, "previews/Größe.wav", 48_000),
+    StepMetrics(1, 0, 2, *[0.5] * 6),
+    StepMetrics(1, 1, 2, *[0.5] * 6),
+    EpochMetrics(1, 2, *[0.125] * 9),
+    TrainingCompleteEvent(2, *[1.0] * 4, 1),
+]
+
+
+@pytest.fixture
+def run(tmp_path) -> RunFolder:
+    """A run folder with all of `EVENTS` in its log."""
+    folder = RunFolder(tmp_path)
+    for event in EVENTS:
+        folder.append(event)
+    return folder
+
+
+def test_the_log_gives_back_the_events_that_were_appended(run):
+    assert repr(run.events()) == repr(EVENTS)
+
+
+def test_the_log_is_one_strict_json_object_per_line(run):
+    lines = run.events_path.read_text().splitlines()
+    assert [json.loads(line, parse_constant=pytest.fail)["event"] for line in lines] == [
+        type(event).__name__ for event in EVENTS
+    ]
+
+
+@given(share=st.floats(0, 1))
+def test_a_log_cut_anywhere_gives_back_every_event_before_the_cut(tmp_path_factory, share):
+    folder = RunFolder(tmp_path_factory.mktemp("run"))
+    for event in EVENTS:
+        folder.append(event)
+    whole = folder.events_path.read_bytes()
+    cut = whole[: round(share * len(whole))]
+    folder.events_path.write_bytes(cut)
+    found = folder.events()
+    assert repr(found) == repr(EVENTS[: len(found)])
+    assert len(found) >= cut.count(b"\n")
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 300, b"\xff\xfe\xfd", b"5\n", b"[]\n", b"{}\n"], ids=repr)
+def test_a_damaged_end_of_the_log_does_not_hide_its_beginning(run, tail):
+    with run.events_path.open("ab") as file:
+        file.write(tail)
+    assert repr(run.events()) == repr(EVENTS)
+
+
+@pytest.mark.parametrize(("epoch", "step", "kept"), [(0, 0, 0), (0, 1, 1), (1, 0, 4), (1, 1, 5), (2, 0, 7)])
+def test_a_rewound_log_ends_where_the_resumed_run_begins(run, epoch, step, kept):
+    run.rewind(epoch, step)
+    assert repr(run.events()) == repr(EVENTS[:kept])
+
+
+def test_events_after_a_cut_and_a_rewind_are_not_lost(run):
+    whole = run.events_path.read_bytes()
+    run.events_path.write_bytes(whole[:-9])
+    run.rewind(2, 0)
+    run.append(EVENTS[-1])
+    assert repr(run.events()) == repr(EVENTS)
+
+
+def test_a_new_run_has_no_events(tmp_path):
+    assert RunFolder(tmp_path / "new").events() == []
+
+
+def test_a_log_that_cannot_be_written_is_a_storage_error(tmp_path):
+    with pytest.raises(StorageError, match="events.jsonl"):
+        RunFolder(tmp_path / "missing").append(EVENTS[0])
+
+
+def test_the_facts_of_a_run_come_back(tmp_path):
+    facts = {"format": "distill_run", "files": ["Größe.wav"], "config": {"minutes": None}}
+    RunFolder(tmp_path).write_facts(facts)
+    assert RunFolder(tmp_path).read_facts() == facts
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"{}", b"\xff", b'{"format": "other"}'])
+def test_a_folder_without_the_facts_of_a_run_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
+        RunFolder(tmp_path).read_facts()

@@ -1,0 +1,318 @@
+"""The RVQ-VAE: mel to codes and back."""
+
+import inspect
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
+
+from distill.audio.spectrogram import PADDING, SILENCE, AudioSpectrogram
+from distill.models.blocks import STRIDE, decoder, encoder
+from distill.models.grid import pad_to_grid, silence_where_uncoded, sounding_columns
+from distill.models.losses import vqvae_loss
+from distill.models.quantizer import NO_CODE
+from distill.models.vqvae import ConvVQVAE
+
+LEVELS = 3
+
+
+def small(**options) -> ConvVQVAE:
+    torch.manual_seed(0)
+    return ConvVQVAE(**{"codebook_dim": 8, "codebook_size": 16, "dropout": 0.0, **options})
+
+
+def mels(batch: int = 2, bands: int = 32, frames: int = 64, seed: int = 0) -> Tensor:
+    return torch.rand(batch, 1, bands, frames, generator=torch.Generator().manual_seed(seed)) * 1.5 - 0.9
+
+
+SMALL = small(kmeans_init=False).eval()
+
+
+# --- the contract ----------------------------------------------------------------------------------------------
+
+
+def test_the_defaults_are_those_of_the_contract():
+    defaults = {name: value.default for name, value in inspect.signature(ConvVQVAE).parameters.items()}
+    assert defaults == {
+        "codebook_dim": 128,
+        "codebook_size": 256,
+        "num_quantizers": 3,
+        "decay": 0.95,
+        "commitment_weight": 0.25,
+        "threshold_ema_dead_code": 2,
+        "kmeans_init": True,
+        "kmeans_iters": 10,
+        "dropout": 0.2,
+    }
+
+
+def test_one_second_at_48_khz_becomes_48_vectors_of_three_codes():
+    model = ConvVQVAE(kmeans_init=False).eval()
+    mel = AudioSpectrogram().waveform_to_mel(torch.randn(1, 1, 48_000) * 0.1)
+    assert mel.shape == (1, 1, 128, 94)
+    recon, indices, commit_loss = model(mel)
+    assert recon.shape == mel.shape
+    assert indices.shape == (1, 48, 3)
+    assert commit_loss.shape == ()
+    assert model.encode(mel).shape == (1, 128, 8, 6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 130), st.booleans())
+def test_a_mel_of_any_length_comes_back_as_long_as_it_was(batch, height, frames, training):
+    mel = mels(batch, 16 * height, frames)
+    recon, indices, commit_loss = SMALL(mel) if not training else small(kmeans_init=False).train()(mel)
+    assert recon.shape == mel.shape
+    assert indices.shape == (batch, height * -(-frames // STRIDE), LEVELS)
+    assert torch.isfinite(recon).all()
+    assert torch.isfinite(commit_loss)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 70), st.integers(1, LEVELS))
+def test_any_prefix_of_the_codes_decodes_to_a_mel_of_the_same_shape(frames, levels):
+    mel = mels(1, 32, frames)
+    assert SMALL.reconstruct(mel, levels).shape == mel.shape
+
+
+@pytest.mark.parametrize("levels", [2, 3, 4])
+def test_it_has_as_many_levels_as_asked(levels):
+    _, indices, _ = small(num_quantizers=levels, kmeans_init=False)(mels())
+    assert indices.shape[-1] == levels
+
+
+def test_no_layer_is_built_lazily():
+    model = small()
+    before = {name: value.shape for name, value in model.state_dict().items()}
+    model.train()(mels())
+    assert {name: value.shape for name, value in model.state_dict().items()} == before
+    assert not any(isinstance(module, LazyModuleMixin) for module in model.modules())
+
+
+def test_the_settings_build_the_same_model_again():
+    model = small(decay=0.7, threshold_ema_dead_code=1.5, kmeans_iters=3)
+    again = ConvVQVAE(**model.settings)
+    again.load_state_dict(model.state_dict())
+    assert again.settings == model.settings
+    assert torch.equal(again.eval()(mels())[0], model.eval()(mels())[0])
+
+
+def test_dropout_acts_in_the_decoder_and_never_on_the_codes():
+    model = small(dropout=0.5, decay=0.999999, kmeans_init=False, threshold_ema_dead_code=0).train()
+    once, again = model(mels()), model(mels())
+    assert torch.equal(once[1], again[1])
+    assert not torch.equal(once[0], again[0])
+
+
+# --- codes -----------------------------------------------------------------------------------------------------
+
+
+def test_codes_alone_give_the_reconstruction_back():
+    mel = mels(frames=50)
+    recon, indices, _ = SMALL(mel)
+    torch.testing.assert_close(SMALL.reconstruct(mel), recon)
+    assert torch.equal(SMALL.encode_to_codes(mel), indices)
+    torch.testing.assert_close(SMALL.decode_codes(indices, height=2)[..., :50], recon)
+
+
+def test_embeddings_of_codes_are_the_quantized_vectors():
+    vectors = SMALL.encode(mels())
+    quantized, indices, _ = SMALL.quantize(vectors)
+    assert quantized.shape == vectors.shape
+    torch.testing.assert_close(SMALL.codes_to_embeddings(indices, height=2), quantized)
+
+
+def test_the_grid_is_read_row_by_row_with_time_along_the_rows():
+    indices = torch.arange(2 * 4).remainder(16).reshape(1, 8, 1)
+    grid = SMALL.codes_to_embeddings(indices, height=2)
+    assert grid.shape == (1, 8, 2, 4)
+    torch.testing.assert_close(grid[0, :, 1, 2], SMALL.quantizer.codebooks[0, 1 * 4 + 2])
+
+
+def test_each_level_brings_the_codes_nearer_to_what_the_encoder_said():
+    model = small()
+    model.train()(mels(batch=16))
+    model.eval()
+    vectors = model.encode(mels(batch=16))
+    _, indices, _ = model.quantize(vectors)
+    errors = [
+        (model.codes_to_embeddings(indices[..., :levels], height=2) - vectors).square().mean().item()
+        for levels in range(1, LEVELS + 1)
+    ]
+    assert errors[0] > errors[1] > errors[2] > 0
+    assert errors[0] < vectors.square().mean()
+
+
+# --- silence and padding ---------------------------------------------------------------------------------------
+
+
+def test_a_silent_column_has_no_code_and_decodes_to_silence():
+    mel = mels(1, 32, 64)
+    mel[..., 16:32] = SILENCE
+    recon, indices, _ = SMALL(mel)
+    grid = indices.reshape(1, 2, 4, LEVELS)
+    assert (grid[:, :, 1] == NO_CODE).all()
+    assert (grid[:, :, [0, 2, 3]] >= 0).all()
+    for made in (recon, SMALL.reconstruct(mel), SMALL.reconstruct(mel, 1)):
+        assert (made[..., 16:32] == SILENCE).all()
+        assert (made[..., 32:] != SILENCE).any(dim=2).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=6), st.sampled_from([SILENCE, PADDING]))
+def test_codes_are_missing_exactly_where_nothing_sounds(sounding, quiet):
+    mel = torch.full((1, 1, 32, 16 * len(sounding)), quiet)
+    for column, sounds in enumerate(sounding):
+        if sounds:
+            mel[0, 0, 5, 16 * column + 7] = -0.5  # one cell is enough
+    _, indices, _ = SMALL(mel)
+    assert torch.equal(
+        (indices >= 0).reshape(2, -1, LEVELS), torch.tensor(sounding)[None, :, None].expand(2, -1, LEVELS)
+    )
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_silence_alone_is_no_accident(training):
+    model = small(kmeans_init=True).train(training)
+    mel = torch.full((2, 1, 32, 40), SILENCE)
+    recon, indices, commit_loss = model(mel)
+    total, _, _ = vqvae_loss(recon, mel, commit_loss)
+    assert (indices == NO_CODE).all()
+    assert (recon == SILENCE).all()
+    assert total.item() == 0
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+
+
+def padded(mel: Tensor, frames: int) -> Tensor:
+    return torch.nn.functional.pad(mel, (0, frames), value=PADDING)
+
+
+def test_more_padding_changes_neither_codebooks_nor_commitment_nor_loss_nor_health():
+    # Trap 7: a drum hit is 0.2 s in a chunk of 1 s.
+    mel = mels(2, 32, 44)
+    outcomes = []
+    for padding in (84, 212):
+        model = small(kmeans_init=False, threshold_ema_dead_code=0).train()
+        for _ in range(3):
+            recon, indices, commit_loss = model(padded(mel, padding))
+            total, recon_loss, _ = vqvae_loss(recon, padded(mel, padding), commit_loss)
+        total.backward()
+        gradients = torch.cat([weight.grad.flatten() for weight in model.parameters()])
+        health = model.quantizer.get_codebook_utilization(indices)
+        outcomes.append((dict(model.quantizer.named_buffers()), commit_loss, recon_loss, gradients, health))
+    for less, more in zip(*outcomes, strict=True):
+        torch.testing.assert_close(less, more, rtol=1e-4, atol=1e-6)
+
+
+def test_a_short_sound_is_coded_only_where_it_sounds():
+    _, indices, _ = SMALL(padded(mels(1, 32, 20), 76))
+    assert (indices >= 0).reshape(2, 6, LEVELS).all(dim=(0, 2)).tolist() == [True, True, False, False, False, False]
+
+
+def test_a_mel_is_extended_to_whole_cells_with_padding():
+    mel = mels(1, 20, 33)
+    grid = pad_to_grid(mel)
+    assert grid.shape == (1, 1, 32, 48)
+    assert torch.equal(grid[..., :20, :33], mel)
+    assert (grid[..., 20:, :] == PADDING).all()
+    assert (grid[..., 33:] == PADDING).all()
+    assert pad_to_grid(grid) is grid or torch.equal(pad_to_grid(grid), grid)
+
+
+def test_columns_without_codes_are_set_to_silence_and_others_left_alone():
+    mel = mels(2, 16, 32)
+    columns = torch.tensor([[True, False], [False, True]])
+    quiet = silence_where_uncoded(mel, columns)
+    assert torch.equal(quiet[0, ..., :16], mel[0, ..., :16])
+    assert torch.equal(quiet[1, ..., 16:], mel[1, ..., 16:])
+    assert (quiet[0, ..., 16:] == SILENCE).all()
+    assert sounding_columns(quiet).tolist() == columns.tolist()
+
+
+# --- learning --------------------------------------------------------------------------------------------------
+
+
+def test_every_weight_feels_the_loss():
+    model = small(kmeans_init=False).train()
+    mel = mels()
+    recon, _, commit_loss = model(mel)
+    vqvae_loss(recon, mel, commit_loss)[0].backward()
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.abs().max() > 0, name
+
+
+def test_the_commitment_weight_counts_once_through_the_whole_model():
+    # Trap 1, from the constructor to the encoder's output; the gradient by hand: 2 · w · (sum of the rests) / count.
+    weight = 0.25
+    model = small(kmeans_init=False, commitment_weight=weight).eval()
+    mel = mels()
+    vectors = model.encode(mel).detach().requires_grad_()
+    _, indices, commit_loss = model.quantize(vectors)
+    vqvae_loss(mel, mel, commit_loss, weight)[0].backward()
+    embedded = [model.codes_to_embeddings(indices[..., :levels], height=2) for levels in range(1, LEVELS + 1)]
+    rests = sum(vectors.detach() - quantized for quantized in embedded)
+    torch.testing.assert_close(vectors.grad, 2 * weight * rests / vectors.numel())
+
+
+def test_the_constructor_does_not_weigh_the_commitment_it_returns():
+    light, heavy = (small(kmeans_init=False, commitment_weight=w).eval()(mels())[2] for w in (0.01, 50.0))
+    assert light.item() == heavy.item() > 0
+
+
+def test_a_few_steps_lower_the_loss():
+    model, mel = small().train(), torch.full((4, 1, 32, 32), -0.8)
+    mel[:, :, 4:9] = 0.3
+    mel[2:, :, 20:] = 0.1
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(40):
+        recon, _, commit_loss = model(mel)
+        total, recon_loss, _ = vqvae_loss(recon, mel, commit_loss)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        losses.append(recon_loss.item())
+    assert losses[-1] < 0.25 * losses[0]
+
+
+def test_an_eval_forward_changes_nothing_and_reports_a_commitment():
+    model = small().eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    _, _, commit_loss = model(mels())
+    assert commit_loss.item() > 0
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_same_seed_gives_the_same_model():
+    def trained() -> dict[str, Tensor]:
+        model = small(dropout=0.3).train()
+        for seed in range(3):
+            model(mels(seed=seed))
+        return model.state_dict()
+
+    once, again = trained(), trained()
+    assert all(torch.equal(once[name], again[name]) for name in once)
+
+
+# --- encoder and decoder ---------------------------------------------------------------------------------------
+
+
+def test_encoder_and_decoder_undo_each_others_shape():
+    vectors = encoder(5)(mels(2, 48, 80))
+    assert vectors.shape == (2, 5, 3, 5)
+    assert decoder(5, dropout=0.0)(vectors).shape == (2, 1, 48, 80)
+
+
+def test_what_a_stretch_of_sound_becomes_depends_only_on_its_surroundings():
+    left, middle = mels(1, 32, 160, seed=1), mels(1, 32, 160, seed=2)
+    alone = SMALL(torch.cat([left, middle], dim=-1))[0]
+    other = SMALL(torch.cat([left, middle, mels(1, 32, 320, seed=3)], dim=-1))[0]
+    torch.testing.assert_close(alone[..., :160], other[..., :160], rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_normalised_over_time_or_over_the_batch():
+    assert not any(isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm) for module in SMALL.modules())
