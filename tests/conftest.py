@@ -47,7 +47,7 @@ def write_collection(folder: Path, count: int = 6) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         sound = tone(110 * 2 ** (number / 3), 0.2 + 0.3 * number / max(1, count - 1), seed=number)
-        soundfile.write(folder / f"tone_{number:02d}.wav", sound, RATE, subtype="FLOAT")
+        soundfile.write(folder / f"tone_{number:02d}.wav", sound, RATE, subtype="PCM_24")
     return folder
 
 

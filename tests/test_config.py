@@ -17,10 +17,10 @@ from distill.training.config import (
     get_adaptive_vqvae_config,
 )
 
-SHARED = (
-    "batch_size max_epochs learning_rate weight_decay gradient_clip_norm chunk_duration_s val_fraction "
-    "checkpoint_interval preview_interval max_checkpoints device num_workers seed"
-).split()
+SHARED = """
+    batch_size max_epochs learning_rate weight_decay gradient_clip_norm chunk_duration_s val_fraction
+    checkpoint_interval preview_interval max_checkpoints device num_workers seed
+""".split()  # noqa: SIM905
 
 SMALL, MIDDLE, LARGE = (64, 0.8, 0.4, 100, 5e-4), (128, 0.9, 0.2, 200, 1e-3), (256, 0.95, 0.1, 300, 1e-3)
 

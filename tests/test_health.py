@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from distill.errors import CheckpointError, StorageError
 from distill.models.quantizer import ResidualQuantizer
+from distill.training.budget import epochs_within
 from distill.training.health import utilization_warnings, verdict
 from distill.training.metrics import EpochMetrics, PreviewEvent, StepMetrics, TrainingCompleteEvent, VQStepMetrics
 from distill.training.run_folder import RunFolder
@@ -65,6 +66,47 @@ def test_a_level_with_some_codes_in_use_is_underused_and_not_collapsed():
 def test_one_code_for_nearly_all_is_a_collapse_though_every_code_is_used_once():
     codes = [0] * 10_000 + list(range(64))
     assert verdict(health_of(codes, size=64)["level_0"], 64, len(codes)) == "collapsed"
+
+
+def epoch_ends(budget: float, first: float, later: float) -> tuple[list[float], int]:
+    """When the epochs of a budgeted run end, and after how many their number was settled."""
+    ends, total, settled_after = [], 1, 0
+    while len(ends) < total:
+        ends.append(first + later * len(ends))
+        if not settled_after:
+            total, settled = epochs_within(budget, ends)
+            settled_after = settled * len(ends)
+    return ends, settled_after
+
+
+shares = st.floats(0.0005, 0.45)  # of the budget, for the first epoch
+speedups = st.floats(1, 5)  # of the epochs after it
+
+
+@given(shares, speedups)
+def test_a_budgeted_run_ends_within_its_budget_and_leaves_less_than_an_epoch_of_it(share, speedup):
+    ends, _ = epoch_ends(600.0, 600 * share, 600 * share / speedup)
+    assert ends[-1] <= 600
+    assert ends[-1] + 600 * share / speedup > 600 * 0.97
+
+
+@given(shares, speedups)
+def test_the_number_of_epochs_is_settled_once_a_tenth_of_the_budget_is_measured(share, speedup):
+    ends, settled_after = epoch_ends(600.0, 600 * share, 600 * share / speedup)
+    assert 1 <= settled_after <= len(ends)
+    assert settled_after <= 3 or ends[settled_after - 2] < 60
+
+
+@given(st.floats(0.001, 1e6), st.lists(st.floats(0, 1e5), min_size=1, max_size=30))
+def test_there_is_never_less_to_do_than_is_done_and_something_to_do_until_it_is_settled(budget, times):
+    ends = [sum(times[: n + 1]) for n in range(len(times))]
+    total, settled = epochs_within(budget, ends)
+    assert total >= len(ends)
+    assert settled or total > len(ends)
+
+
+def test_a_first_epoch_longer_than_the_budget_is_the_last():
+    assert epochs_within(60.0, [61.0]) == (1, True)
 
 
 EVENTS = [
@@ -138,7 +180,7 @@ def test_a_new_run_has_no_events(tmp_path):
 
 
 def test_a_log_that_cannot_be_written_is_a_storage_error(tmp_path):
-    with pytest.raises(StorageError, match="events.jsonl"):
+    with pytest.raises(StorageError, match=r"events\.jsonl"):
         RunFolder(tmp_path / "missing").append(EVENTS[0])
 
 

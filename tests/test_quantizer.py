@@ -233,10 +233,11 @@ def test_k_means_on_more_vectors_than_it_needs_still_finds_the_clusters():
     assert (torch.cdist(centres, quantizer.codebooks[0]).amin(dim=1) < 0.05).all()
 
 
-def test_k_means_over_several_batches_counts_usage_per_batch():
+@pytest.mark.parametrize("count", [400, 4000], ids=["all_of_them", "more_than_it_needs"])
+def test_k_means_over_several_batches_counts_usage_per_batch(count):
     quantizer = small(kmeans_init=True)
-    quantizer.initialize(vectors(1, 400)[0], batches=4)
-    torch.testing.assert_close(quantizer.usage.sum(dim=-1), torch.full((LEVELS,), 100.0))
+    quantizer.initialize(vectors(1, count)[0], batches=4)
+    torch.testing.assert_close(quantizer.usage.sum(dim=-1), torch.full((LEVELS,), count / 4))
     torch.testing.assert_close(quantizer.sums, quantizer.codebooks * quantizer.usage[..., None])
 
 

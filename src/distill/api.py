@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from distill.errors import ModelFileError
 from distill.home import default_models_dir
 from distill.library.catalog import ModelLibrary
+from distill.library.header import MODEL_FILE_EXTENSION
 from distill.models.persistence import LoadedVQModel, load_model_v2
 from distill.training.loop import train_vqvae
 from distill.training.metrics import MetricsCallback
@@ -43,8 +45,10 @@ def load(model: Path | str, *, models_dir: Path | str | None = None, device: str
 
 
 def find_model(model: Path | str, models_dir: Path | str | None = None) -> Path:
-    """The file of a model given by path, name or id; raises `LibraryError` when there is none such."""
+    """The file of a model given by path, name or id; raises `LibraryError`, `ModelFileError`."""
     if Path(model).is_file():
         return Path(model)
+    if str(model).endswith(MODEL_FILE_EXTENSION) and len(Path(model).parts) > 1:
+        raise ModelFileError(f"{model}: no such file")
     library = ModelLibrary(models_dir or default_models_dir())
     return library.path(library.find(str(model)))

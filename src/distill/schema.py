@@ -18,8 +18,16 @@ def _complaint(cls: type, error: ValidationError) -> str:
             known = ", ".join(f.name for f in dataclasses.fields(cls))
             lines.append(f"{name} is not a setting of {cls.__name__}; the known ones are {known}")
         else:
-            lines.append(f"{name} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
+            lines.append(f"{name} is {_short(item['input'])}: {item['msg'][0].lower()}{item['msg'][1:]}")
     return "; ".join(lines)
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an int with more digits than Python prints
+        return "a huge number"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 class Checked:

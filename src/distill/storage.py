@@ -2,7 +2,7 @@
 
 import os
 import re
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,8 +16,10 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turn an `OSError` from the body into a `StorageError` that names `path` and the cause."""
     try:
         yield
-    except StorageError:
+    except (StorageError, TimeoutError):
         raise
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StorageError(f"could not write {path}: a file stands where a folder is needed; choose another") from error
     except OSError as error:
         raise StorageError(
             f"could not write {path}: {error.strerror or error}; check free space and permissions, then try again"
@@ -26,13 +28,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 def safe_stem(name: str) -> str:
     """`name` as part of a file name: other characters than letters, digits, dots and dashes become `_`."""
-    return re.sub(r"[^\w\-. ]", "_", name).strip(" .")[:100] or "model"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    return re.sub(r"[^\w\-. ]", "_", name).strip(" .").encode()[:100].decode(errors="ignore") or "model"
 
 
 def _sync_folder(folder: Path) -> None:
@@ -45,28 +41,32 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def atomic_write(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place whole.
 
     Whatever stood at `path` stays as it was until the new content is safely on disk. Raises `StorageError`.
     """
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(0o666 & ~_umask())
-            Path(name).replace(path)
+            temporary.replace(path)
         except BaseException:
             with suppress(OSError):
-                Path(name).unlink()
+                temporary.unlink()
             raise
         _sync_folder(path.parent)
 
 
+def atomic_write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """`atomic_write` for content that is there already."""
+    atomic_write(path, lambda file: file.write(data))
+
+
 def atomic_write_text(path: Path, text: str) -> None:
     """`atomic_write` for UTF-8 text."""
-    atomic_write(path, lambda file: (file.write(text.encode()), None)[1])
+    atomic_write_bytes(path, text.encode())

@@ -14,6 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from distill.errors import ConfigError
 from distill.schema import CHECKED, Checked
 
 PADDING = -1.0
@@ -40,6 +41,10 @@ class SpectrogramConfig(Checked):
     n_mels: int = Field(default=128, ge=16, le=512, multiple_of=16)
     magnitude_floor: float = Field(default=1e-5, gt=0, lt=1, allow_inf_nan=False)
     magnitude_ceiling: float = Field(default=10.0, ge=1, le=1e6, allow_inf_nan=False)
+
+    def __post_init__(self) -> None:
+        if self.hop_length > self.n_fft // 2:  # the windows would leave gaps, and no mel could be inverted
+            raise ConfigError(f"hop_length is {self.hop_length}; it must be at most half of n_fft, {self.n_fft}")
 
 
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
@@ -131,12 +136,15 @@ class AudioSpectrogram(nn.Module):
         """Add the block that begins at frame `start` to `sound` `[B, S]`, fading over in the overlap."""
         if start == 0:
             return self._griffin_lim(magnitude, torch.ones_like(magnitude, dtype=torch.complex64))
-        done = sound[:, start * self.config.hop_length :]
-        known = self._stft(done)
+        hop = self.config.hop_length
+        done = sound[:, start * hop :]
+        whole = done.shape[-1] // hop - self.config.n_fft // hop  # frames that the sound so far settles
         phase = torch.ones_like(magnitude, dtype=torch.complex64)
-        phase[..., : known.shape[-1]] = _unit(known)
-        block = self._griffin_lim(magnitude, phase)
-        fade = torch.linspace(0, 1, done.shape[-1], device=sound.device)
+        phase[..., :whole] = _unit(self._stft(done)[..., :whole])
+        block = self._griffin_lim(magnitude, phase, settled=whole)
+        fade = torch.ones(done.shape[-1], device=sound.device)  # over the middle half of what is settled
+        fade[: whole * hop // 4] = 0
+        fade[whole * hop // 4 : whole * hop * 3 // 4] = torch.linspace(0, 1, whole * hop * 3 // 4 - whole * hop // 4)
         joined = done * (1 - fade) + block[:, : done.shape[-1]] * fade
         return torch.cat([sound[:, : -done.shape[-1]], joined, block[:, done.shape[-1] :]], dim=-1)
 
@@ -150,12 +158,13 @@ class AudioSpectrogram(nn.Module):
             magnitude = magnitude * (transposed / (gram @ magnitude).clamp(min=1e-10))
         return magnitude
 
-    def _griffin_lim(self, magnitude: Tensor, phase: Tensor) -> Tensor:
-        """Sound `[B, (T - 1) · hop]` for magnitudes `[B, F, T]`, starting from unit complex `phase`."""
-        previous = torch.zeros_like(phase)
+    def _griffin_lim(self, magnitude: Tensor, phase: Tensor, settled: int = 0) -> Tensor:
+        """Sound `[B, (T - 1) · hop]` for magnitudes `[B, F, T]`, from unit `phase`, kept in `settled` frames."""
+        previous, kept = torch.zeros_like(phase), phase[..., :settled].clone()
         for _ in range(_GRIFFIN_LIM_STEPS):
             rebuilt = self._stft(self._istft(magnitude * phase))
             phase = _unit(rebuilt - previous * (_GRIFFIN_LIM_MOMENTUM / (1 + _GRIFFIN_LIM_MOMENTUM)))
+            phase[..., :settled] = kept
             previous = rebuilt
         return self._istft(magnitude * phase)
 

@@ -28,3 +28,8 @@ def duration(seconds: float) -> str:
 def size(count: int) -> str:
     """A number of bytes in kB or MB."""
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
+def plural(count: int, word: str) -> str:
+    """`1 epoch`, `2 epochs`."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

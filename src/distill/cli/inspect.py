@@ -29,7 +29,9 @@ def inspect(
 def _as_json(folder: Path, collection: "Collection") -> dict[str, object]:
     return {
         "folder": str(folder),
-        "files": [{**dataclasses.asdict(file), "usable": file.usable} for file in collection.files],
+        "files": [
+            {**dataclasses.asdict(file), "usable": file.usable, "notes": file.notes} for file in collection.files
+        ],
         "unreadable": [dataclasses.asdict(file) for file in collection.unreadable],
         "usable_files": len(collection.usable),
         "duration_s": collection.duration_s,
@@ -37,6 +39,7 @@ def _as_json(folder: Path, collection: "Collection") -> dict[str, object]:
 
 
 def _show(folder: Path, collection: "Collection") -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from distill.cli.console import duration, out
@@ -44,13 +47,13 @@ def _show(folder: Path, collection: "Collection") -> None:
     table = Table("file", "duration", "rate", "channels", "format", "peak", "notes", box=None, header_style="bold")
     for file in collection.files:
         table.add_row(
-            str(file.path.relative_to(folder)),
+            escape(str(file.path.relative_to(folder))),
             duration(file.duration_s),
             f"{file.sample_rate} Hz",
             str(file.channels),
             file.format,
             f"{file.peak:.2f}",
-            "; ".join(file.notes),
+            escape("; ".join(file.notes)),
         )
     if collection.files:
         out.print(table)
@@ -71,4 +74,5 @@ def _show(folder: Path, collection: "Collection") -> None:
             collection.count(lambda file: file.notes[0].split(":")[0].split(" of ")[0] if file.notes else "none"),
         ),
     ):
-        out.print(f"{title}: " + ", ".join(f"{value} ({n})" for value, n in counts.items()))
+        if counts:
+            out.print(f"{title}: " + ", ".join(f"{value} ({n})" for value, n in counts.items()))

@@ -55,6 +55,7 @@ def list_models(
 
 
 def _print_table(library: "ModelLibrary", entries: "list[ModelEntry]", search: str) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from distill.cli.console import out, size
@@ -65,10 +66,10 @@ def _print_table(library: "ModelLibrary", entries: "list[ModelEntry]", search: s
     table = Table("name", "id", "saved", "data set", "levels", "codes", "loss", "size", box=None, header_style="bold")
     for entry in entries:
         table.add_row(
-            entry.name,
+            escape(entry.name),
             entry.model_id[:8],
             entry.save_date[:16].replace("T", " "),
-            entry.dataset_name,
+            escape(entry.dataset_name),
             str(entry.num_quantizers or ""),
             str(entry.codebook_size or ""),
             "" if entry.val_loss is None else f"{entry.val_loss:.4f}",
@@ -97,7 +98,7 @@ def show_model(model: ModelArgument, models_dir: ModelsDir = None, json: Json = 
         out.print(f"{name:>24}  {value}", markup=False)
     if header.health:
         out.print()
-        out.print(level_table(header.health, header.settings["codebook_size"]))
+        out.print(level_table(header.health, header.settings["codebook_size"], header.metadata.validation_vectors))
 
 
 @app.command("rename")

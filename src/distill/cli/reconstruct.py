@@ -42,7 +42,9 @@ def _targets(files: list[Path], output_dir: Path, overwrite: bool) -> dict[Path,
         if not source.is_file():
             raise AudioError(f"{source}: no such file")
         target = next(path for path in _names(output_dir, source.stem) if path not in taken)
-        if target.exists() and (not overwrite or target.resolve() == source.resolve()):
+        if target.resolve() == source.resolve():
+            raise StorageError(f"{target} would replace the sound itself; choose another folder with -o")
+        if target.exists() and not overwrite:
             raise StorageError(f"{target} is there already; choose another folder with -o, or give --overwrite")
         taken.add(target)
         targets[source] = target

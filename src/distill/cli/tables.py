@@ -10,8 +10,8 @@ _STYLES: dict[Verdict, str] = {"healthy": "green", "underused": "yellow", "colla
 _BAR = 12
 
 
-def level_table(health: CodebookHealth, codebook_size: int, vectors: int | None = None) -> Table:
-    """One row per level; `vectors` is how many the figures were counted over, when known."""
+def level_table(health: CodebookHealth, codebook_size: int, vectors: int) -> Table:
+    """One row per level, and what the figures were counted over; 0 `vectors` when that is not known."""
     table = Table("level", "utilization", "", "perplexity", "dead codes", "state", box=None, header_style="bold")
     for number, level in enumerate(health.values()):
         state = verdict(level, codebook_size, vectors or codebook_size)
@@ -24,7 +24,7 @@ def level_table(health: CodebookHealth, codebook_size: int, vectors: int | None 
             f"{level['dead_codes']:.0f}",
             f"[{_STYLES[state]}]{state}[/]",
         )
-    if vectors is not None:
+    if vectors:
         table.caption = counted_over(codebook_size, vectors)
         table.caption_justify = "left"
     return table

@@ -23,7 +23,8 @@ _POLL_S = 0.1
 def train(
     context: typer.Context,
     folder: Annotated[
-        Path | None, typer.Argument(help="The folder with your sounds; folders in it are looked through too.")
+        Path | None,
+        typer.Argument(metavar="FOLDER", help="The folder with your sounds; folders in it are looked through too."),
     ] = None,
     model_name: Annotated[
         str | None, typer.Option(help="What to call the model.", show_default="the folder's name")
@@ -37,23 +38,28 @@ def train(
         int | None, typer.Option(min=1, help="How often to go through the sounds.", show_default="auto")
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Train for about this long instead of a number of epochs.")
+        float | None, typer.Option(min=0.01, max=1e6, help="Train for about this long instead of a number of epochs.")
     ] = None,
     rvq_levels: Annotated[
         int | None, typer.Option(min=2, max=4, help="Levels of codes: more detail, more to learn.", show_default="3")
     ] = None,
-    codebook_size: Annotated[int | None, typer.Option(min=2, help="Codes per level.", show_default="auto")] = None,
+    codebook_size: Annotated[
+        int | None, typer.Option(min=2, max=65536, help="Codes per level.", show_default="auto")
+    ] = None,
     codebook_dim: Annotated[
-        int | None, typer.Option(min=1, help="Length of a code's vector.", show_default="128")
+        int | None, typer.Option(min=1, max=1024, help="Length of a code's vector.", show_default="128")
     ] = None,
     commitment_weight: Annotated[
-        float | None, typer.Option(min=0, help="How strongly sounds are drawn to their codes.", show_default="0.25")
+        float | None,
+        typer.Option(min=0, max=100, help="How strongly sounds are drawn to their codes.", show_default="0.25"),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Chunks per step.", show_default="16")] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0, help="At the start.", show_default="auto")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, max=4096, help="Chunks per step.", show_default="16")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=1e-8, max=1, help="At the start.", show_default="auto")
+    ] = None,
     device: Device = DeviceName.auto,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Same seed, same machine: same model.", show_default="0")
+        int | None, typer.Option(min=0, max=2**32 - 1, help="Same seed, same machine: same model.", show_default="0")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN_FOLDER", help="Go on with an interrupted run, with its settings.")
@@ -75,7 +81,7 @@ def train(
     overrides = {name: value for name, value in settings.items() if value is not None}
     _check_usage(context, folder, resume, {**overrides, "--model-name": model_name, "--output-dir": output_dir})
     from distill.cli.progress import file_progress
-    from distill.training.plan import plan_resume, plan_run
+    from distill.training.plan import overridden, plan_resume, plan_run
 
     if resume is not None:
         plan = plan_resume(resume, device=device.value, models_dir=models_dir)
@@ -94,7 +100,8 @@ def train(
         left_out = [f"{file.path}: {file.reason}" for file in collection.unreadable]
         left_out += [f"{file.path}: {file.notes[0]}" for file in collection.files if not file.usable]
         _warn_left_out(left_out)
-    raise typer.Exit(_run(plan, set(overrides), json))
+    given_now = overridden(plan.config, len(plan.file_paths)) if resume else set(overrides)
+    raise typer.Exit(_run(plan, given_now, json))
 
 
 def _check_usage(context: typer.Context, folder: Path | None, resume: Path | None, given: dict[str, Any]) -> None:
@@ -105,6 +112,8 @@ def _check_usage(context: typer.Context, folder: Path | None, resume: Path | Non
         refuse("give a FOLDER of sounds to train on, or --resume RUN_FOLDER" + (", not both" if folder else ""))
     if resume is not None and any(value is not None for value in given.values()):
         refuse("--resume goes on with the settings the run began with; give no other than --device and --models-dir")
+    if any(value != value for value in given.values()):  # NaN passes every range
+        refuse("a setting is not a number; give it a value")
     if "max_epochs" in given and "minutes" in given:
         refuse("give --epochs or --minutes, not both")
 

@@ -3,17 +3,19 @@
 import dataclasses
 import logging
 import math
+import shlex
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from distill.cli.console import duration, err, out, print_json
-from distill.cli.tables import counted_over, level_table
+from distill.cli.console import duration, err, out, plural, print_json
+from distill.cli.tables import level_table
 from distill.errors import CheckpointError
 from distill.training.health import verdict
 from distill.training.metrics import (
@@ -79,7 +81,8 @@ class View(ABC):
 
     def interrupted(self) -> None:
         """Say where the run stopped and how to go on."""
-        err.print(f"stopped; a checkpoint is saved. Go on with:\n  distill train --resume {self.plan.output_dir}")
+        folder = shlex.quote(str(self.plan.output_dir))
+        err.print(f"stopped; a checkpoint is saved. Go on with:\n  distill train --resume {folder}", markup=False)
 
     @abstractmethod
     def summary(self, result: dict[str, Any]) -> None:
@@ -145,7 +148,7 @@ def outcome(view: View, result: dict[str, Any]) -> dict[str, Any]:
         "val_loss": best.val_loss,
         "overfitting_gap": best.overfitting_gap,
         "codebook_health": result["final_codebook_health"],
-        "validation_vectors": facts.get("validation_vectors"),
+        "validation_vectors": facts.get("validation_vectors", 0),
         "settings": dataclasses.asdict(view.plan.config) | {"max_epochs": facts.get("total_epochs")},
         "overridden": sorted(view.overridden),
         "warnings": list(view.warnings.values()),
@@ -160,8 +163,9 @@ class TextView(View):
         """Print losses, levels, settings, warnings and where everything is."""
         end = outcome(self, result)
         out.print(
-            f"\n[bold]{self.plan.model_name}[/]: {end['epochs']} epochs in {duration(end['elapsed_seconds'])}; "
-            f"kept epoch {end['best_epoch']}: validation loss {end['val_loss']:.4f}, "
+            f"\n[bold]{escape(self.plan.model_name)}[/]: "
+            f"{plural(end['epochs'], 'epoch')} in {duration(end['elapsed_seconds'])}; "
+            f"kept epoch {end['best_epoch'] + 1}: validation loss {end['val_loss']:.4f}, "
             f"training loss {end['train_loss']:.4f}"
         )
         if end["overfitting_gap"] > 0.2:
@@ -192,7 +196,7 @@ class PlainView(TextView):
         if isinstance(event, VQEpochMetrics):
             out.print(self._epoch_line(event), markup=False)
         elif isinstance(event, PreviewEvent) and event.audio_path.endswith("_1_reconstruction.wav"):
-            out.print(f"epoch {event.epoch}: previews in {self.plan.output_dir / 'previews'}", markup=False)
+            out.print(f"epoch {event.epoch + 1}: previews in {self.plan.output_dir / 'previews'}", markup=False)
 
     def _epoch_line(self, event: VQEpochMetrics) -> str:
         size, vectors = self.plan.config.codebook_size, self.facts().get("validation_vectors", 0)
@@ -222,12 +226,12 @@ class LiveView(TextView):
 
     def __init__(self, plan: "RunPlan", overridden: set[str]) -> None:
         super().__init__(plan, overridden)
-        self._live = Live(console=out, refresh_per_second=8, get_renderable=self._draw)
         self._step: VQStepMetrics | None = None
         self._epoch: VQEpochMetrics | None = None
         self._health: CodebookHealth | None = None
-        self._vectors: int | None = None
+        self._vectors = 0
         self._notice = "looking at the sounds"
+        self._live = Live(console=out, refresh_per_second=8, get_renderable=self._draw)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -238,8 +242,8 @@ class LiveView(TextView):
 
     def event(self, event: Event) -> None:
         """Take the event into the picture."""
-        if self._vectors is None:
-            self._vectors = self.facts().get("validation_vectors")
+        if not self._vectors:
+            self._vectors = self.facts().get("validation_vectors", 0)
         if isinstance(event, VQStepMetrics):
             self._step, self._notice = event, ""
         elif isinstance(event, VQEpochMetrics):
@@ -256,14 +260,11 @@ class LiveView(TextView):
     def _draw(self) -> RenderableType:
         parts: list[RenderableType] = [self._headline(), self._progress()]
         if self._health is not None:
-            parts += [level_table(self._health, self.plan.config.codebook_size), Text(self._counted(), style="dim")]
+            parts.append(level_table(self._health, self.plan.config.codebook_size, self._vectors))
         parts += [Text(f"! {text}", style="yellow") for text in list(self.warnings.values())[-_WARNINGS_SHOWN:]]
         if self._notice:
             parts.append(Text(self._notice, style="dim"))
         return Group(*parts)
-
-    def _counted(self) -> str:
-        return counted_over(self.plan.config.codebook_size, self._vectors) if self._vectors else ""
 
     def _headline(self) -> Text:
         config = self.plan.config

@@ -24,7 +24,7 @@ class SoundFile:
     """One readable file and what is worth knowing about it."""
 
     path: Path
-    digest: str  # SHA-256 of the file's bytes
+    digest: str  # of the decoded sound, see content_digest
     format: str
     sample_rate: int  # Hz
     channels: int
@@ -121,35 +121,32 @@ def scan(paths: Iterable[Path], progress: Progress | None = None) -> Collection:
 
 def _inspect(path: Path) -> SoundFile:
     recording = read_recording(path)
-    return _describe(path, recording)
-
-
-def _describe(path: Path, recording: Recording) -> SoundFile:
     loudness = np.abs(recording.samples)
     peak = float(loudness.max())
     duration = len(recording.samples) / recording.sample_rate
     return SoundFile(
         path=path,
-        digest=file_digest(path),
+        digest=content_digest(recording),
         format=recording.format,
         sample_rate=recording.sample_rate,
         channels=recording.samples.shape[1],
         duration_s=duration,
         peak=peak,
-        silent=peak < SILENT_PEAK,
+        silent=is_silent(recording),
         clipped=int((loudness >= 0.9999).sum()) >= _CLIPPED_SAMPLES,
         short=duration < SHORT_S,
         truncated=recording.truncated,
     )
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of the file's bytes, in hexadecimal; raises `AudioError`."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise AudioError(f"{path}: {error.strerror or error}") from error
+def content_digest(recording: Recording) -> str:
+    """SHA-256 of the decoded samples, so that neither a name nor a lossless format makes it another sound."""
+    return hashlib.sha256(f"{recording.sample_rate}".encode() + recording.samples.tobytes()).hexdigest()
+
+
+def is_silent(recording: Recording) -> bool:
+    """Whether the mean of the channels never exceeds `SILENT_PEAK`; channels can cancel each other out."""
+    return float(np.abs(recording.samples.mean(axis=1)).max()) < SILENT_PEAK
 
 
 @dataclass(frozen=True)
@@ -167,13 +164,14 @@ def load_sounds(paths: Sequence[Path], sample_rate: int) -> tuple[list[Sound], l
     left_out: list[UnreadableFile] = []
     for path in paths:
         try:
-            recording, digest = read_recording(path), file_digest(path)
+            recording = read_recording(path)
         except AudioError as error:
             left_out.append(UnreadableFile(path, str(error).removeprefix(f"{path}: ")))
             continue
+        digest = content_digest(recording)
         if digest in sounds:
             left_out.append(UnreadableFile(path, f"same content as {sounds[digest].path}"))
-        elif np.abs(recording.samples).max() < SILENT_PEAK:
+        elif is_silent(recording):
             left_out.append(UnreadableFile(path, "silent"))
         else:
             sounds[digest] = Sound(path, digest, recording.mono(sample_rate))

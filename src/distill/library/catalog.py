@@ -2,16 +2,20 @@
 
 import json
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from distill.errors import LibraryError, ModelFileError
+from distill.errors import ConfigError, LibraryError, ModelFileError
 from distill.library.header import MODEL_FILE_EXTENSION, read_header
+from distill.schema import CHECKED, Checked
 from distill.storage import atomic_write_text, safe_stem, storage_errors
 
 logger = logging.getLogger(__name__)
@@ -24,8 +28,8 @@ _LOCK_TIMEOUT_S = 30.0
 _FORMAT = "distill_library"
 
 
-@dataclass(frozen=True)
-class ModelEntry:
+@dataclass(frozen=True, config=CHECKED)
+class ModelEntry(Checked):
     """One model in the library; `file` is its name within the folder."""
 
     model_id: str
@@ -37,29 +41,34 @@ class ModelEntry:
     file_count: int = 0
     epochs: int = 0
     val_loss: float | None = None
-    num_quantizers: int | None = None
-    codebook_size: int | None = None
+    num_quantizers: int | None = Field(default=None, ge=0, le=10**9)
+    codebook_size: int | None = Field(default=None, ge=0, le=10**9)
     size_bytes: int = 0
+    modified_ns: int = 0
 
     @classmethod
     def of_file(cls, path: Path) -> Self:
         """The entry that the model file at `path` describes; raises `ModelFileError`."""
         header = read_header(path)
         about = header.metadata
-        return cls(
-            model_id=about.model_id,
-            name=about.name,
-            file=path.name,
-            model_type=header.model_type,
-            save_date=about.save_date,
-            dataset_name=about.dataset_name,
-            file_count=about.file_count,
-            epochs=about.epochs,
-            val_loss=about.val_loss,
-            num_quantizers=header.settings.get("num_quantizers"),
-            codebook_size=header.settings.get("codebook_size"),
-            size_bytes=path.stat().st_size,
-        )
+        try:
+            return cls(
+                model_id=about.model_id,
+                name=about.name,
+                file=path.name,
+                model_type=header.model_type,
+                save_date=about.save_date,
+                dataset_name=about.dataset_name,
+                file_count=about.file_count,
+                epochs=about.epochs,
+                val_loss=about.val_loss,
+                num_quantizers=header.settings.get("num_quantizers"),
+                codebook_size=header.settings.get("codebook_size"),
+                size_bytes=path.stat().st_size,
+                modified_ns=path.stat().st_mtime_ns,
+            )
+        except ConfigError as error:
+            raise ModelFileError(f"{path}: its metadata is damaged ({error})") from error
 
 
 class ModelLibrary:
@@ -74,14 +83,14 @@ class ModelLibrary:
 
     def entries(self, sort: str = "date") -> list[ModelEntry]:
         """All models: newest first, or by `name`, `loss` (best first) or `size` (largest first)."""
-        if not self.folder.is_dir():
+        if not self.folder.exists():
             return []
         with self._locked():
             entries = self._follow_files(self._read_index())
         orders: dict[str, Any] = {
             "date": lambda e: e.save_date,
             "name": lambda e: e.name.casefold(),
-            "loss": lambda e: (e.val_loss is None, e.val_loss),
+            "loss": lambda e: e.val_loss if e.val_loss is not None and math.isfinite(e.val_loss) else math.inf,
             "size": lambda e: e.size_bytes,
         }
         if sort not in orders:
@@ -135,9 +144,13 @@ class ModelLibrary:
         """Delete a model, its file included; raises `LibraryError` when there is none with this id."""
         with self._locked():
             entries = self._follow_files(self._read_index())
-            entry = next((e for e in entries if e.model_id == model_id), None)
-            if entry is None:
+            found = [e for e in entries if e.model_id == model_id]
+            if not found:
                 raise LibraryError(f"no model with the id {model_id!r} in {self.folder}")
+            if len(found) > 1:  # a copy made by hand: which one is meant cannot be known
+                files = ", ".join(e.file for e in found)
+                raise LibraryError(f"{len(found)} files have the id {model_id!r} ({files}); delete one by hand")
+            entry = found[0]
             with storage_errors(self.path(entry)):
                 self.path(entry).unlink()
             self._write_index([other for other in entries if other is not entry])
@@ -145,6 +158,8 @@ class ModelLibrary:
 
     def rebuild(self) -> list[ModelEntry]:
         """Make the index anew from the model files and return what is in it."""
+        if not self.folder.exists():
+            return []
         with self._locked():
             return self._follow_files([])
 
@@ -161,15 +176,22 @@ class ModelLibrary:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise LibraryError(f"{self.folder} is a file; give the folder of a library")
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.folder / _LOCK, timeout=_LOCK_TIMEOUT_S, is_singleton=True):
-                yield
+            lock = FileLock(self.folder / _LOCK, timeout=_LOCK_TIMEOUT_S, is_singleton=True)
+            with storage_errors(self.folder):
+                lock.acquire()
         except Timeout:
             raise LibraryError(
                 f"{self.folder} is in use by another distill for over {_LOCK_TIMEOUT_S:.0f} s; try again later"
             ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _read_index(self) -> list[ModelEntry]:
         """The index as stored; a broken one is kept aside and reads as empty, to be filled from the files."""
@@ -181,7 +203,7 @@ class ModelLibrary:
             if content["format"] != _FORMAT:
                 raise ValueError(f"format {content['format']!r}")
             return [ModelEntry(**item) for item in content["models"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
             aside = path.with_suffix(".broken.json")
             logger.warning("the library index %s is broken (%s); kept as %s and made anew", path, error, aside.name)
             with storage_errors(aside):
@@ -195,7 +217,7 @@ class ModelLibrary:
         followed = []
         for path in present:
             try:
-                followed.append(known.get(path.name) or ModelEntry.of_file(path))
+                followed.append(_unchanged(known.get(path.name), path) or ModelEntry.of_file(path))
             except ModelFileError as error:
                 logger.warning("not listed: %s", error)
         if followed != entries:
@@ -205,3 +227,10 @@ class ModelLibrary:
     def _write_index(self, entries: list[ModelEntry]) -> None:
         content = {"format": _FORMAT, "version": 1, "models": [asdict(entry) for entry in entries]}
         atomic_write_text(self.folder / _INDEX, json.dumps(content, indent=1) + "\n")
+
+
+def _unchanged(entry: ModelEntry | None, path: Path) -> ModelEntry | None:
+    """The entry, if the file is still the one it was made from."""
+    stat = path.stat()
+    same = entry is not None and (entry.size_bytes, entry.modified_ns) == (stat.st_size, stat.st_mtime_ns)
+    return entry if same else None

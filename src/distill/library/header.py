@@ -39,12 +39,13 @@ class ModelMetadata(Checked):
     best_epoch: int = Field(default=0, ge=0)  # the one whose weights these are, counted from 0
     train_loss: float | None = None
     val_loss: float | None = None
+    validation_vectors: int = Field(default=0, ge=0)  # that the codebook health was counted over
     seed: int = 0
     distill_version: str = Field(default="", max_length=64)
 
 
-@dataclass
-class Header:
+@dataclass(config=CHECKED)
+class Header(Checked):
     """The parts of a model file that tell what it is."""
 
     model_type: str
@@ -81,7 +82,7 @@ def read_header(path: Path) -> Header:
         return Header(
             model_type=str(content["model_type"]),
             metadata=ModelMetadata(**content["metadata"]),
-            settings=dict(content.get("vqvae_config") or content.get("vae_config") or {}),
+            settings=content.get("vqvae_config") or content.get("vae_config") or {},
             health=content.get("codebook_health_snapshot"),
         )
     except (KeyError, TypeError, ConfigError) as error:

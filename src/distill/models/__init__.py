@@ -11,9 +11,14 @@ _FROM_PERSISTENCE = (
     "MODEL_FORMAT_MARKER",
     "SAVED_MODEL_VERSION",
     "SAVED_MODEL_VERSION_V2",
+    "LoadedModel",
     "LoadedVQModel",
     "ModelMetadata",
+    "delete_model",
+    "load_model",
     "load_model_v2",
+    "save_model",
+    "save_model_from_checkpoint",
     "save_model_v2",
 )
 

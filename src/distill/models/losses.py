@@ -4,9 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.audio.spectrogram import real_frames
+from distill.audio.spectrogram import SILENCE, real_frames
 
 _SCALES = (1, 2, 4)
+_AFTER_END_WEIGHT = 0.1
 
 
 def spectral_loss(recon: Tensor, target: Tensor) -> Tensor:
@@ -33,3 +34,29 @@ def vqvae_loss(
     recon_loss = spectral_loss(recon, target)
     weighted_commit = commitment_weight * commit_loss
     return recon_loss + weighted_commit, recon_loss, weighted_commit
+
+
+def kl_per_dimension(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL divergence to the standard normal of each latent dimension, mean over `[B, L]`: float `[L]`, in nats."""
+    return (0.5 * (mu.square() + logvar.exp() - 1 - logvar)).mean(dim=0)
+
+
+def vae_loss(
+    recon: Tensor, target: Tensor, mu: Tensor, logvar: Tensor, kl_weight: float = 1.0, free_bits: float = 0.1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`(total, recon_loss, kl_loss)` for mels `[B, 1, M, T]` and latents `[B, L]`; `kl_loss` is not yet weighted.
+
+    Each latent dimension may carry `free_bits` nats at no cost (Kingma et al. 2016, eq. 15), so that none is pressed to
+    say nothing. Unlike an RVQ-VAE, which has no code for it, a VAE has to learn that a sound ends: what follows the
+    end counts as silence, with a weight of its own that does not grow with its length.
+    """
+    recon_loss = spectral_loss(recon, target) + _AFTER_END_WEIGHT * _sound_after_end(recon, target)
+    kl_loss = kl_per_dimension(mu, logvar).clamp(min=free_bits).sum()
+    return recon_loss + kl_weight * kl_loss, recon_loss, kl_loss
+
+
+def _sound_after_end(recon: Tensor, target: Tensor) -> Tensor:
+    """Mean distance from silence of the frames after the end of the sounds."""
+    after = ~real_frames(target)
+    distance = torch.where(after, (recon - SILENCE).abs(), 0.0).sum()
+    return distance / (after.sum() * target.shape[-2]).clamp(min=1)

@@ -136,6 +136,7 @@ class ResidualQuantizer(nn.Module):
     @torch.no_grad()
     def initialize(self, x: Tensor, batches: int = 1) -> None:
         """Place all codebooks by k-means on float `[N, D]` from so many batches, each on the residual of the last."""
+        x = x[x.isfinite().all(dim=-1)]  # one damaged sample must not decide over the codebooks
         if len(x) == 0:
             return
         limit = _KMEANS_VECTORS_PER_CODE * self.size

@@ -1,4 +1,4 @@
-"""The settings that fix a model's architecture and its quantizer; part of every model file. Imports no torch."""
+"""The settings that fix a model's architecture; part of every model file. Imports no torch."""
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -19,3 +19,13 @@ class VQVAESettings(Checked):
     kmeans_init: bool = True
     kmeans_iters: int = Field(default=10, ge=1, le=1000)
     dropout: float = Field(default=0.2, ge=0, lt=1)
+
+
+@dataclass(config=CHECKED)
+class VAESettings(Checked):
+    """The arguments of `ConvVAE`."""
+
+    latent_dim: int = Field(default=64, ge=1, le=1024)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    n_mels: int = Field(default=128, ge=16, le=512, multiple_of=16)
+    frames: int = Field(default=96, ge=16, le=8192, multiple_of=16)

@@ -15,4 +15,4 @@ def epochs_within(budget_s: float, epoch_ends: Sequence[float]) -> tuple[int, bo
     pace = (elapsed - epoch_ends[0]) / (done - 1) if done > 1 else elapsed
     total = done + int(max(0.0, budget_s * (1 - _RESERVE) - elapsed) / max(pace, 1e-6))
     measured = done > 2 and elapsed >= _MEASURED_SHARE * budget_s
-    return total, measured or total <= done + 1
+    return total, measured or total <= done + (done > 1)

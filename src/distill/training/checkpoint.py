@@ -6,6 +6,7 @@ back with `weights_only=True`.
 """
 
 import dataclasses
+import io
 import math
 import re
 from dataclasses import dataclass
@@ -16,12 +17,12 @@ import torch
 from torch import Tensor
 
 from distill.errors import CheckpointError
-from distill.storage import atomic_write, storage_errors
+from distill.storage import atomic_write_bytes, storage_errors
 from distill.training.metrics import CodebookHealth, MetricsHistory, VQMetricsHistory
 
 FORMAT = "distill_checkpoint"
 VERSION = 1
-_NAME = re.compile(r"checkpoint_(\d+)_(\d+)_(\d+\.\d+|none)\.pt")
+_NAME = re.compile(r"checkpoint_(\d+)_(\d+)_(-?\d+(?:\.\d+)?(?:e[+-]\d+)?|none)\.pt")
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,15 @@ _HISTORIES: dict[str, type[VQMetricsHistory] | type[MetricsHistory]] = {
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, max_checkpoints: int = 3) -> Path:
     """Write a checkpoint and drop all but the `max_checkpoints` newest and the best; raises `StorageError`."""
     loss = checkpoint.val_loss
-    scored = f"{loss:.6f}" if loss is not None and math.isfinite(loss) else "none"
+    scored = repr(loss) if loss is not None and math.isfinite(loss) else "none"
     path = folder / f"checkpoint_{checkpoint.epoch:05d}_{checkpoint.step:05d}_{scored}.pt"
     content = {"format": FORMAT, "version": VERSION} | {
         field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(Checkpoint)
     }
     content["history"] = checkpoint.history.to_dict()
-    atomic_write(path, lambda file: torch.save(content, file))
+    buffer = io.BytesIO()
+    torch.save(content, buffer)  # to memory first: on a full disk torch would raise what is no OSError
+    atomic_write_bytes(path, buffer.getbuffer())
     with storage_errors(path):
         _retain(folder, max_checkpoints)
     return path
@@ -118,7 +121,7 @@ def read_checkpoint(path: Path, family: str, device: torch.device | str = "cpu")
         raise CheckpointError(f"{path}: from a {content['family']} run, not a {family} run")
     try:
         history = _HISTORIES[family].from_dict(content["history"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: its history is damaged") from error
     return Checkpoint(**{name: content[name] for name in names - {"history"}}, history=history)
 

@@ -218,7 +218,7 @@ def train_vqvae(
     model, history = cast(ConvVQVAE, trainer.best_model()), cast(VQMetricsHistory, trainer.state.history)
     health = _validation_health(trainer)
     if finished:
-        if models_dir is not None:
+        if models_dir is not None and "model_path" not in trainer.facts:
             path = save_model_v2(
                 model, trainer.bench.spectrogram.config, config, trainer.training_config(), trainer.metadata(),
                 models_dir, codebook_health=health, loss_curve_history=history.get_loss_curves(),

@@ -148,8 +148,17 @@ def event_to_dict(event: Event) -> dict[str, Any]:
 
 def event_from_dict(data: dict[str, Any]) -> Event:
     """The inverse of `event_to_dict`; raises `KeyError` or `TypeError` for anything else."""
-    values = from_json(data)
-    return EVENT_TYPES[values.pop("event")](**values)
+    if not isinstance(data, dict):
+        raise TypeError(f"not an event: {data!r}")
+    kind = EVENT_TYPES[data["event"]]
+    event: Event = _event(kind, {name: value for name, value in data.items() if name != "event"})
+    return event
+
+
+def _event(kind: Any, data: dict[str, Any]) -> Any:
+    # Only in numbers does the word NaN stand for one; a path or a sentence may well be that word.
+    numbers = {f.name for f in dataclasses.fields(kind) if f.type is float} | {"codebook_health"}
+    return kind(**{name: from_json(value) if name in numbers else value for name, value in data.items()})
 
 
 Step = TypeVar("Step", StepMetrics, VQStepMetrics)
@@ -209,8 +218,8 @@ class _History(ABC, Generic[Step, Epoch]):
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The history that `to_dict` wrote; raises `KeyError` or `TypeError` for anything else."""
         return cls(
-            [cls.step_type(**from_json(item)) for item in data["step_metrics"]],
-            [cls.epoch_type(**from_json(item)) for item in data["epoch_metrics"]],
+            [_event(cls.step_type, item) for item in data["step_metrics"]],
+            [_event(cls.epoch_type, item) for item in data["epoch_metrics"]],
         )
 
     def __eq__(self, other: object) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from distill.storage import atomic_write
+from distill.storage import atomic_write_bytes
 from distill.training.config import LEVEL_NAMES
 from distill.training.metrics import VQMetricsHistory
 
@@ -41,7 +41,7 @@ def draw_vqvae_run(path: Path, history: VQMetricsHistory, counts: Tensor, mel: T
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a missing glyph is no reason to fail a run
         figure.savefig(buffer, dpi=110)
-    atomic_write(path, lambda file: (file.write(buffer.getvalue()), None)[1])
+    atomic_write_bytes(path, buffer.getbuffer())
     return path
 
 
@@ -51,7 +51,7 @@ def _draw_losses(axes: "Axes", history: VQMetricsHistory) -> None:
     axes.plot(curves["val_losses"], label="validation", color=_COLOURS[1])
     best = history.get_best_epoch()
     if best is not None:
-        axes.axvline(best, color="grey", linewidth=0.8, linestyle=":", label=f"best: epoch {best}")
+        axes.axvline(best, color="grey", linewidth=0.8, linestyle=":", label=f"kept: epoch {best + 1}")
     axes.set(title="loss", xlabel="epoch", yscale="log")
     axes.legend(frameon=False)
 

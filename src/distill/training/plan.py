@@ -1,15 +1,19 @@
-"""From a folder and a few wishes to everything a run needs: checked files, fitting settings, places. No torch."""
+"""From a folder and a few wishes to everything a run needs: checked files, fitting settings, places."""
 
+import dataclasses
 import datetime
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill.data.collection import Collection, Progress, find_audio_files, scan
-from distill.errors import CollectionError, ConfigError
+from distill.errors import CheckpointError, CollectionError, ConfigError, StorageError
 from distill.home import default_models_dir, default_runs_dir
+from distill.library.header import ModelMetadata
 from distill.storage import safe_stem
 from distill.training.config import Device, VQVAEConfig, get_adaptive_vqvae_config
+from distill.training.device import resolve_device
 from distill.training.run_folder import RunFolder
 
 
@@ -53,15 +57,21 @@ def plan_run(
     Raises `CollectionError` when there is too little to train on, `ConfigError` for a bad setting.
     """
     get_adaptive_vqvae_config(0, **settings)  # a bad setting is told before the files are read, not after
+    name = model_name or folder.resolve().name or "model"
+    models_dir = models_dir or default_models_dir()
+    resolve_device(settings.get("device", "auto"))
+    ModelMetadata(name=name)
+    _check_folder(models_dir)
     collection = scan(find_audio_files(folder), progress)
     _check_usable(folder, collection)
-    name = model_name or folder.resolve().name or "model"
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    output_dir = output_dir or default_runs_dir() / f"{safe_stem(name)}-{stamp}"
+    _check_folder(output_dir)
     plan = RunPlan(
         config=get_adaptive_vqvae_config(len(collection.usable), **settings),
         file_paths=tuple(file.path for file in collection.usable),
-        output_dir=output_dir or default_runs_dir() / f"{safe_stem(name)}-{stamp}",
-        models_dir=models_dir or default_models_dir(),
+        output_dir=output_dir,
+        models_dir=models_dir,
         dataset_name=folder.resolve().name,
         model_name=name,
     )
@@ -73,6 +83,8 @@ def plan_run(
 def plan_resume(run_folder: Path, *, device: Device = "auto", models_dir: Path | None = None) -> RunPlan:
     """The plan of the run in `run_folder`, to go on from its newest checkpoint; raises `CheckpointError`."""
     facts = RunFolder(run_folder).read_facts()
+    if Path(facts.get("model_path", "")).is_file():
+        raise CheckpointError(f"{run_folder}: this run is finished; its model is {facts['model_path']}")
     return RunPlan(
         config=VQVAEConfig(**(facts["config"] | {"device": device})),
         file_paths=tuple(Path(path) for path in facts["files"]),
@@ -82,6 +94,21 @@ def plan_resume(run_folder: Path, *, device: Device = "auto", models_dir: Path |
         model_name=facts["model_name"],
         resume_from=run_folder,
     )
+
+
+def overridden(config: VQVAEConfig, file_count: int) -> set[str]:
+    """The settings in which `config` differs from the preset for so many files."""
+    preset = get_adaptive_vqvae_config(file_count)
+    return {f.name for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(preset, f.name)}
+
+
+def _check_folder(folder: Path) -> None:
+    """A place that cannot be written to is told before the training, not after; raises `StorageError`."""
+    place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not place.is_dir():
+        raise StorageError(f"{folder}: cannot be made, for {place} is a file; give another folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise StorageError(f"{place}: no permission to write there; give another folder")
 
 
 def _check_usable(folder: Path, collection: Collection) -> None:

@@ -92,7 +92,7 @@ def set_up(
         config=config,
         state=state,
         folder=folder,
-        facts=_facts(family, request, loaders, state),
+        facts=_known_facts(folder, checkpoint) | _facts(family, request, loaders, state),
         emit=_emitter(state.history, folder, callback),
         cancel_event=cancel_event,
         identity=identity,
@@ -101,6 +101,11 @@ def set_up(
     )
     trainer.note()
     return trainer
+
+
+def _known_facts(folder: RunFolder, checkpoint: Checkpoint | None) -> dict[str, Any]:
+    """What an earlier part of the run noted, its model's path above all."""
+    return folder.read_facts() if checkpoint is not None and folder.facts_path.exists() else {}
 
 
 def _seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:

@@ -70,7 +70,7 @@ class RunFolder:
         if not self.events_path.exists():
             return []
         events = []
-        for line in self.events_path.read_text().splitlines():
+        for line in self.events_path.read_text(errors="replace").splitlines():
             try:
                 events.append(event_from_dict(json.loads(line)))
             except (ValueError, KeyError, TypeError):

@@ -115,6 +115,7 @@ class Trainer:
             best_epoch=self.state.best_epoch,
             train_loss=best.train_loss,
             val_loss=best.val_loss,
+            validation_vectors=self.facts.get("validation_vectors", 0),
             seed=self.config.seed,
             distill_version=__version__,
         )

@@ -1,0 +1,87 @@
+"""A model ready for use: sounds in, sounds out."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr
+import torch
+from torch import Tensor
+
+from distill.audio.io import Samples, read_waveform
+from distill.audio.spectrogram import AudioSpectrogram
+from distill.errors import ConfigError
+from distill.library.header import ModelMetadata
+from distill.models.reconstruct import reconstruct_waveform
+from distill.models.vae import ConvVAE
+from distill.models.vqvae import ConvVQVAE
+
+
+class Reconstructor(ABC):
+    """What the loaded models of both families can do."""
+
+    spectrogram: AudioSpectrogram
+    device: torch.device
+
+    @abstractmethod
+    def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
+        """A mel `[1, 1, M, T]` through the model; raises `ConfigError` for levels it does not have."""
+
+    @property
+    def sample_rate(self) -> int:
+        """The rate in Hz of what `reconstruct` returns."""
+        return self.spectrogram.config.sample_rate
+
+    def reconstruct(
+        self, sound: Path | str | Samples, sample_rate: int | None = None, levels: int | None = None
+    ) -> Samples:
+        """What the model makes of a sound file, or of mono float `[S]` at `sample_rate`: float32 `[S']`.
+
+        The result is at the model's rate and lasts as long as the sound; `levels` uses only the first so many
+        levels of codes. Raises `AudioError` for an unreadable file, `ConfigError` for impossible levels.
+        """
+        waveform = torch.from_numpy(self._waveform(sound, sample_rate)).to(self.device)
+        made = reconstruct_waveform(lambda mel: self._mel_to_mel(mel, levels), self.spectrogram, waveform)
+        samples: Samples = made.cpu().numpy()
+        return samples
+
+    def _waveform(self, sound: Path | str | Samples, sample_rate: int | None) -> Samples:
+        if isinstance(sound, Path | str):
+            return read_waveform(Path(sound), self.sample_rate)
+        resampled = soxr.resample(np.asarray(sound, np.float32), sample_rate or self.sample_rate, self.sample_rate)
+        return np.asarray(resampled, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class LoadedVQModel(Reconstructor):
+    """An RVQ-VAE (v1.1), in eval mode."""
+
+    model: ConvVQVAE
+    spectrogram: AudioSpectrogram
+    metadata: ModelMetadata
+    device: torch.device
+    codebook_health: dict[str, dict[str, float]] | None
+    vqvae_config: dict[str, Any]
+
+    def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
+        if levels is not None and not 1 <= levels <= self.model.quantizer.levels:
+            raise ConfigError(f"levels is {levels}; this model has 1 to {self.model.quantizer.levels}")
+        return self.model.reconstruct(mel, levels)
+
+
+@dataclass(frozen=True)
+class LoadedModel(Reconstructor):
+    """A continuous VAE (v1), in eval mode; `analysis` is that of `distill.models.analysis`, or None."""
+
+    model: ConvVAE
+    spectrogram: AudioSpectrogram
+    metadata: ModelMetadata
+    device: torch.device
+    analysis: dict[str, Any] | None
+
+    def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
+        if levels is not None:
+            raise ConfigError("this model is a continuous VAE: it has no levels of codes")
+        return self.model.reconstruct(mel)

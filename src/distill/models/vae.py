@@ -1,0 +1,81 @@
+"""The classic family: a convolutional VAE with one latent vector for a whole chunk of sound."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill.audio.spectrogram import PADDING
+from distill.models.blocks import STRIDE, decoder, encoder
+
+_GRID_CHANNELS = 32  # of the grid between the convolutions and the latent vector
+_WINDOW_HOP = 2 * STRIDE  # frames between the windows that a long sound is seen through
+
+
+class ConvVAE(nn.Module):
+    """Mels `[B, 1, M, T]` of up to `frames` frames to a Gaussian over `latent_dim` numbers, and back."""
+
+    def __init__(self, latent_dim: int = 64, dropout: float = 0.2, n_mels: int = 128, frames: int = 96) -> None:
+        super().__init__()
+        if n_mels % STRIDE or frames % STRIDE:
+            raise ValueError(f"n_mels {n_mels} and frames {frames} must be multiples of {STRIDE}")
+        self.settings: dict[str, Any] = {
+            "latent_dim": latent_dim,
+            "dropout": dropout,
+            "n_mels": n_mels,
+            "frames": frames,
+        }
+        self.latent_dim, self.frames = latent_dim, frames
+        self._grid = (_GRID_CHANNELS, n_mels // STRIDE, frames // STRIDE)
+        cells = self._grid[0] * self._grid[1] * self._grid[2]
+        self.encoder = encoder(_GRID_CHANNELS)
+        self.to_latent = nn.Linear(cells, 2 * latent_dim)
+        self.from_latent = nn.Linear(latent_dim, cells)
+        self.decoder = decoder(_GRID_CHANNELS, dropout)
+
+    def forward(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`(recon [B, 1, M, T], mu [B, L], logvar [B, L])`; samples the latent in training, takes mu otherwise."""
+        mu, logvar = self.encode(mel)
+        z = mu + torch.randn_like(mu) * (0.5 * logvar).exp() if self.training else mu
+        return self.decode(z)[..., : mel.shape[-1]], mu, logvar
+
+    def encode(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """`(mu, logvar)`, float `[B, L]` each, of a mel `[B, 1, M, T]`; raises `ValueError` when T > `frames`."""
+        if mel.shape[-1] > self.frames:
+            raise ValueError(f"the mel has {mel.shape[-1]} frames; this model takes up to {self.frames} at a time")
+        padded = F.pad(mel, (0, self.frames - mel.shape[-1]), value=PADDING)
+        mu, logvar = self.to_latent(self.encoder(padded).flatten(1)).chunk(2, dim=1)
+        return mu, logvar.clamp(-12, 6)  # a variance beyond this range is only ever on its way to infinity
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Mel float `[B, 1, M, frames]` of latents `[B, L]`."""
+        mel: Tensor = self.decoder(self.from_latent(z).unflatten(1, self._grid))
+        return mel
+
+    @torch.no_grad()
+    def sample(self, num_samples: int, device: torch.device | str = "cpu") -> Tensor:
+        """Mels `[num_samples, 1, M, frames]` of latents drawn from the standard normal prior."""
+        return self.decode(torch.randn(num_samples, self.latent_dim, device=device))
+
+    @torch.no_grad()
+    def reconstruct(self, mel: Tensor) -> Tensor:
+        """The mel `[1, 1, M, T]` of any length through the latent and back, by windows that fade into each other."""
+        length = mel.shape[-1]
+        starts = range(0, max(1, length - self.frames + _WINDOW_HOP), _WINDOW_HOP)
+        padded = F.pad(mel, (0, starts[-1] + self.frames - length), value=PADDING)
+        windows = torch.cat([padded[..., start : start + self.frames] for start in starts])
+        return overlap_add(self.decode(self.encode(windows)[0]), _WINDOW_HOP)[..., :length]
+
+
+def overlap_add(windows: Tensor, hop: int) -> Tensor:
+    """One mel `[1, 1, M, (N - 1) · hop + T]` of N windows `[N, 1, M, T]` that begin `hop` frames apart, cross-faded."""
+    frames = windows.shape[-1]
+    fade = torch.bartlett_window(frames + 2, periodic=False, device=windows.device)[1:-1]
+    total = torch.zeros(*windows.shape[1:-1], (len(windows) - 1) * hop + frames, device=windows.device)
+    weight = torch.zeros(total.shape[-1], device=windows.device)
+    for number, window in enumerate(windows):
+        place = slice(number * hop, number * hop + frames)
+        total[..., place] += window * fade
+        weight[place] += fade
+    return (total / weight).unsqueeze(0)

@@ -1,0 +1,533 @@
+"""`distill train` as a user meets it: what it shows, what it leaves on disk, how it stops and how it goes on."""
+
+import fcntl
+import json
+import multiprocessing
+import os
+import pty
+import re
+import shlex
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from conftest import RATE, tone, write_collection
+from distill.cli.app import main
+from test_cli import Said, assert_refused, run, strict, tree
+
+FEW = ("--epochs", 2, "--batch-size", 4)
+LEVELS = ("Structure", "Timbre", "Detail", "Fine")
+
+
+@dataclass
+class Run:
+    """A run that reached its end, and what it said."""
+
+    sounds: Path
+    folder: Path
+    models: Path
+    said: Said
+
+    def facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = strict((self.folder / "run.json").read_text())
+        return facts
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [strict(line) for line in self.said.out.splitlines()]
+
+
+def train(base: Path, *options: object, sounds: Path | None = None) -> Run:
+    """Train on `sounds`, two short tones where none are given, with a run folder and a library in `base`."""
+    sounds = sounds or write_collection(base / "kit", 2)
+    folder, models = base / "run", base / "models"
+    said = run("train", sounds, *(options or FEW), "--output-dir", folder, "--models-dir", models)
+    assert said.code == 0, said.err
+    return Run(sounds, folder, models, said)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run shown in plain lines; tests only read it."""
+    base = tmp_path_factory.mktemp("plain")
+    return train(base, sounds=write_collection(base / "kit", 4))
+
+
+@pytest.fixture(scope="module")
+def in_json(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with two levels of 16 codes shown as JSON; tests only read it."""
+    options = ("--rvq-levels", 2, "--codebook-size", 16, "--json")
+    base = tmp_path_factory.mktemp("json")
+    return train(base, *FEW, *options, sounds=write_collection(base / "kit", 4))
+
+
+def weights(models: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(next(models.glob("*.distill")), weights_only=True)["model_state_dict"]
+    return state
+
+
+# What a run shows
+
+
+def test_every_epoch_is_a_line_with_a_verdict_for_each_level(plain: Run) -> None:
+    lines = [line for line in plain.said.out.splitlines() if re.match(r"epoch \d+/", line)]
+    assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
+    for line in lines:
+        assert re.search(r"train \d\.\d+ validation \d\.\d+", line)
+        judged = re.findall(r"L(\d) \d+% perplexity [\d.]+ dead \d+ (healthy|underused|collapsed)", line)
+        assert [level for level, _ in judged] == ["0", "1", "2"]
+
+
+def test_an_epoch_goes_by_one_number_wherever_it_is_named(plain: Run) -> None:
+    lines = dict(re.findall(r"^epoch (\d+)/2 .* validation ([\d.]+)", plain.said.out, re.MULTILINE))
+    kept, loss = re.findall(r"kept epoch (\d+)[^:]*: validation loss ([\d.]+)", plain.said.out)[0]
+    assert lines[kept] == loss
+    assert re.findall(r"epoch (\d+): previews", plain.said.out) == ["2"]
+
+
+def test_settings_are_marked_as_chosen_or_automatic(plain: Run) -> None:
+    settings = next(line for line in plain.said.out.splitlines() if line.startswith("settings: "))
+    for chosen in ("epochs 2 (override)", "batch size 4 (override)", "codebook size 64 (auto)", "levels 3 (auto)"):
+        assert chosen in settings
+
+
+def test_the_summary_says_how_each_level_does_and_over_how_much(plain: Run) -> None:
+    summary = plain.said.out.split("\n\n")[-1]
+    for level, name in enumerate(LEVELS[:3]):
+        row = next(line for line in summary.splitlines() if line.startswith(f" {level} {name} "))
+        assert re.search(r"\d+% +[█░]{12} +[\d.]+ of 64 +\d+ +(healthy|underused|collapsed)", row)
+    assert f"counted over {plain.facts()['validation_vectors']} vectors of the validation files" in summary
+    assert "kit: 2 epochs in" in summary
+
+
+@pytest.mark.parametrize("label", ["model", "previews", "picture", "run folder"])
+def test_the_summary_names_what_is_there(plain: Run, label: str) -> None:
+    (path,) = re.findall(rf"^{label}: +(.*)$", plain.said.out.split("\n\n")[-1], re.MULTILINE)
+    assert Path(path).exists()
+
+
+def test_json_is_strict_lines_that_end_in_a_summary(in_json: Run) -> None:
+    lines = in_json.lines()
+    kinds = [line["event"] for line in lines]
+    assert kinds.count("VQEpochMetrics") == 2
+    assert kinds.count("TrainingCompleteEvent") == kinds.count("Summary") == 1
+    summary = lines[-1]
+    assert summary["event"] == "Summary"
+    assert all(Path(summary[name]).exists() for name in ("model_path", "run_folder", "picture", "previews"))
+    assert summary["codebook_health"].keys() == {"level_0", "level_1"}
+    assert summary["settings"]["codebook_size"] == 16
+    assert summary["overridden"] == ["batch_size", "codebook_size", "max_epochs", "num_quantizers"]
+    assert summary["epochs"] == 2
+
+
+def test_the_event_log_holds_what_json_printed(in_json: Run) -> None:
+    own = ("Warning", "Notice", "Summary")  # the view's, not the training's
+    printed = [line for line in in_json.lines() if line["event"] not in own]
+    logged = [strict(line) for line in (in_json.folder / "events.jsonl").read_text().splitlines()]
+    assert logged == printed
+    assert sum(line["event"] == "VQStepMetrics" for line in logged) == 2 * 2 * 8 / 4  # epochs, files, copies, batch
+
+
+# What a run leaves on disk
+
+
+def test_the_run_folder_has_everything_of_the_run(plain: Run) -> None:
+    names = {path.name for path in plain.folder.iterdir()}
+    assert names == {"run.json", "events.jsonl", "checkpoints", "previews", "run.png"}
+    facts = plain.facts()
+    assert facts["total_epochs"] == 2
+    assert facts["model_path"] == str(plain.models / "kit.distill")
+    assert [Path(path).name for path in facts["files"]] == [f"tone_0{n}.wav" for n in range(4)]
+    assert (facts["train_files"], facts["validation_files"]) == (2, 2)
+    assert facts["duration_s"] == pytest.approx(1.4)
+    assert list((plain.folder / "checkpoints").glob("checkpoint_*.pt"))
+
+
+def test_previews_are_pairs_of_equally_long_sounds(plain: Run) -> None:
+    originals = sorted((plain.folder / "previews").glob("*_original.wav"))
+    assert len(originals) == 2
+    for original in originals:
+        pair = original, original.with_name(original.name.replace("original", "reconstruction"))
+        assert len({(soundfile.info(path).frames, soundfile.info(path).samplerate) for path in pair}) == 1
+        assert all(np.abs(soundfile.read(path)[0]).max() > 0 for path in pair)
+        assert 0.1 < soundfile.info(original).duration <= 0.5  # as long as the tone, without the chunk's padding
+
+
+def test_the_picture_is_a_png(plain: Run) -> None:
+    content = (plain.folder / "run.png").read_bytes()
+    width, height = struct.unpack(">II", content[16:24])
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    assert width > 800
+    assert height > 600
+    assert content.endswith(b"IEND\xaeB`\x82")
+
+
+def test_by_default_everything_goes_to_the_users_home(tmp_path: Path, home: Path) -> None:
+    said = run("train", write_collection(tmp_path / "My Kit", 2), "--epochs", 1)
+    assert said.code == 0, said.err
+    assert (home / "models" / "My Kit.distill").is_file()
+    (folder,) = (home / "runs").iterdir()
+    assert re.fullmatch(r"My Kit-\d{8}-\d{6}", folder.name)
+    assert run("reconstruct", "My Kit", tmp_path / "My Kit", "-o", tmp_path / "made").code == 0
+
+
+def test_four_levels_have_four_names(tmp_path: Path) -> None:
+    made = train(tmp_path, "--epochs", 1, "--batch-size", 4, "--rvq-levels", 4, "--model-name", "Four")
+    assert all(name in made.said.out for name in LEVELS)
+    assert "levels 4 (override)" in made.said.out
+    show = strict(run("models", "show", "Four", "--models-dir", made.models, "--json").out)
+    assert show["settings"]["num_quantizers"] == len(show["health"]) == 4
+
+
+def test_minutes_bound_the_run_and_the_number_of_epochs_is_recorded(tmp_path: Path) -> None:
+    made = train(tmp_path, "--minutes", 0.05, "--batch-size", 4, "--json")
+    (end,) = [line for line in made.lines() if line["event"] == "TrainingCompleteEvent"]
+    assert end["total_time_s"] < 3 + 3
+    assert made.facts()["total_epochs"] == end["total_epochs"] == made.lines()[-1]["epochs"]
+    assert made.facts()["config"]["minutes"] == 0.05
+
+
+def test_the_same_seed_gives_the_same_model(tmp_path: Path, plain: Run) -> None:
+    same = weights(train(tmp_path / "same", *FEW, "--seed", 0, sounds=plain.sounds).models)
+    first = weights(plain.models)
+    assert all(torch.equal(first[name], same[name]) for name in first)
+
+
+def test_files_left_out_are_named_with_the_reason(tmp_path: Path) -> None:
+    sounds = write_collection(tmp_path / "kit", 2)
+    (sounds / "text.wav").write_text("no sound")
+    soundfile.write(sounds / "mute.wav", np.zeros(4800), RATE)
+    said = run("train", sounds, "--epochs", 1)
+    assert said.code == 0
+    assert f"left out: {sounds / 'text.wav'}: not readable as audio" in said.err
+    assert f"left out: {sounds / 'mute.wav'}: silent" in said.err
+
+
+def test_a_name_with_brackets_is_shown_as_it_is(tmp_path: Path) -> None:
+    name = "kit [dry] [/] b"
+    made = train(tmp_path, "--epochs", 1, "--model-name", name)
+    assert f"\n{name}: 1 epoch" in made.said.out
+
+
+# Processes of their own: forked from a server that has imported torch already, which alone takes six seconds
+
+
+def child(arguments: list[str], home: Path, out: Path, err: Path | None, columns: int) -> None:
+    """`distill ARGUMENTS` with `out` as the terminal (where `columns` are given) or as a file."""
+    os.environ.update(DISTILL_HOME=str(home), TERM="xterm-256color")
+    target = os.open(out, os.O_WRONLY | os.O_CREAT if not columns else os.O_RDWR)
+    if columns:
+        os.login_tty(target)
+    else:
+        os.dup2(target, 1)
+        os.dup2(os.open(err or os.devnull, os.O_WRONLY | os.O_CREAT), 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+    sys.argv = ["distill", *arguments]
+    main()
+
+
+@dataclass
+class Started:
+    """A running `distill` and what it has printed so far."""
+
+    process: BaseProcess
+    out: Callable[[], str]
+    err: Callable[[], str]
+    type: Callable[[bytes], object] = field(default=lambda keys: None)
+
+    def wait_for(self, text: str) -> None:
+        self._until(lambda: text in self.out() or not self.process.is_alive())
+        assert text in self.out(), self.err()
+
+    def kill(self, number: signal.Signals) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def end(self) -> Said:
+        self._until(lambda: not self.process.is_alive())
+        return Said(self.process.exitcode or 0, self.out(), self.err())
+
+    def _until(self, done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not done():
+            assert time.monotonic() < deadline, f"still going on: {self.out()} {self.err()}"
+            time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def server() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    # Not the console, which decides once and for all whether it is on a terminal.
+    context.set_forkserver_preload(["torch._dynamo", "matplotlib.figure", "distill.training.runner", "rich.live"])
+    return context
+
+
+@pytest.fixture
+def start(server: Any, tmp_path: Path, home: Path) -> Any:
+    """`start(*arguments, columns=0)`: a `distill` in a process of its own, on a terminal where columns are given."""
+    started: list[Started] = []
+    opened: list[int] = []
+
+    def begin(arguments: tuple[object, ...], out: Path, err: Path | None, columns: int) -> BaseProcess:
+        process: BaseProcess = server.Process(target=child, args=([str(a) for a in arguments], home, out, err, columns))
+        process.start()
+        return process
+
+    def to_files(*arguments: object) -> Started:
+        out, err = (tmp_path / f"{name}_{len(started)}.txt" for name in ("out", "err"))
+        out.touch(), err.touch()
+        return Started(begin(arguments, out, err, 0), out.read_text, err.read_text)
+
+    def on_terminal(*arguments: object, columns: int) -> Started:
+        ours, theirs = pty.openpty()
+        opened.extend((ours, theirs))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        screen = bytearray()
+        threading.Thread(target=_copy, args=(ours, screen), daemon=True).start()
+        process = begin(arguments, Path(os.ttyname(theirs)), None, columns)
+        text = lambda: screen.decode(errors="replace")  # noqa: E731
+        return Started(process, text, text, lambda keys: os.write(ours, keys))
+
+    def start(*arguments: object, columns: int = 0) -> Started:
+        started.append(on_terminal(*arguments, columns=columns) if columns else to_files(*arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.join()
+    for handle in opened[::-1]:
+        os.close(handle)
+
+
+def _copy(source: int, into: bytearray) -> None:
+    while True:
+        try:
+            into.extend(os.read(source, 65536))
+        except OSError:  # the terminal is gone
+            return
+
+
+# Stopping, and going on
+
+
+def test_ctrl_c_saves_a_checkpoint_and_resume_finishes_the_run(start: Any, tmp_path: Path) -> None:
+    sounds, folder, models = write_collection(tmp_path / "kit", 2), tmp_path / "run", tmp_path / "models"
+    running = start("train", sounds, "--epochs", 4, "--batch-size", 4, "--output-dir", folder, "--models-dir", models)
+    running.wait_for("epoch 1/")
+    running.kill(signal.SIGINT)
+    said = running.end()
+    assert said.code == 130
+    assert "stopping after this step, with a checkpoint" in said.out
+    assert f"distill train --resume {folder}" in said.err
+    assert list((folder / "checkpoints").glob("*.pt"))
+    assert not models.exists()
+
+    resumed = run("train", "--resume", folder)
+    assert resumed.code == 0, resumed.err
+    assert (models / "kit.distill").is_file()
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    steps = [(event["epoch"], event["step"]) for event in events if event["event"] == "VQStepMetrics"]
+    assert steps == [(epoch, step) for epoch in range(4) for step in range(2)]
+
+
+def test_the_line_that_says_how_to_resume_can_be_pasted(start: Any, tmp_path: Path) -> None:
+    sounds, folder = write_collection(tmp_path / "kit", 2), tmp_path / "my [best] run"
+    running = start("train", sounds, "--epochs", 50, "--batch-size", 4, "--output-dir", folder)
+    running.wait_for("epoch 1/")
+    running.kill(signal.SIGINT)
+    line = next(line for line in running.end().err.splitlines() if "--resume" in line)
+    assert shlex.split(line) == ["distill", "train", "--resume", str(folder)]
+
+
+def test_a_run_stopped_before_its_first_step_goes_on_with_the_settings_and_their_marks(
+    start: Any, tmp_path: Path
+) -> None:
+    sounds, folder = write_collection(tmp_path / "kit", 2), tmp_path / "run"
+    running = start("train", sounds, "--epochs", 3, "--batch-size", 4, "--output-dir", folder)
+    running.wait_for("run folder:")
+    running.kill(signal.SIGINT)
+    assert running.end().code == 130
+    resumed = run("train", "--resume", folder)
+    assert resumed.code == 0, resumed.err
+    assert "epochs 3 (override), learning rate 0.0005 (auto), batch size 4 (override)" in resumed.out
+
+
+def test_sigterm_saves_a_checkpoint_too_and_json_says_so(start: Any, tmp_path: Path) -> None:
+    sounds, folder = write_collection(tmp_path / "kit", 2), tmp_path / "run"
+    running = start("train", sounds, "--epochs", 50, "--batch-size", 4, "--output-dir", folder, "--json")
+    running.wait_for("VQEpochMetrics")
+    running.kill(signal.SIGTERM)
+    said = running.end()
+    assert said.code == 143
+    lines = [strict(line) for line in said.out.splitlines()]
+    assert lines[-1] == {"event": "Interrupted", "resume": str(folder)}
+    assert "Notice" in [line["event"] for line in lines]
+    assert list((folder / "checkpoints").glob("*.pt"))
+
+
+def test_a_second_ctrl_c_leaves_at_once(start: Any, tmp_path: Path) -> None:
+    sounds, folder = tmp_path / "long", tmp_path / "run"
+    sounds.mkdir()
+    for number in range(4):
+        soundfile.write(sounds / f"{number}.wav", tone(110 * (number + 1), 8, decay=0.1), RATE)
+    running = start("train", sounds, "--batch-size", 64, "--output-dir", folder)
+    running.wait_for("run folder:")
+    running.kill(signal.SIGINT)
+    running.wait_for("once more to leave at once")
+    running.kill(signal.SIGINT)
+    said = running.end()
+    assert said.code == 130
+    assert "a checkpoint is saved" not in said.err
+    assert not list(folder.glob("checkpoints/*.pt"))
+
+
+def test_resuming_a_finished_run_adds_no_second_model(tmp_path: Path) -> None:
+    made = train(tmp_path, "--epochs", 1)
+    run("train", "--resume", made.folder)
+    assert [path.name for path in made.models.glob("*.distill")] == ["kit.distill"]
+
+
+# On a terminal
+
+
+@pytest.mark.parametrize("columns", [40, 200])
+def test_the_live_view_shows_the_levels_at_any_width(start: Any, tmp_path: Path, columns: int) -> None:
+    sounds = write_collection(tmp_path / "kit", 2)
+    said = start("train", sounds, *FEW, "--output-dir", tmp_path / "run", columns=columns).end()
+    assert said.code == 0, said.out
+    assert "Traceback" not in said.out
+    assert all(re.search(rf"{number} {name[:3]}", said.out) for number, name in enumerate(LEVELS[:3]))
+    assert re.search(r"epoch [12]/2", said.out)
+    assert "model:" in said.out
+
+
+def test_ctrl_c_typed_into_the_terminal_stops_the_run(start: Any, tmp_path: Path) -> None:
+    sounds, folder = write_collection(tmp_path / "kit", 2), tmp_path / "run"
+    running = start("train", sounds, "--epochs", 50, "--batch-size", 4, "--output-dir", folder, columns=100)
+    running.wait_for("Structure")
+    running.type(b"\x03")
+    said = running.end()
+    assert said.code == 130
+    assert "distill train --resume" in said.out
+    assert said.out.rfind("\x1b[?25h") > said.out.rfind("\x1b[?25l"), "the cursor must come back"
+
+
+def test_a_level_is_judged_alike_live_and_in_the_summary(start: Any, tmp_path: Path) -> None:
+    sounds = write_collection(tmp_path / "kit", 4)
+    # So few vectors cannot fill 128 codes: a level may be healthy although less than 30 % of them are in use.
+    options = ("--epochs", 1, "--codebook-size", 128, "--output-dir", tmp_path / "run")
+    said = start("train", sounds, *options, columns=120).end()
+    screen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said.out)
+    judged = re.findall(r"(\d \w+) +(\d+%) .* (healthy|underused|collapsed)", screen)
+    assert len(judged) > 3
+    assert len(set(judged)) == 3
+
+
+# Wrong input: (arguments, exit code, what the sentence must name); {w} is the world, {t} a folder of the test's own
+
+
+@pytest.fixture(scope="module")
+def world(plain: Run) -> Path:
+    """Sounds of all kinds and one finished run; tests only read it."""
+    world = plain.folder.parent
+    for name in ("empty", "norun", "silent", "unreadable"):
+        (world / name).mkdir()
+    write_collection(world / "one", 1)
+    for frames in (4800, 4801, 4802):
+        soundfile.write(world / "silent" / f"{frames}.wav", np.zeros(frames), RATE)
+    (world / "unreadable" / "text.wav").write_text("this is no sound")
+    (world / "unreadable" / "nothing.wav").touch()
+    (world / "notes.txt").write_text("this is no folder")
+    return world
+
+
+WRONG = {
+    "a missing folder": ("{w}/nowhere", 1, "nowhere: no such folder"),
+    "an empty folder": ("{w}/empty", 1, "empty: no audio files in it"),
+    "a file as the folder": ("{w}/notes.txt", 1, "notes.txt is a file"),
+    "no readable file": ("{w}/unreadable", 1, "none of its 2 audio files could be read"),
+    "one file only": ("{w}/one", 1, "only one usable sound (tone_00.wav)"),
+    "all silent": ("{w}/silent", 1, "all 3 readable files are silent"),
+    "epochs 0": ("{w}/kit --epochs 0", 2, "--epochs"),
+    "epochs below 0": ("{w}/kit --epochs -1", 2, "--epochs"),
+    "epochs in letters": ("{w}/kit --epochs abc", 2, "--epochs"),
+    "minutes 0": ("{w}/kit --minutes 0", 2, "--minutes"),
+    "minutes without end": ("{w}/kit --minutes inf", 2, "minutes"),
+    "minutes and epochs": ("{w}/kit --minutes 1 --epochs 1", 2, "--epochs or --minutes, not both"),
+    "neither folder nor resume": ("", 2, "FOLDER"),
+    "folder and resume": ("{w}/kit --resume {w}/run", 2, "not both"),
+    "resume with other settings": ("--resume {w}/run --epochs 9", 2, "settings the run began with"),
+    "resume under another name": ("--resume {w}/run --model-name other", 2, "settings the run began with"),
+    "resume of no run": ("--resume {w}/norun", 1, "norun: not a run folder"),
+    "resume of nothing": ("--resume {w}/nowhere", 1, "nowhere"),
+    "learning rate nan": ("{w}/kit --learning-rate nan", 2, "--learning-rate"),
+    "learning rate without end": ("{w}/kit --learning-rate inf", 2, "learning"),
+    "learning rate 5": ("{w}/kit --learning-rate 5", 2, "learning"),
+    "seed below 0": ("{w}/kit --seed -1", 2, "--seed"),
+    "a device there is not": ("{w}/kit --device tpu", 2, "--device"),
+    "one level": ("{w}/kit --rvq-levels 1", 2, "--rvq-levels"),
+    "five levels": ("{w}/kit --rvq-levels 5", 2, "--rvq-levels"),
+    "one code": ("{w}/kit --codebook-size 1", 2, "--codebook-size"),
+    "batches of nothing": ("{w}/kit --batch-size 0", 2, "--batch-size"),
+    "a run folder with a run in it": ("{w}/kit --output-dir {w}/run", 1, "holds a run already"),
+    "a run folder below a file": ("{w}/kit --output-dir {w}/notes.txt/run", 1, "notes.txt/run"),
+    "a library that is a file": ("{w}/kit --epochs 1 --output-dir {t}/run --models-dir {w}/notes.txt", 1, "notes.txt"),
+    "too long a name": (f"{{w}}/kit --epochs 1 --output-dir {{t}}/run --model-name {'x' * 201}", 1, "name"),
+}
+
+
+@pytest.mark.parametrize(("options", "code", "names"), WRONG.values(), ids=WRONG)
+def test_wrong_input_is_refused_in_one_sentence_before_anything_is_made(
+    world: Path, tmp_path: Path, options: str, code: int, names: str
+) -> None:
+    before = tree(world, tmp_path)
+    said = run("train", *(word.format(w=world, t=tmp_path) for word in options.split()))
+    assert_refused(said, code, names)
+    assert "epoch 1/" not in said.out
+    assert tree(world, tmp_path) == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_where_there_is_none_is_refused_with_what_there_is(world: Path, tmp_path: Path) -> None:
+    said = run("train", world / "kit", "--device", "cuda", "--output-dir", tmp_path / "run")
+    assert_refused(said, 1, "cuda is not available on this machine; available: auto, cpu")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--learning-rate 5", "--batch-size 5000", "--seed 99999999999"])
+def test_a_refused_value_is_named_by_its_option(world: Path, option: str) -> None:
+    said = run("train", world / "kit", *option.split())
+    assert said.code in (1, 2)
+    assert option.split()[0] in said.err
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
+def test_a_run_folder_that_may_not_be_written_is_named(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    said = run("train", world / "kit", "--output-dir", tmp_path / "locked" / "run")
+    assert_refused(said, 1, "locked/run")
+
+
+def test_a_reader_that_goes_away_gets_no_traceback(start: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "out_0.txt")
+    with subprocess.Popen(["head", "-1", tmp_path / "out_0.txt"], stdout=subprocess.PIPE, text=True) as head:
+        running = start("train", write_collection(tmp_path / "kit", 2), "--epochs", 30, "--batch-size", 4)
+        assert head.communicate(timeout=60)[0] == "training kit on 2 files\n"
+    running.out = str
+    said = running.end()
+    assert said.code == 1
+    assert said.err == ""

@@ -1,0 +1,218 @@
+"""A folder of sounds is looked at file by file, and nothing odd passes without a word."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from conftest import RATE, tone
+from distill.data.collection import Collection, find_audio_files, load_sounds, scan
+from distill.errors import CollectionError
+
+Write = Callable[..., Path]
+
+
+def only(collection: Collection):
+    (file,) = collection.files
+    return file
+
+
+# Finding
+
+
+def test_files_are_found_in_every_subfolder_sorted_by_path(write_sound: Write, tmp_path: Path) -> None:
+    names = ["b.wav", "a/z.flac", "a/deep/er/x.aiff", "c.ogg"]
+    written = [write_sound(name, tone(440, 0.1)) for name in names]
+    assert find_audio_files(tmp_path / "sounds") == sorted(written)
+
+
+def test_names_in_any_script_and_suffixes_in_any_case_are_found(write_sound: Write, tmp_path: Path) -> None:
+    names = ["Ünïcödé é.wav", "太鼓.flac", "🥁 kick.wav", "LOUD.WAV", "Mixed.FlaC"]
+    for name in names:
+        write_sound(name, tone(440, 0.1))
+    found = find_audio_files(tmp_path / "sounds")
+    assert {path.name for path in found} == set(names)
+    assert len(scan(found).usable) == 1 + 1  # the same tone five times, as wav and as flac
+
+
+def test_hidden_files_and_apple_doubles_are_passed_over(write_sound: Write, tmp_path: Path) -> None:
+    visible = write_sound("a.wav", tone(440, 0.1))
+    write_sound(".hidden.wav", tone(220, 0.1))
+    write_sound(".git/objects/b.wav", tone(220, 0.1))
+    (visible.parent / "._a.wav").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        ")
+    assert find_audio_files(tmp_path / "sounds") == [visible]
+
+
+def test_a_collection_may_itself_lie_in_a_hidden_folder(write_sound: Write, tmp_path: Path) -> None:
+    path = write_sound(".samples/a.wav", tone(440, 0.1))
+    assert find_audio_files(tmp_path / "sounds" / ".samples") == [path]
+
+
+def test_a_folder_that_ends_like_a_sound_file_is_a_folder(write_sound: Write, tmp_path: Path) -> None:
+    inside = write_sound("x.wav/inside.wav", tone(440, 0.1))
+    assert find_audio_files(tmp_path / "sounds") == [inside]
+
+
+def test_other_files_are_no_sound_files(write_sound: Write, tmp_path: Path) -> None:
+    path = write_sound("a.wav", tone(440, 0.1))
+    for name in ("notes.txt", "cover.jpg", "wav", "a.wav.asd"):
+        (path.parent / name).write_text("no sound")
+    assert find_audio_files(tmp_path / "sounds") == [path]
+
+
+def test_a_missing_folder_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(CollectionError, match=r"gone: no such folder; give the folder"):
+        find_audio_files(tmp_path / "gone")
+
+
+def test_a_file_in_place_of_a_folder_is_said_to_be_a_file(write_sound: Write) -> None:
+    with pytest.raises(CollectionError, match=r"a\.wav is a file; give the folder"):
+        find_audio_files(write_sound("a.wav", tone(440, 0.1)))
+
+
+def test_an_empty_folder_is_refused_with_the_kinds_that_were_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(CollectionError, match=r"no audio files in it \(looked for .*flac.*wav"):
+        find_audio_files(tmp_path)
+
+
+# Scanning
+
+
+def test_a_sound_file_is_described(write_sound: Write) -> None:
+    stereo = np.stack([tone(440, 0.5, rate=44_100), np.zeros(22_050)], axis=1)
+    file = only(scan([write_sound("a.flac", stereo, 44_100)]))
+    assert (file.format, file.sample_rate, file.channels) == ("FLAC", 44_100, 2)
+    assert file.duration_s == pytest.approx(0.5)
+    assert file.peak == pytest.approx(np.abs(stereo).max(), abs=1e-4)
+    assert file.usable
+    assert file.notes == []
+
+
+def test_a_copy_is_a_duplicate_of_the_first_whatever_its_name(write_sound: Write) -> None:
+    first = write_sound("a.wav", tone(440, 0.2))
+    copy = first.with_name("another name.wav")
+    shutil.copy(first, copy)
+
+    collection = scan([first, copy])
+
+    assert [file.duplicate_of for file in collection.files] == [None, first]
+    assert collection.files[1].notes == [f"duplicate of {first}"]
+    assert [file.path for file in collection.usable] == [first]
+
+
+@pytest.mark.parametrize(("level", "silent"), [(0.0, True), (0.0009, True), (0.002, False)])
+def test_a_file_in_which_nothing_is_louder_than_minus_60_db_is_silent(
+    write_sound: Write, level: float, silent: bool
+) -> None:
+    sound = np.full(4800, level, np.float32) * (-1) ** np.arange(4800)
+    file = only(scan([write_sound("a.wav", sound, subtype="FLOAT")]))
+    assert file.silent == silent
+    assert file.usable == (not silent)
+    assert ("silent" in file.notes) == silent
+
+
+def test_a_file_whose_channels_cancel_out_is_silent_too(write_sound: Write) -> None:
+    left = tone(440, 0.2)
+    path = write_sound("a.wav", np.stack([left, -left], axis=1))
+    assert only(scan([path])).silent
+    assert [file.reason for file in load_sounds([path], RATE)[1]] == ["silent"]
+
+
+@pytest.mark.parametrize(("gain", "clipped"), [(4.0, True), (1.0, False)])
+def test_a_file_that_sits_at_full_scale_is_clipped(write_sound: Write, gain: float, clipped: bool) -> None:
+    file = only(scan([write_sound("a.wav", np.clip(gain * tone(440, 0.2), -1, 1))]))
+    assert file.clipped == clipped
+    assert file.usable
+
+
+@pytest.mark.parametrize(("seconds", "short"), [(0.04, True), (0.06, False)])
+def test_a_file_under_a_twentieth_of_a_second_is_very_short_yet_usable(
+    write_sound: Write, seconds: float, short: bool
+) -> None:
+    file = only(scan([write_sound("a.wav", tone(440, seconds))]))
+    assert file.short == short
+    assert ("very short" in file.notes) == short
+    assert file.usable
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "mp3"])
+def test_a_truncated_file_is_noted_and_what_is_left_of_it_used(write_sound: Write, suffix: str) -> None:
+    path = write_sound(f"a.{suffix}", tone(440, 1.0, decay=0.5))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    file = only(scan([path]))
+    assert file.truncated
+    assert any("truncated" in note for note in file.notes)
+    assert 0.2 < file.duration_s < 0.6
+
+
+def test_a_whole_file_of_any_kind_is_not_called_truncated(write_sound: Write) -> None:
+    kinds = ["wav", "flac", "aiff", "ogg", "mp3"]
+    files = scan([write_sound(f"a.{kind}", tone(440, 1.0)) for kind in kinds]).files
+    assert [file.path.suffix for file in files if file.truncated] == []
+
+
+def test_what_cannot_be_read_is_listed_with_the_reason_and_does_not_stop_the_rest(
+    write_sound: Write, tmp_path: Path
+) -> None:
+    good = write_sound("good.wav", tone(440, 0.2))
+    (good.parent / "empty.wav").touch()
+    (good.parent / "text.wav").write_text("no sound")
+    write_sound("nan.wav", np.full(4800, np.nan, np.float32), subtype="FLOAT")
+    write_sound("no_frames.wav", np.zeros(0, np.float32))
+
+    collection = scan([*find_audio_files(tmp_path / "sounds"), tmp_path / "gone.wav"])
+
+    reasons = {file.path.name: file.reason for file in collection.unreadable}
+    assert [file.path for file in collection.usable] == [good]
+    assert reasons.pop("text.wav").startswith("not readable as audio (")
+    assert reasons == {
+        "empty.wav": "the file is empty",
+        "nan.wav": "the file holds samples that are not numbers (NaN or infinity)",
+        "no_frames.wav": "the file holds no audio frames",
+        "gone.wav": "no such file",
+    }
+
+
+def test_progress_is_told_after_every_file_readable_or_not(write_sound: Write, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    paths = [write_sound("a.wav", tone(440, 0.1)), tmp_path / "gone.wav"]
+    scan(paths, lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 2), (2, 2)]
+
+
+def test_a_collection_counts_and_adds_up(write_sound: Write) -> None:
+    paths = [write_sound(f"{n}.wav", tone(110 * n, 0.1 * n)) for n in (1, 2)] + [write_sound("f.flac", tone(99, 0.3))]
+    collection = scan(paths)
+    assert collection.count(lambda file: file.format) == {"WAV": 2, "FLAC": 1}
+    assert list(collection.count(lambda file: file.format)) == ["WAV", "FLAC"]
+    assert collection.duration_s == pytest.approx(0.6)
+
+
+# Loading
+
+
+def test_sounds_are_loaded_mono_at_the_rate_asked_for(write_sound: Write) -> None:
+    path = write_sound("a.wav", np.stack([tone(440, 0.5, rate=44_100)] * 2, axis=1), 44_100)
+    (sound,), left_out = load_sounds([path], RATE)
+    assert (sound.waveform.dtype, sound.waveform.shape) == (np.float32, (RATE // 2,))
+    assert left_out == []
+
+
+def test_loading_and_scanning_leave_out_the_same_files(write_sound: Write, collection: Path) -> None:
+    extra = collection / "silent.wav"
+    soundfile.write(extra, np.zeros(4800), RATE)
+    shutil.copy(collection / "tone_00.wav", collection / "zz_copy.wav")
+    (collection / "text.wav").write_text("no sound")
+    paths = find_audio_files(collection)
+
+    sounds, left_out = load_sounds(paths, RATE)
+
+    assert {sound.path for sound in sounds} == {file.path for file in scan(paths).usable}
+    assert {file.path.name: file.reason.split(" (")[0] for file in left_out} == {
+        "silent.wav": "silent",
+        "zz_copy.wav": f"same content as {collection / 'tone_00.wav'}",
+        "text.wav": "not readable as audio",
+    }

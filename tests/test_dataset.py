@@ -1,0 +1,270 @@
+"""Chunks and their split depend on what the files contain and on the seed, and on nothing else."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import distill.data.collection
+from conftest import RATE, tone, write_collection
+from distill.data.collection import Sound, find_audio_files, read_recording
+from distill.errors import CollectionError
+from distill.training.config import EngineConfig
+from distill.training.dataset import ChunkDataset, Loader, create_data_loaders, split_by_file
+
+SLOW_RATE = 8_000  # fewer samples, same behaviour
+CHUNK = 800  # samples in 0.1 s at that rate
+
+
+def config(**settings: object) -> EngineConfig:
+    return EngineConfig(**({"batch_size": 3, "chunk_duration_s": 0.1, "val_fraction": 0.5} | settings))
+
+
+def loaders(folder: Path, **settings: object) -> tuple[Loader, Loader]:
+    return create_data_loaders(find_audio_files(folder), config(**settings), SLOW_RATE)
+
+
+def epoch(loader: Loader, number: int = 0) -> list[Tensor]:
+    loader.sampler.set_epoch(number)
+    return list(loader)
+
+
+def same(one: list[Tensor], other: list[Tensor]) -> bool:
+    return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other))
+
+
+def sounds(lengths: list[int]) -> list[Sound]:
+    rng = np.random.default_rng(0)
+    waves = [rng.uniform(0.1, 0.9, length).astype(np.float32) for length in lengths]
+    return [Sound(Path(f"{n}.wav"), f"{n:064x}", wave) for n, wave in enumerate(waves)]
+
+
+def digests(pair: tuple[Loader, Loader]) -> tuple[set[str], set[str]]:
+    return set(pair[0].dataset.digests), set(pair[1].dataset.digests)
+
+
+# The split
+
+
+@given(st.sets(st.text("0123456789abcdef", min_size=8, max_size=8), min_size=2), st.floats(0.01, 0.99), st.integers(0))
+def test_every_file_is_on_one_side_and_no_side_is_empty(files: set[str], share: float, seed: int) -> None:
+    train, validation = split_by_file(sorted(files), share, seed)
+    assert train | validation == files
+    assert train & validation == set()
+    assert train
+    assert validation
+
+
+@given(st.integers(2, 60), st.sampled_from([0.1, 0.2, 0.3, 0.5]))
+def test_the_share_held_out_is_the_one_asked_for(count: int, share: float) -> None:
+    _, validation = split_by_file([str(n) for n in range(count)], share, 0)
+    assert abs(len(validation) - share * count) <= 1
+
+
+@given(st.permutations([str(n) for n in range(12)]))
+def test_the_split_does_not_depend_on_the_order_of_the_files(shuffled: list[str]) -> None:
+    assert split_by_file(shuffled, 0.3, 5) == split_by_file(sorted(shuffled), 0.3, 5)
+
+
+def test_the_split_depends_on_the_seed() -> None:
+    files = [str(n) for n in range(12)]
+    assert len({frozenset(split_by_file(files, 0.5, seed)[1]) for seed in range(10)}) > 5
+
+
+def test_no_chunk_of_a_file_is_on_the_side_the_file_is_not_on(collection: Path) -> None:
+    train, validation = loaders(collection)
+    assert len(train.dataset.digests) == len(validation.dataset.digests) == 3
+    assert digests((train, validation))[0] & digests((train, validation))[1] == set()
+
+
+def test_the_order_of_the_paths_changes_nothing(collection: Path) -> None:
+    paths = find_audio_files(collection)
+    forwards = create_data_loaders(paths, config(), SLOW_RATE)
+    backwards = create_data_loaders([str(path) for path in reversed(paths)], config(), SLOW_RATE)
+    assert all(same(epoch(a), epoch(b)) for a, b in zip(forwards, backwards))
+
+
+def test_the_same_files_elsewhere_under_other_names_give_the_same_batches(collection: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "deeper"
+    moved.mkdir(parents=True)
+    for number, path in enumerate(find_audio_files(collection)):
+        shutil.copy(path, moved / f"{(7 * number) % 6}_renamed.wav")
+
+    here, there = loaders(collection), loaders(moved)
+
+    for number in range(2):
+        assert all(same(epoch(a, number), epoch(b, number)) for a, b in zip(here, there))
+
+
+def test_another_seed_gives_other_batches(collection: Path) -> None:
+    assert not same(epoch(loaders(collection, seed=0)[0]), epoch(loaders(collection, seed=1)[0]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_file_and_its_copies_are_never_on_both_sides(collection: Path, seed: int) -> None:
+    for path in find_audio_files(collection):
+        shutil.copy(path, path.with_name(f"copy_of_{path.name}"))
+    train, validation = digests(loaders(collection, seed=seed))
+    assert (len(train), len(validation)) == (3, 3)
+    assert train & validation == set()
+
+
+# The chunks
+
+
+@given(st.lists(st.integers(1, 3 * CHUNK), min_size=1, max_size=5))
+def test_unvaried_chunks_hold_every_sample_once_and_zeros_after_the_end(lengths: list[int]) -> None:
+    given_sounds = sounds(lengths)
+    dataset = ChunkDataset(given_sounds, CHUNK, SLOW_RATE, seed=0, augment=False)
+    chunks = [dataset[0, index, index] for index in range(len(dataset))]
+
+    assert len(chunks) == sum(-(-length // CHUNK) for length in lengths)
+    for number, sound in enumerate(given_sounds):
+        pieces = [chunk[0] for chunk, place in zip(chunks, dataset.chunks) if place.sound == number]
+        whole = torch.cat(pieces).numpy()
+        np.testing.assert_array_equal(whole[: len(sound.waveform)], sound.waveform)
+        assert (whole[len(sound.waveform) :] == 0).all()
+
+
+def test_validation_batches_are_the_held_out_files_from_end_to_end(collection: Path) -> None:
+    _, validation = loaders(collection)
+    chunks = torch.cat(epoch(validation)).flatten().numpy()
+    padded = [np.pad(wave.numpy(), (0, -len(wave) % CHUNK)) for wave in validation.dataset.waveforms]
+    np.testing.assert_allclose(chunks, np.concatenate(padded), atol=1e-8)
+
+
+def test_a_chunk_cut_inside_a_pause_ends_in_sound_that_nobody_hears(tmp_path: Path) -> None:
+    wave = np.zeros(2 * CHUNK, np.float32)
+    wave[:10] = wave[-10:] = 0.5
+    dataset = ChunkDataset([Sound(tmp_path, "a", wave)], CHUNK, SLOW_RATE, seed=0, augment=False)
+    first = dataset[0, 0, 0][0]
+    assert 0 < float(first[-1]) < 1e-8
+    np.testing.assert_array_equal(first[:-1].numpy(), wave[: CHUNK - 1])
+
+
+@given(st.lists(st.integers(1, 3 * CHUNK), min_size=1, max_size=3), st.integers(0, 50), st.integers(0, 5))
+def test_varied_chunks_keep_length_and_range_and_are_never_silent(lengths: list[int], number: int, seed: int) -> None:
+    dataset = ChunkDataset(sounds(lengths), CHUNK, SLOW_RATE, seed, augment=True)
+    for place in range(len(dataset)):
+        chunk = dataset[number, place, place]
+        assert chunk.shape == (1, CHUNK)
+        assert chunk.dtype == torch.float32
+        assert 0 < float(chunk.abs().max()) <= 1
+
+
+def test_a_folder_of_sounds_shorter_than_a_chunk_is_padded_and_not_dropped(tmp_path: Path) -> None:
+    for number in range(4):
+        soundfile.write(tmp_path / f"{number}.wav", tone(200 * (number + 1), 0.03), RATE)
+    for loader in loaders(tmp_path):
+        batches = epoch(loader)
+        assert [batch.shape for batch in batches] == [(2, 1, CHUNK)]
+        assert (torch.cat(batches).abs().amax(dim=-1) > 0.05).all()
+
+
+def test_batches_are_waveforms_in_range_and_the_last_one_is_not_dropped(collection: Path) -> None:
+    train, validation = loaders(collection, batch_size=4)
+    for loader in (train, validation):
+        batches = epoch(loader)
+        assert sum(len(batch) for batch in batches) == len(loader.dataset)
+        assert all(batch.shape[1:] == (1, CHUNK) and batch.abs().max() <= 1 for batch in batches)
+
+
+def test_an_epoch_shows_each_training_chunk_as_often_as_there_are_copies(collection: Path) -> None:
+    train, _ = loaders(collection, augmentation_copies=3)
+    shown = sorted(index for _, _, index in train.sampler)
+    assert shown == sorted(3 * list(range(len(train.dataset))))
+    assert len(torch.cat(epoch(train)).unique(dim=0)) == len(shown)
+
+
+# The epochs
+
+
+def test_epochs_differ_and_each_is_the_same_whenever_it_comes(collection: Path) -> None:
+    train, validation = loaders(collection)
+    first, second = epoch(train, 0), epoch(train, 1)
+    assert not same(first, second)
+    assert same(first, epoch(train, 0))
+    assert same(second, epoch(loaders(collection)[0], 1))
+    assert same(epoch(validation, 0), epoch(validation, 1))
+
+
+def test_worker_processes_change_nothing(collection: Path) -> None:
+    alone, helped = loaders(collection), loaders(collection, num_workers=2)
+    state = torch.get_rng_state()
+    for number in (0, 3):
+        assert same(epoch(alone[0], number), epoch(helped[0], number))
+    assert same(epoch(alone[1]), epoch(helped[1]))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_going_through_the_batches_does_not_move_the_global_random_state(collection: Path) -> None:
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    for loader in loaders(collection):
+        epoch(loader)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+
+
+def test_each_file_is_decoded_once_however_many_epochs_follow(
+    collection: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[Path] = []
+    monkeypatch.setattr(
+        distill.data.collection, "read_recording", lambda path: (decoded.append(path), read_recording(path))[1]
+    )
+    for loader in loaders(collection):
+        for number in range(3):
+            epoch(loader, number)
+    assert sorted(decoded) == find_audio_files(collection)
+
+
+# What cannot be trained on
+
+
+def test_two_files_are_enough(tmp_path: Path) -> None:
+    train, validation = loaders(write_collection(tmp_path / "two", 2))
+    assert len(train.dataset) > 0
+    assert len(validation.dataset) > 0
+
+
+@pytest.mark.parametrize("paths", [[], ["gone.wav", "gone_too.wav"]])
+def test_no_readable_file_is_said_so(paths: list[str]) -> None:
+    with pytest.raises(CollectionError, match=f"no usable sound file among {len(paths)} given; .* at least two"):
+        create_data_loaders(paths, config())
+
+
+def test_a_single_file_cannot_be_split_and_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CollectionError, match=r"only one usable sound file among 1 given; .* at least two different"):
+        loaders(write_collection(tmp_path / "one", 1))
+
+
+def test_copies_of_one_file_are_one_file(tmp_path: Path) -> None:
+    folder = write_collection(tmp_path / "copies", 1)
+    shutil.copy(folder / "tone_00.wav", folder / "copy.wav")
+    with pytest.raises(CollectionError, match="only one usable sound file among 2 given"):
+        loaders(folder)
+
+
+def test_files_without_any_sound_are_refused(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        soundfile.write(tmp_path / f"{number}.wav", np.zeros(1000 * number), RATE)
+    with pytest.raises(CollectionError, match="no usable sound file among 3 given"):
+        loaders(tmp_path)
+
+
+def test_what_is_left_out_is_named_in_the_log(collection: Path, caplog: pytest.LogCaptureFixture) -> None:
+    soundfile.write(collection / "nothing.wav", np.zeros(4800), RATE)
+    (collection / "text.wav").write_text("no sound")
+    with caplog.at_level(logging.WARNING, "distill"):
+        loaders(collection)
+    assert [record.message.split(" (")[0] for record in caplog.records] == [
+        f"{collection / 'nothing.wav'} left out: silent",
+        f"{collection / 'text.wav'} left out: not readable as audio",
+    ]
