@@ -53,6 +53,7 @@ class View(ABC):
     def __init__(self, plan: "RunPlan", overridden: set[str]) -> None:
         self.plan, self.overridden = plan, overridden
         self.warnings: dict[str, str] = {}  # the subject of each warning → its latest wording
+        self.epoch = 0  # the one being trained, counted from 1 as people do
 
     def facts(self) -> dict[str, Any]:
         """What the run's folder says of it so far."""
@@ -67,13 +68,13 @@ class View(ABC):
     def __exit__(self, *_: object) -> None:
         return None
 
-    @abstractmethod
     def event(self, event: Event) -> None:
         """Show an event."""
+        self.epoch = getattr(event, "epoch", self.epoch - 1) + 1
 
     def warning(self, message: str) -> None:
         """Keep a warning; the same level's or the same file's later one takes its place."""
-        self.warnings[_subject(message)] = message
+        self.warnings[_subject(message)] = f"{message} (epoch {self.epoch})" if self.epoch else message
 
     @abstractmethod
     def notice(self, message: str) -> None:
@@ -112,6 +113,7 @@ class JsonView(View):
 
     def event(self, event: Event) -> None:
         """Print the event."""
+        super().event(event)
         print_json(event_to_dict(event))
 
     def warning(self, message: str) -> None:
@@ -176,7 +178,7 @@ class TextView(View):
         out.print(level_table(end["codebook_health"], self.plan.config.codebook_size, end["validation_vectors"]))
         out.print("settings: " + ", ".join(settings_lines(self)), markup=False)
         for warning in end["warnings"]:
-            out.print(f"warning: {warning}", style="yellow", markup=False)
+            out.print(f"warning met: {warning}", style="yellow", markup=False)
         for label in ("model", "previews", "picture", "run folder"):
             path = end[{"model": "model_path", "run folder": "run_folder"}.get(label, label)]
             out.print(f"{label + ':':<12}{path}", markup=False)
@@ -193,6 +195,7 @@ class PlainView(TextView):
 
     def event(self, event: Event) -> None:
         """Print a line for an epoch or a preview."""
+        super().event(event)
         if isinstance(event, VQEpochMetrics):
             out.print(self._epoch_line(event), markup=False)
         elif isinstance(event, PreviewEvent) and event.audio_path.endswith("_1_reconstruction.wav"):
@@ -242,6 +245,7 @@ class LiveView(TextView):
 
     def event(self, event: Event) -> None:
         """Take the event into the picture."""
+        super().event(event)
         if not self._vectors:
             self._vectors = self.facts().get("validation_vectors", 0)
         if isinstance(event, VQStepMetrics):

@@ -46,7 +46,7 @@ class ResidualBlock(nn.Module):
 
 
 def encoder(out_channels: int) -> nn.Sequential:
-    """Float `[B, 1, 16·H, 16·W]` → `[B, out_channels, H, W]`.
+    """Float `[B, 1, 16·H, 16·W]`, silence at 0 so that the convolutions' own padding is silence → `[B, out, H, W]`.
 
     Without dropout: its noise would be what the deeper codebooks learn, and it is gone when the model is used.
 

@@ -45,7 +45,7 @@ class ConvVAE(nn.Module):
         if mel.shape[-1] > self.frames:
             raise ValueError(f"the mel has {mel.shape[-1]} frames; this model takes up to {self.frames} at a time")
         padded = F.pad(mel, (0, self.frames - mel.shape[-1]), value=PADDING)
-        mu, logvar = self.to_latent(self.encoder(padded).flatten(1)).chunk(2, dim=1)
+        mu, logvar = self.to_latent(self.encoder(padded - PADDING).flatten(1)).chunk(2, dim=1)
         return mu, logvar.clamp(-12, 6)  # a variance beyond this range is only ever on its way to infinity
 
     def decode(self, z: Tensor) -> Tensor:

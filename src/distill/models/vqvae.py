@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill.audio.spectrogram import PADDING
 from distill.models.blocks import STRIDE, decoder, encoder
 from distill.models.grid import pad_to_grid, silence_where_uncoded, sounding_columns
 from distill.models.quantizer import NO_CODE, ResidualQuantizer
@@ -61,7 +62,7 @@ class ConvVQVAE(nn.Module):
 
     def encode(self, mel: Tensor) -> Tensor:
         """Vectors float `[B, D, H, W]` of a mel `[B, 1, M, T]`, before quantization."""
-        encoded: Tensor = self.encoder(pad_to_grid(mel))
+        encoded: Tensor = self.encoder(pad_to_grid(mel) - PADDING)
         return encoded
 
     def quantize(self, vectors: Tensor, columns: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

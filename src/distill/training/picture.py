@@ -45,13 +45,18 @@ def draw_vqvae_run(path: Path, history: VQMetricsHistory, counts: Tensor, mel: T
     return path
 
 
+def _epochs(history: VQMetricsHistory) -> list[int]:
+    """The epochs, counted from 1 as people do."""
+    return [event.epoch + 1 for event in history.epoch_metrics]
+
+
 def _draw_losses(axes: "Axes", history: VQMetricsHistory) -> None:
     curves = history.get_loss_curves()
-    axes.plot(curves["train_losses"], label="train", color=_COLOURS[0])
-    axes.plot(curves["val_losses"], label="validation", color=_COLOURS[1])
+    axes.plot(_epochs(history), curves["train_losses"], label="train", color=_COLOURS[0])
+    axes.plot(_epochs(history), curves["val_losses"], label="validation", color=_COLOURS[1])
     best = history.get_best_epoch()
     if best is not None:
-        axes.axvline(best, color="grey", linewidth=0.8, linestyle=":", label=f"kept: epoch {best + 1}")
+        axes.axvline(best + 1, color="grey", linewidth=0.8, linestyle=":", label=f"kept: epoch {best + 1}")
     axes.set(title="loss", xlabel="epoch", yscale="log")
     axes.legend(frameon=False)
 
@@ -60,7 +65,7 @@ def _draw_health(axes: "Axes", history: VQMetricsHistory, figure_name: str, titl
     healths = [event.codebook_health or {} for event in history.epoch_metrics]
     for number, name in enumerate(healths[-1] if healths else {}):
         values = [health[name][figure_name] for health in healths]
-        axes.plot(values, color=_COLOURS[number], label=LEVEL_NAMES[number])
+        axes.plot(_epochs(history), values, color=_COLOURS[number], label=LEVEL_NAMES[number])
     axes.set(title=title, xlabel="epoch")
     axes.legend(frameon=False)
 

@@ -169,9 +169,9 @@ class Trainer:
         facts = Epoch(state.epoch, state.total_epochs, train_loss, validation, rate, eta, elapsed)
         if facts.overfitting_gap > _OVERFITTING_GAP:
             logger.warning(
-                "epoch %d: validation loss is %.0f%% above training loss; the model is learning the training "
-                "files by heart", state.epoch, 100 * facts.overfitting_gap,
-            )  # fmt: skip
+                "validation loss is %.0f%% above training loss; the model is learning the training files by heart",
+                100 * facts.overfitting_gap,
+            )
         if validation["val_loss"] < state.best_val_loss:
             state.best_epoch, state.best_val_loss = state.epoch, validation["val_loss"]
             state.best_weights = {k: v.detach().cpu().clone() for k, v in self.bench.model.state_dict().items()}
