@@ -7,10 +7,12 @@ from distill.errors import ModelFileError
 from distill.home import default_models_dir
 from distill.library.catalog import ModelLibrary
 from distill.library.header import MODEL_FILE_EXTENSION
-from distill.models.persistence import LoadedVQModel, load_model_v2
+from distill.models.loaded import LoadedModel, LoadedVQModel
+from distill.models.persistence import load_any
+from distill.training.loop import train as train_vae
 from distill.training.loop import train_vqvae
 from distill.training.metrics import MetricsCallback
-from distill.training.plan import plan_run
+from distill.training.plan import ModelFamily, plan_run
 from distill.training.run_folder import RunFolder
 
 
@@ -20,12 +22,14 @@ def train(
     model_name: str | None = None,
     models_dir: Path | str | None = None,
     output_dir: Path | str | None = None,
+    family: ModelFamily = "vqvae",
     callback: MetricsCallback | None = None,
     **settings: Any,
-) -> LoadedVQModel:
-    """Train an RVQ-VAE on the sounds in `folder`, save it in the library, and return it ready for use.
+) -> LoadedModel | LoadedVQModel:
+    """Train a model on the sounds in `folder`, save it in the library, and return it ready for use.
 
-    `settings` are fields of `VQVAEConfig` (minutes=2, seed=1, …) that replace what suits the number of files.
+    `settings` are fields of `VQVAEConfig`, or `TrainingConfig` for the family "vae" (minutes=2, seed=1, …), that
+    replace what suits the number of files.
     Raises `CollectionError`, `ConfigError`, `StorageError`, `TrainingError`.
     """
     plan, _ = plan_run(
@@ -33,15 +37,18 @@ def train(
         model_name=model_name,
         models_dir=Path(models_dir) if models_dir else None,
         output_dir=Path(output_dir) if output_dir else None,
+        family=family,
         **settings,
     )
-    result = train_vqvae(**plan.arguments(), callback=callback)
-    return load_model_v2(RunFolder(result["output_dir"]).read_facts()["model_path"])
+    result = (train_vqvae if family == "vqvae" else train_vae)(**plan.arguments(), callback=callback)
+    return load_any(RunFolder(result["output_dir"]).read_facts()["model_path"])
 
 
-def load(model: Path | str, *, models_dir: Path | str | None = None, device: str = "cpu") -> LoadedVQModel:
+def load(
+    model: Path | str, *, models_dir: Path | str | None = None, device: str = "cpu"
+) -> LoadedModel | LoadedVQModel:
     """Load a model by its path, or by its name or id in the library; raises `ModelFileError`, `LibraryError`."""
-    return load_model_v2(find_model(model, models_dir), device)
+    return load_any(find_model(model, models_dir), device)
 
 
 def find_model(model: Path | str, models_dir: Path | str | None = None) -> Path:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from distill import __version__
-from distill.cli import inspect, models, reconstruct, train
+from distill.cli import generate, inspect, models, reconstruct, train
 from distill.errors import DistillError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("inspect")(inspect.inspect)
 app.command("train")(train.train)
 app.command("reconstruct")(reconstruct.reconstruct)
+app.command("generate")(generate.generate)
 app.add_typer(models.app, name="models")
 
 

@@ -16,6 +16,13 @@ class DeviceName(StrEnum):
     mps = "mps"
 
 
+class FamilyName(StrEnum):
+    """The model families."""
+
+    vqvae = "vqvae"
+    vae = "vae"
+
+
 ModelArgument = Annotated[str, typer.Argument(help="A model: its file, its name, or its id.")]
 ModelsDir = Annotated[
     Path | None, typer.Option("--models-dir", help="The library to use.", show_default="your distill library")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill.cli.options import Device, DeviceName, ModelsDir
+from distill.cli.options import Device, DeviceName, FamilyName, ModelsDir
 
 if TYPE_CHECKING:
     from distill.cli.views import View
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _POLL_S = 0.1
+_CODE_SETTINGS = {"num_quantizers", "codebook_size", "codebook_dim", "commitment_weight"}
 
 
 def train(
@@ -40,6 +41,9 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(min=0.01, max=1e6, help="Train for about this long instead of a number of epochs.")
     ] = None,
+    model: Annotated[
+        FamilyName, typer.Option(help="vqvae learns levels of codes; vae a continuous space to generate from.")
+    ] = FamilyName.vqvae,
     rvq_levels: Annotated[
         int | None, typer.Option(min=2, max=4, help="Levels of codes: more detail, more to learn.", show_default="3")
     ] = None,
@@ -79,6 +83,9 @@ def train(
         "seed": seed,
     }
     overrides = {name: value for name, value in settings.items() if value is not None}
+    if model is FamilyName.vae and (codes := _CODE_SETTINGS & overrides.keys()):
+        named = ", ".join(sorted(codes))
+        raise typer.BadParameter(f"a vae has no codes; leave out {named}, or use --model vqvae", ctx=context)
     _check_usage(context, folder, resume, {**overrides, "--model-name": model_name, "--output-dir": output_dir})
     from distill.cli.progress import file_progress
     from distill.training.plan import overridden, plan_resume, plan_run
@@ -95,12 +102,13 @@ def train(
                 output_dir=output_dir,
                 progress=progress,
                 device=device.value,
+                family=model.value,
                 **overrides,
             )
         left_out = [f"{file.path}: {file.reason}" for file in collection.unreadable]
         left_out += [f"{file.path}: {file.notes[0]}" for file in collection.files if not file.usable]
         _warn_left_out(left_out)
-    given_now = overridden(plan.config, len(plan.file_paths)) if resume else set(overrides)
+    given_now = overridden(plan) if resume else set(overrides)
     raise typer.Exit(_run(plan, given_now, json))
 
 
@@ -135,7 +143,8 @@ def _run(plan: "RunPlan", overridden: set[str], json: bool) -> int:
     runner, events = TrainingRunner(), queue.SimpleQueue[Any]()
     signals = _StopSignals(runner.cancel)
     with choose_view(plan, overridden, json) as view, _logged_to(events):
-        runner.start_vqvae(**plan.arguments(), callback=events.put)
+        start = runner.start_vqvae if plan.family == "vqvae" else runner.start
+        start(**plan.arguments(), callback=events.put)
         told = False
         while (result := runner.wait(_POLL_S)) is None:
             _drain(events, view)
@@ -153,8 +162,8 @@ def _run(plan: "RunPlan", overridden: set[str], json: bool) -> int:
 def _drain(events: "queue.SimpleQueue[Any]", view: "View") -> None:
     while not events.empty():
         item = events.get()
-        if isinstance(item, str):
-            view.warning(item)
+        if isinstance(item, logging.LogRecord):
+            (view.warning if item.levelno >= logging.WARNING else view.status)(item.getMessage())
         else:
             view.event(item)
 
@@ -177,21 +186,23 @@ class _StopSignals:
 
 
 class _logged_to(logging.Handler):
-    """Puts distill's warnings into the queue, in order with the events."""
+    """Puts what distill logs into the queue, in order with the events."""
 
     def __init__(self, events: "queue.SimpleQueue[Any]") -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.INFO)
         self._events = events
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._events.put(record.getMessage())
+        self._events.put(record)
 
     def __enter__(self) -> None:
         logger = logging.getLogger("distill")
         logger.addHandler(self)
+        logger.setLevel(logging.INFO)
         logger.propagate = False
 
     def __exit__(self, *_: object) -> None:
         logger = logging.getLogger("distill")
         logger.removeHandler(self)
+        logger.setLevel(logging.NOTSET)
         logger.propagate = True

@@ -17,11 +17,14 @@ from rich.text import Text
 from distill.cli.console import duration, err, out, plural, print_json
 from distill.cli.tables import level_table
 from distill.errors import CheckpointError
+from distill.training.config import VQVAEConfig
 from distill.training.health import verdict
 from distill.training.metrics import (
     CodebookHealth,
+    EpochMetrics,
     Event,
     PreviewEvent,
+    StepMetrics,
     TrainingCompleteEvent,
     VQEpochMetrics,
     VQStepMetrics,
@@ -42,6 +45,8 @@ _SHOWN_SETTINGS = {
     "learning_rate": "learning rate",
     "batch_size": "batch size",
     "commitment_weight": "commitment",
+    "latent_dim": "latent dimensions",
+    "kl_weight_max": "KL weight",
     "seed": "seed",
 }
 _WARNINGS_SHOWN = 6
@@ -80,6 +85,10 @@ class View(ABC):
     def notice(self, message: str) -> None:
         """Say something to the user while the run goes on."""
 
+    def status(self, message: str) -> None:
+        """Take a remark of the engine's; each replaces the one before."""
+        self.notice(message)
+
     def interrupted(self) -> None:
         """Say where the run stopped and how to go on."""
         folder = shlex.quote(str(self.plan.output_dir))
@@ -99,7 +108,7 @@ def _subject(message: str) -> str:
 def settings_lines(view: View) -> list[str]:
     """The settings used, each marked (auto) or (override)."""
     config = view.plan.config
-    values = {name: getattr(config, name) for name in _SHOWN_SETTINGS}
+    values = {name: getattr(config, name, None) for name in _SHOWN_SETTINGS}
     values["max_epochs"] = view.facts().get("total_epochs", config.max_epochs)
     return [
         f"{label} {values[name]} ({'override' if name in view.overridden else 'auto'})"
@@ -149,7 +158,9 @@ def outcome(view: View, result: dict[str, Any]) -> dict[str, Any]:
         "train_loss": best.train_loss,
         "val_loss": best.val_loss,
         "overfitting_gap": best.overfitting_gap,
-        "codebook_health": result["final_codebook_health"],
+        "codebook_health": result.get("final_codebook_health"),
+        "kl_divergence": getattr(best, "kl_divergence", None),
+        "directions": [c["name"] for c in (result.get("analysis") or {}).get("components", []) if "name" in c],
         "validation_vectors": facts.get("validation_vectors", 0),
         "settings": dataclasses.asdict(view.plan.config) | {"max_epochs": facts.get("total_epochs")},
         "overridden": sorted(view.overridden),
@@ -160,6 +171,10 @@ def outcome(view: View, result: dict[str, Any]) -> dict[str, Any]:
 
 class TextView(View):
     """What the views for people share: the summary."""
+
+    def _codes(self) -> int:
+        """The codebook size; 0 for a family without codes."""
+        return int(getattr(self.plan.config, "codebook_size", 0))
 
     def summary(self, result: dict[str, Any]) -> None:
         """Print losses, levels, settings, warnings and where everything is."""
@@ -175,7 +190,10 @@ class TextView(View):
                 f"It knows its training sounds better than others (by {end['overfitting_gap']:.0%}): "
                 "more, or more varied, sounds would help; so may fewer epochs."
             )
-        out.print(level_table(end["codebook_health"], self.plan.config.codebook_size, end["validation_vectors"]))
+        if end["codebook_health"]:
+            out.print(level_table(end["codebook_health"], self._codes(), end["validation_vectors"]))
+        if end["directions"]:
+            out.print(f"directions to move sounds in: {', '.join(end['directions'])}")
         out.print("settings: " + ", ".join(settings_lines(self)), markup=False)
         for warning in end["warnings"]:
             out.print(f"warning met: {warning}", style="yellow", markup=False)
@@ -196,22 +214,28 @@ class PlainView(TextView):
     def event(self, event: Event) -> None:
         """Print a line for an epoch or a preview."""
         super().event(event)
-        if isinstance(event, VQEpochMetrics):
+        if isinstance(event, VQEpochMetrics | EpochMetrics):
             out.print(self._epoch_line(event), markup=False)
         elif isinstance(event, PreviewEvent) and event.audio_path.endswith("_1_reconstruction.wav"):
             out.print(f"epoch {event.epoch + 1}: previews in {self.plan.output_dir / 'previews'}", markup=False)
 
-    def _epoch_line(self, event: VQEpochMetrics) -> str:
-        size, vectors = self.plan.config.codebook_size, self.facts().get("validation_vectors", 0)
-        levels = [
-            f"L{number} {level['utilization']:.0%} perplexity {level['perplexity']:.1f} dead {level['dead_codes']:.0f} "
-            f"{verdict(level, size, vectors)}"
-            for number, level in enumerate((event.codebook_health or {}).values())
-        ]
+    def _epoch_line(self, event: VQEpochMetrics | EpochMetrics) -> str:
+        if isinstance(event, EpochMetrics):
+            parts = [f"KL {event.kl_divergence:.1f} nats"]
+        else:
+            parts = self._levels(event.codebook_health or {})
         return (
             f"epoch {event.epoch + 1}/{event.total_epochs} train {event.train_loss:.4f} validation "
-            f"{event.val_loss:.4f} | {' | '.join(levels)} | {duration(event.eta_seconds)} left"
+            f"{event.val_loss:.4f} | {' | '.join(parts)} | {duration(event.eta_seconds)} left"
         )
+
+    def _levels(self, health: CodebookHealth) -> list[str]:
+        vectors = self.facts().get("validation_vectors", 0)
+        return [
+            f"L{number} {level['utilization']:.0%} perplexity {level['perplexity']:.1f} dead {level['dead_codes']:.0f} "
+            f"{verdict(level, self._codes(), vectors)}"
+            for number, level in enumerate(health.values())
+        ]
 
     def warning(self, message: str) -> None:
         """Print a warning the first time its subject comes up."""
@@ -229,9 +253,9 @@ class LiveView(TextView):
 
     def __init__(self, plan: "RunPlan", overridden: set[str]) -> None:
         super().__init__(plan, overridden)
-        self._step: VQStepMetrics | None = None
-        self._epoch: VQEpochMetrics | None = None
-        self._health: CodebookHealth | None = None
+        self._step: VQStepMetrics | StepMetrics | None = None
+        self._epoch: VQEpochMetrics | EpochMetrics | None = None
+        self._status = ""  # what the engine last said of itself
         self._vectors = 0
         self._notice = "looking at the sounds"
         self._live = Live(console=out, refresh_per_second=8, get_renderable=self._draw)
@@ -248,10 +272,12 @@ class LiveView(TextView):
         super().event(event)
         if not self._vectors:
             self._vectors = self.facts().get("validation_vectors", 0)
-        if isinstance(event, VQStepMetrics):
-            self._step, self._notice = event, ""
-        elif isinstance(event, VQEpochMetrics):
-            self._epoch, self._health = event, event.codebook_health
+        if isinstance(event, VQStepMetrics | StepMetrics):
+            self._step = event
+            if event.step:
+                self._notice = ""
+        elif isinstance(event, VQEpochMetrics | EpochMetrics):
+            self._epoch = event
         elif isinstance(event, PreviewEvent):
             self._notice = f"previews in {self.plan.output_dir / 'previews'}"
         elif isinstance(event, TrainingCompleteEvent):
@@ -261,23 +287,29 @@ class LiveView(TextView):
         """Keep the notice on the screen."""
         self._notice = message
 
+    def status(self, message: str) -> None:
+        """Show the latest of the engine's remarks."""
+        self._status = message
+
     def _draw(self) -> RenderableType:
         parts: list[RenderableType] = [self._headline(), self._progress()]
-        if self._health is not None:
-            parts.append(level_table(self._health, self.plan.config.codebook_size, self._vectors))
+        if isinstance(self._epoch, VQEpochMetrics) and self._epoch.codebook_health:
+            parts.append(level_table(self._epoch.codebook_health, self._codes(), self._vectors))
+        if self._status:
+            parts.append(Text(self._status))
         parts += [Text(f"! {text}", style="yellow") for text in list(self.warnings.values())[-_WARNINGS_SHOWN:]]
         if self._notice:
             parts.append(Text(self._notice, style="dim"))
         return Group(*parts)
 
     def _headline(self) -> Text:
-        config = self.plan.config
-        source = "override" if "codebook_size" in self.overridden else "auto"
-        return Text.assemble(
-            (self.plan.model_name, "bold"),
-            f"  {len(self.plan.file_paths)} files, {config.num_quantizers} levels of {config.codebook_size} codes ",
-            (f"({source})", "dim"),
-        )
+        config, files = self.plan.config, plural(len(self.plan.file_paths), "file")
+        if isinstance(config, VQVAEConfig):
+            what, name = f"{config.num_quantizers} levels of {config.codebook_size} codes", "codebook_size"
+        else:
+            what, name = f"{config.latent_dim} latent dimensions", "latent_dim"
+        source = "override" if name in self.overridden else "auto"
+        return Text.assemble((self.plan.model_name, "bold"), f"  {files}, {what} ", (f"({source})", "dim"))
 
     def _progress(self) -> Table:
         grid = Table.grid(padding=(0, 2))

@@ -52,6 +52,7 @@ class Header(Checked):
     metadata: ModelMetadata
     settings: dict[str, Any] = field(default_factory=dict)
     health: dict[str, dict[str, float]] | None = None
+    analysis: dict[str, Any] | None = None
 
 
 class _HeaderUnpickler(pickle.Unpickler):
@@ -84,6 +85,7 @@ def read_header(path: Path) -> Header:
             metadata=ModelMetadata(**content["metadata"]),
             settings=content.get("vqvae_config") or content.get("vae_config") or {},
             health=content.get("codebook_health_snapshot"),
+            analysis=content.get("latent_analysis"),
         )
     except (KeyError, TypeError, ConfigError) as error:
         raise ModelFileError(f"{path}: its metadata is damaged ({error})") from error

@@ -81,8 +81,11 @@ def analyse_latent_space(decode: Callable[[Tensor], Tensor], latents: Tensor) ->
     for number, (direction, std) in enumerate(zip(directions, spread)):
         component: dict[str, Any] = {"direction": direction.tolist(), "std": float(std)}
         if number < _COMPONENTS and std > 1e-4:
-            component["effects"] = _effects(decode, bases, direction * std, usual)
-            component["name"] = _name(component["effects"], taken)
+            effects = _effects(decode, bases, direction * std, usual)
+            strongest = max(effects, key=lambda name: abs(effects[name]))
+            if effects[strongest] < 0:  # more of the component is to mean more of what it is called after
+                direction, effects = -direction, {name: -effect for name, effect in effects.items()}
+            component |= {"direction": direction.tolist(), "effects": effects, "name": _free(strongest, taken)}
             place = (latents - mean) @ direction / std
             component["safe_range"] = torch.quantile(place, torch.tensor([0.025, 0.975], device=place.device)).tolist()
         components.append(component)
@@ -104,12 +107,8 @@ def _effects(
     return effects
 
 
-def _name(effects: dict[str, float], taken: set[str]) -> str:
-    """The property that changes most; a second direction with the same one gets a number."""
-    strongest = max(effects, key=lambda name: abs(effects[name]))
-    name, count = strongest, 1
-    while name in taken:
-        count += 1
-        name = f"{strongest}_{count}"
-    taken.add(name)
-    return name
+def _free(name: str, taken: set[str]) -> str:
+    """`name`, with a number when another direction has it already."""
+    free = next(n for n in (name, *(f"{name}_{count}" for count in range(2, _COMPONENTS + 1))) if n not in taken)
+    taken.add(free)
+    return free

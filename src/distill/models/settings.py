@@ -22,10 +22,16 @@ class VQVAESettings(Checked):
 
 
 @dataclass(config=CHECKED)
-class VAESettings(Checked):
-    """The arguments of `ConvVAE`."""
+class LatentSettings(Checked):
+    """What a user chooses of a `ConvVAE`."""
 
     latent_dim: int = Field(default=64, ge=1, le=1024)
     dropout: float = Field(default=0.2, ge=0, lt=1)
+
+
+@dataclass(config=CHECKED)
+class VAESettings(LatentSettings):
+    """The arguments of `ConvVAE`; the shape of its mel follows from the length of a chunk."""
+
     n_mels: int = Field(default=128, ge=16, le=512, multiple_of=16)
     frames: int = Field(default=96, ge=16, le=8192, multiple_of=16)

@@ -38,6 +38,7 @@ class Checkpoint:
     planned: bool
     elapsed_s: float
     totals: dict[str, Any]
+    model_settings: dict[str, Any]
     model_state: dict[str, Tensor]
     optimizer_state: dict[str, Any]
     scheduler_state: dict[str, Any]

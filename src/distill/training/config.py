@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from distill.models.settings import VQVAESettings
+from distill.models.settings import LatentSettings, VQVAESettings
 from distill.schema import CHECKED, Checked
 
 LEVEL_NAMES = ("Structure", "Timbre", "Detail", "Fine")
@@ -41,18 +41,24 @@ class VQVAEConfig(EngineConfig, VQVAESettings):
 
     def model_settings(self) -> dict[str, Any]:
         """The fields that `ConvVQVAE` takes, by its argument names."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(VQVAESettings)}
+        return _part(self, VQVAESettings)
 
 
 @dataclass(config=CHECKED)
-class TrainingConfig(EngineConfig):
-    """Settings of a continuous VAE run (v1)."""
+class TrainingConfig(EngineConfig, LatentSettings):
+    """Settings of a continuous VAE run (v1): the engine's, the model's and the KL term's."""
 
-    latent_dim: int = Field(default=64, ge=1, le=1024)
-    dropout: float = Field(default=0.2, ge=0, lt=1)
-    kl_weight_max: float = Field(default=0.01, ge=0, le=100, allow_inf_nan=False)
+    kl_weight_max: float = Field(default=0.001, ge=0, le=100, allow_inf_nan=False)
     kl_warmup_fraction: float = Field(default=0.3, ge=0, le=1)
     free_bits: float = Field(default=0.1, ge=0, le=100, allow_inf_nan=False)  # nats per latent dimension
+
+    def model_settings(self) -> dict[str, Any]:
+        """The fields that `ConvVAE` takes, by its argument names."""
+        return _part(self, LatentSettings)
+
+
+def _part(config: EngineConfig, of: type[VQVAESettings] | type[LatentSettings]) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(of)}
 
 
 def validation_fraction(file_count: int) -> float:

@@ -52,6 +52,7 @@ class Step:
     losses: dict[str, float]
     learning_rate: float
     step_time_s: float
+    progress: float
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ class Family(ABC):
         """Get `model` ready for its first step, from training mels `[B, 1, M, T]`."""
 
     @abstractmethod
-    def evaluate(self, model: nn.Module, mel: Tensor) -> Evaluation:
-        """Run `model` on a mel `[B, 1, M, T]` and judge the outcome."""
+    def evaluate(self, model: nn.Module, mel: Tensor, progress: float) -> Evaluation:
+        """Run `model` on a mel `[B, 1, M, T]` and judge the outcome; `progress` is how much of the run is done."""
 
     @abstractmethod
     def step_event(self, model: nn.Module, step: Step, observed: Tensor) -> Event:
@@ -149,12 +150,16 @@ def train_steps(
     epoch: int,
     totals: Totals,
     *,
+    total_epochs: int | None = None,
     first_step: int = 0,
     seed: int | None = None,
     callback: MetricsCallback | None = None,
     cancel_event: threading.Event | None = None,
 ) -> int:
-    """Train from `first_step` to the end of the epoch or until cancelled; returns the step to go on with."""
+    """Train from `first_step` to the end of the epoch or until cancelled; returns the step to go on with.
+
+    Without `total_epochs`, schedules that follow the progress of a run stand at their end.
+    """
     if isinstance(sampler := getattr(loader, "sampler", None), EpochSampler):
         sampler.set_epoch(epoch)
     bench.model.train()
@@ -168,13 +173,14 @@ def train_steps(
         if seed is not None:
             torch.manual_seed(_step_seed(seed, epoch, step))
         started = time.perf_counter()
-        evaluation, losses, learnt = _train_step(bench, optimizer, gradient_clip_norm, waveform)
+        progress = min(1.0, (epoch + step / total_steps) / total_epochs) if total_epochs else 1.0
+        evaluation, losses, learnt = _train_step(bench, optimizer, gradient_clip_norm, waveform, progress)
         if learnt:
             totals.add(losses, len(waveform))
         else:
             logger.warning("epoch %d step %d: loss or gradient is not finite; the step was skipped", epoch, step)
         rate = optimizer.param_groups[0]["lr"]
-        facts = Step(epoch, step, total_steps, losses, rate, time.perf_counter() - started)
+        facts = Step(epoch, step, total_steps, losses, rate, time.perf_counter() - started, progress)
         event = bench.family.step_event(bench.model, facts, evaluation.observed)
         if callback:
             callback(event)
@@ -182,12 +188,12 @@ def train_steps(
 
 
 def _train_step(
-    bench: Workbench, optimizer: Optimizer, gradient_clip_norm: float, waveform: Tensor
+    bench: Workbench, optimizer: Optimizer, gradient_clip_norm: float, waveform: Tensor, progress: float
 ) -> tuple[Evaluation, dict[str, float], bool]:
     """One optimizer step; a loss or gradient that is not finite changes neither weight nor buffer nor optimizer."""
     mel = bench.spectrogram.waveform_to_mel(waveform.to(bench.device))
     before = [buffer.clone() for buffer in bench.model.buffers()]
-    evaluation = bench.family.evaluate(bench.model, mel)
+    evaluation = bench.family.evaluate(bench.model, mel, progress)
     optimizer.zero_grad(set_to_none=True)
     learnt = bool(torch.isfinite(evaluation.total))
     if learnt:
@@ -215,7 +221,7 @@ def validate(bench: Workbench, loader: Loader) -> tuple[dict[str, float], list[T
     bench.model.eval()
     totals, observed = Totals(), []
     for mel in bench.mels(loader):
-        evaluation = bench.family.evaluate(bench.model, mel)
+        evaluation = bench.family.evaluate(bench.model, mel, 1.0)  # one yardstick for all epochs
         losses = _losses("loss", evaluation)
         totals.add({f"val_{name}": value for name, value in losses.items()}, len(mel))
         observed.append(evaluation.observed)

@@ -5,7 +5,7 @@ Read `train_vqvae` for the whole course of a run; what both families share is in
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -14,36 +14,35 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
+from distill.models.analysis import analyse_latent_space
 from distill.models.blocks import STRIDE
 from distill.models.grid import sounding_columns
-from distill.models.losses import vqvae_loss
-from distill.models.persistence import save_model_v2
+from distill.models.losses import kl_per_dimension, vae_loss, vqvae_loss
+from distill.models.persistence import save_model, save_model_v2
 from distill.models.quantizer import NO_CODE
+from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
 from distill.training.checkpoint import best_checkpoint
-from distill.training.config import VQVAEConfig
+from distill.training.config import TrainingConfig, VQVAEConfig
 from distill.training.dataset import Loader
-from distill.training.engine import (
-    Epoch,
-    Evaluation,
-    Family,
-    Step,
-    Totals,
-    Workbench,
-    train_steps,
-    validate,
-)
+from distill.training.engine import Epoch, Evaluation, Family, Step, Totals, Workbench, train_steps, validate
 from distill.training.health import utilization_warnings
 from distill.training.metrics import (
     CodebookHealth,
+    EpochMetrics,
     MetricsCallback,
     MetricsHistory,
+    StepMetrics,
     VQEpochMetrics,
     VQMetricsHistory,
     VQStepMetrics,
 )
-from distill.training.picture import draw_vqvae_run
-from distill.training.preview import generate_vqvae_reconstruction_preview
+from distill.training.picture import draw_vae_run, draw_vqvae_run
+from distill.training.preview import (
+    generate_preview,
+    generate_reconstruction_preview,
+    generate_vqvae_reconstruction_preview,
+)
 from distill.training.run import RunRequest, set_up
 from distill.training.trainer import Trainer
 
@@ -51,6 +50,7 @@ logger = logging.getLogger(__name__)
 
 _HEALTH_INTERVAL = 10  # steps
 _KMEANS_VECTORS_PER_CODE = 64
+_ACTIVE_SHARE = 0.1  # of the latent dimensions; fewer active ones are a collapse
 
 
 class VQFamily(Family):
@@ -77,8 +77,9 @@ class VQFamily(Family):
             model.quantizer.initialize(torch.cat(vectors), batches=len(vectors))
         model.train()
 
-    def evaluate(self, model: nn.Module, mel: Tensor) -> Evaluation:
+    def evaluate(self, model: nn.Module, mel: Tensor, progress: float) -> Evaluation:
         """One forward pass and its loss; the codes are what health is read from."""
+        del progress  # the commitment weight stays as it is
         recon, indices, commit_loss = model(mel)
         total, recon_loss, weighted_commit = vqvae_loss(recon, mel, commit_loss, self.commitment_weight)
         terms = {"recon_loss": recon_loss.detach(), "commit_loss": weighted_commit.detach()}
@@ -202,37 +203,59 @@ def train_vqvae(
     weights of the best validation epoch. With `models_dir` it is saved there as well. `resume_from` is a checkpoint
     or a run folder. Raises `CollectionError`, `CheckpointError`, `StorageError`, `TrainingError`.
     """
+    request = RunRequest(
+        config, file_paths, Path(output_dir), str(device), dataset_name, model_name,
+        spectrogram_config or SpectrogramConfig(), models_dir, resume_from,
+    )  # fmt: skip
     trainer = set_up(
         VQFamily(config.commitment_weight),
         lambda: ConvVQVAE(**config.model_settings()),
         VQMetricsHistory(),
-        RunRequest(
-            config, file_paths, Path(output_dir), str(device), dataset_name, model_name,
-            spectrogram_config or SpectrogramConfig(), None if models_dir is None else Path(models_dir), resume_from,
-        ),
+        request,
         callback,
         cancel_event,
-    )  # fmt: skip
+    )
     trainer.note(validation_vectors=_count_vectors(trainer))
     finished = trainer.fit()
     model, history = cast(ConvVQVAE, trainer.best_model()), cast(VQMetricsHistory, trainer.state.history)
-    health = _validation_health(trainer)
+    health = _health(model, _codes(trainer, trainer.loaders[1]))
+    trainer.note(final_codebook_health=health)
+
+    def save(folder: Path | str) -> Path:
+        return save_model_v2(
+            model, trainer.bench.spectrogram.config, config, trainer.training_config(), trainer.metadata(),
+            folder, codebook_health=health, loss_curve_history=history.get_loss_curves(),
+        )  # fmt: skip
+
+    def draw(path: Path) -> None:
+        draw_vqvae_run(path, history, _code_counts(trainer), *_example(trainer, model.reconstruct))
+
+    _conclude(trainer, finished, models_dir, save, draw)
+    return _result(trainer) | {"final_codebook_health": health}
+
+
+def _conclude(
+    trainer: Trainer,
+    finished: bool,
+    models_dir: Path | str | None,
+    save: Callable[[Path | str], Path],
+    draw: Callable[[Path], object],
+) -> None:
+    """Keep what a finished run has made, once, and tell that the run is over."""
     if finished:
         if models_dir is not None and "model_path" not in trainer.facts:
-            path = save_model_v2(
-                model, trainer.bench.spectrogram.config, config, trainer.training_config(), trainer.metadata(),
-                models_dir, codebook_health=health, loss_curve_history=history.get_loss_curves(),
-            )  # fmt: skip
-            trainer.note(model_path=str(path))
-        trainer.note(final_codebook_health=health)
-        draw_vqvae_run(trainer.folder.picture_path, history, _code_counts(trainer), *_example_mels(trainer))
+            trainer.note(model_path=str(save(models_dir)))
+        draw(trainer.folder.picture_path)
     trainer.complete()
+
+
+def _result(trainer: Trainer) -> dict[str, Any]:
+    """What both families return of a run."""
     return {
-        "model": model,
-        "metrics_history": history,
+        "model": trainer.bench.model,
+        "metrics_history": trainer.state.history,
         "output_dir": trainer.folder.path,
         "best_checkpoint_path": best_checkpoint(trainer.folder.checkpoints),
-        "final_codebook_health": health,
     }
 
 
@@ -248,17 +271,178 @@ def _codes(trainer: Trainer, loader: Loader) -> Tensor:
     return torch.cat([model.encode_to_codes(mel).flatten(0, 1) for mel in trainer.bench.mels(loader)])
 
 
-def _validation_health(trainer: Trainer) -> CodebookHealth:
-    return _health(trainer.bench.model, _codes(trainer, trainer.loaders[1]))
-
-
 def _code_counts(trainer: Trainer) -> Tensor:
     """How often each code is used over the whole collection: int64 `[Q, K]`."""
     codes = torch.cat([_codes(trainer, loader) for loader in trainer.loaders])
     return cast(ConvVQVAE, trainer.bench.model).quantizer.code_counts(codes)
 
 
-def _example_mels(trainer: Trainer) -> tuple[Tensor, Tensor]:
+def _example(trainer: Trainer, mel_to_mel: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """One validation mel `[M, T]` and its reconstruction."""
     mel = next(trainer.bench.mels(trainer.loaders[1]))[:1]
-    return mel[0, 0], cast(ConvVQVAE, trainer.bench.model).reconstruct(mel)[0, 0]
+    return mel[0, 0], mel_to_mel(mel)[0, 0]
+
+
+class VAEFamily(Family):
+    """The continuous VAE: reconstruction plus KL divergence, its weight warmed up, collapsed dimensions watched."""
+
+    name: ClassVar[str] = "vae"
+
+    def __init__(self, kl_weight_max: float, free_bits: float, warmup_fraction: float = 0.0) -> None:
+        self.kl_weight_max, self.free_bits, self.warmup_fraction = kl_weight_max, free_bits, warmup_fraction
+
+    def kl_weight(self, progress: float) -> float:
+        """The weight at a share of the run, 0 to 1: rising in a line to its full value, then constant."""
+        return self.kl_weight_max * (min(1.0, progress / self.warmup_fraction) if self.warmup_fraction else 1.0)
+
+    def prepare(self, model: nn.Module, mels: Iterable[Tensor]) -> None:
+        """A VAE is ready as it is."""
+
+    def evaluate(self, model: nn.Module, mel: Tensor, progress: float) -> Evaluation:
+        """One forward pass and its loss; the latents are what collapse is read from."""
+        recon, mu, logvar = model(mel)
+        weight = self.kl_weight(progress)
+        total, recon_loss, kl_loss = vae_loss(recon, mel, mu, logvar, weight, self.free_bits)
+        terms = {"recon_loss": recon_loss.detach(), "kl_loss": kl_loss.detach()}
+        return Evaluation(total, terms, torch.cat([mu, logvar], dim=1).detach())
+
+    def step_event(self, model: nn.Module, step: Step, observed: Tensor) -> StepMetrics:
+        """The step's losses and the KL weight it had."""
+        del model, observed
+        return StepMetrics(
+            epoch=step.epoch,
+            step=step.step,
+            total_steps=step.total_steps,
+            **step.losses,
+            kl_weight=self.kl_weight(step.progress),
+            learning_rate=step.learning_rate,
+            step_time_s=step.step_time_s,
+        )
+
+    def epoch_event(self, model: nn.Module, epoch: Epoch, observed: list[Tensor]) -> EpochMetrics:
+        """The epoch's losses; logs how many latent dimensions are active, and warns when hardly any is."""
+        del model
+        divergence = kl_per_dimension(*torch.cat(observed).chunk(2, dim=1))
+        active = int((divergence > self.free_bits).sum())
+        logger.info("latent space: %d of %d dimensions active, KL %.1f nats", active, len(divergence), divergence.sum())
+        warm = (epoch.epoch + 1) / epoch.total_epochs > self.warmup_fraction
+        if warm and active < _ACTIVE_SHARE * len(divergence):
+            logger.warning(
+                "only %d of %d latent dimensions say anything about the sound (posterior collapse); "
+                "train longer, or with a lower KL weight", active, len(divergence),
+            )  # fmt: skip
+        return EpochMetrics(
+            epoch=epoch.epoch,
+            total_epochs=epoch.total_epochs,
+            train_loss=epoch.train_loss,
+            **epoch.validation,
+            kl_divergence=float(divergence.sum()),
+            overfitting_gap=epoch.overfitting_gap,
+            learning_rate=epoch.learning_rate,
+            eta_seconds=epoch.eta_seconds,
+            elapsed_seconds=epoch.elapsed_seconds,
+        )
+
+    def checkpoint_fields(self, history: VQMetricsHistory | MetricsHistory) -> dict[str, Any]:
+        """The full KL weight."""
+        del history
+        return {"kl_weight": self.kl_weight_max}
+
+    def preview(
+        self, model: nn.Module, spectrogram: AudioSpectrogram, waveforms: Tensor, folder: Path, epoch: int
+    ) -> list[Path]:
+        """Sounds decoded from random latents, and original and reconstruction pairs."""
+        vae, device, rate = cast(ConvVAE, model), waveforms.device, spectrogram.config.sample_rate
+        pairs = generate_reconstruction_preview(vae, spectrogram, waveforms, folder, epoch, device, rate)
+        return generate_preview(vae, spectrogram, folder, epoch, device, rate) + pairs
+
+
+def train_epoch(
+    model: nn.Module,
+    train_loader: Loader,
+    optimizer: Optimizer,
+    spectrogram: AudioSpectrogram,
+    device: torch.device | str,
+    gradient_clip_norm: float,
+    kl_weight: float = 0.001,
+    free_bits: float = 0.1,
+    epoch: int = 0,
+    callback: MetricsCallback | None = None,
+    cancel_event: threading.Event | None = None,
+) -> dict[str, float]:
+    """`train_vqvae_epoch` for a VAE: means per example of `train_loss`, `recon_loss` and `kl_loss` (unweighted)."""
+    bench, totals = Workbench(VAEFamily(kl_weight, free_bits), model, spectrogram, torch.device(device)), Totals()
+    train_steps(
+        bench, train_loader, optimizer, gradient_clip_norm, epoch, totals,
+        callback=callback, cancel_event=cancel_event,
+    )  # fmt: skip
+    return {name: totals.mean(name) for name in ("train_loss", "recon_loss", "kl_loss")}
+
+
+def validate_epoch(
+    model: nn.Module,
+    val_loader: Loader,
+    spectrogram: AudioSpectrogram,
+    device: torch.device | str,
+    kl_weight: float = 0.001,
+    free_bits: float = 0.1,
+) -> dict[str, float]:
+    """`val_loss`, `val_recon_loss`, `val_kl_loss` (means per example) and `kl_divergence` (nats) over the whole set."""
+    bench = Workbench(VAEFamily(kl_weight, free_bits), model, spectrogram, torch.device(device))
+    means, observed = validate(bench, val_loader)
+    return means | {"kl_divergence": float(kl_per_dimension(*torch.cat(observed).chunk(2, dim=1)).sum())}
+
+
+def train(
+    config: TrainingConfig,
+    file_paths: Sequence[Path | str],
+    output_dir: Path | str,
+    device: torch.device | str = "auto",
+    callback: MetricsCallback | None = None,
+    cancel_event: threading.Event | None = None,
+    models_dir: Path | str | None = None,
+    dataset_name: str = "",
+    model_name: str = "",
+    resume_from: Path | str | None = None,
+    spectrogram_config: SpectrogramConfig | None = None,
+) -> dict[str, Any]:
+    """`train_vqvae` for a VAE, ending in the analysis of its latent space.
+
+    Returns `{model, metrics_history, output_dir, best_checkpoint_path, analysis}`; raises what `train_vqvae` does.
+    """
+    request = RunRequest(
+        config, file_paths, Path(output_dir), str(device), dataset_name, model_name,
+        spectrogram_config or SpectrogramConfig(), models_dir, resume_from,
+    )  # fmt: skip
+    settings = {**config.model_settings(), **_chunk_shape(request)}
+    family = VAEFamily(config.kl_weight_max, config.free_bits, config.kl_warmup_fraction)
+    trainer = set_up(family, lambda: ConvVAE(**settings), MetricsHistory(), request, callback, cancel_event)
+    finished = trainer.fit()
+    model, history = cast(ConvVAE, trainer.best_model()), cast(MetricsHistory, trainer.state.history)
+    analysis = analyse_latent_space(model.decode, _latents(trainer)) if finished else None
+
+    def save(folder: Path | str) -> Path:
+        return save_model(
+            model, trainer.bench.spectrogram.config, trainer.training_config(), trainer.metadata(),
+            folder, analysis=analysis, loss_curve_history=history.get_loss_curves(),
+        )  # fmt: skip
+
+    def draw(path: Path) -> None:
+        draw_vae_run(path, history, analysis or {}, *_example(trainer, model.reconstruct))
+
+    _conclude(trainer, finished, models_dir, save, draw)
+    return _result(trainer) | {"analysis": analysis}
+
+
+def _chunk_shape(request: RunRequest) -> dict[str, int]:
+    """The mel shape of a chunk, in whole grid cells: what a VAE is built for."""
+    mel, seconds = request.spectrogram_config, request.config.chunk_duration_s
+    frames = 1 + round(seconds * mel.sample_rate) // mel.hop_length
+    return {"n_mels": mel.n_mels, "frames": -(-frames // STRIDE) * STRIDE}
+
+
+@torch.no_grad()
+def _latents(trainer: Trainer) -> Tensor:
+    """The latent means float `[N, L]` of the training chunks."""
+    model = cast(ConvVAE, trainer.bench.model)
+    return torch.cat([model.encode(mel)[0] for mel in trainer.bench.mels(trainer.loaders[0])])

@@ -3,17 +3,18 @@
 import io
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from distill.storage import atomic_write_bytes
 from distill.training.config import LEVEL_NAMES
-from distill.training.metrics import VQMetricsHistory
+from distill.training.metrics import MetricsHistory, VQMetricsHistory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _COLOURS = ("#2f6f8f", "#d0743c", "#5b8c5a", "#8a5a9e")
 
@@ -23,11 +24,8 @@ def draw_vqvae_run(path: Path, history: VQMetricsHistory, counts: Tensor, mel: T
 
     Raises `StorageError`.
     """
-    from matplotlib.figure import Figure  # slow to import, and without pyplot it is safe in a thread
-
-    figure = Figure(figsize=(13, 10), layout="constrained")
     levels = len(counts)
-    rows = np.asarray(figure.subfigures(3, 1, height_ratios=(1.1, 0.9, 1.2)))
+    figure, rows = _page()
     losses, utilization, perplexity = rows[0].subplots(1, 3)
     _draw_losses(losses, history)
     _draw_health(utilization, history, "utilization", "share of codes used (validation)")
@@ -37,6 +35,35 @@ def draw_vqvae_run(path: Path, history: VQMetricsHistory, counts: Tensor, mel: T
     for level, axes in enumerate(rows[1].subplots(1, levels, squeeze=False)[0]):
         _draw_usage(axes, counts[level], level)
     _draw_mels(rows[2].subplots(1, 2, sharey=True), mel, recon)
+    return _save(figure, path)
+
+
+def draw_vae_run(path: Path, history: MetricsHistory, analysis: dict[str, Any], mel: Tensor, recon: Tensor) -> Path:
+    """Draw a run to a PNG at `path`: losses, KL, the latent `analysis`, one mel `[M, T]` and its reconstruction.
+
+    Raises `StorageError`.
+    """
+    figure, rows = _page()
+    losses, divergence = rows[0].subplots(1, 2)
+    _draw_losses(losses, history)
+    divergence.plot(_epochs(history), [event.kl_divergence for event in history.epoch_metrics], color=_COLOURS[2])
+    divergence.set(title="KL: what the latent says of a sound (validation)", xlabel="epoch", ylabel="nats")
+    spread, effects = rows[1].subplots(1, 2)
+    _draw_spread(spread, analysis.get("components", []))
+    _draw_effects(effects, [c for c in analysis.get("components", []) if "name" in c])
+    _draw_mels(rows[2].subplots(1, 2, sharey=True), mel, recon)
+    return _save(figure, path)
+
+
+def _page() -> "tuple[Figure, Any]":
+    """A figure of three rows."""
+    from matplotlib.figure import Figure  # slow to import, and without pyplot it is safe in a thread
+
+    figure = Figure(figsize=(13, 10), layout="constrained")
+    return figure, figure.subfigures(3, 1, height_ratios=(1.1, 0.9, 1.2))
+
+
+def _save(figure: "Figure", path: Path) -> Path:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a missing glyph is no reason to fail a run
@@ -45,12 +72,12 @@ def draw_vqvae_run(path: Path, history: VQMetricsHistory, counts: Tensor, mel: T
     return path
 
 
-def _epochs(history: VQMetricsHistory) -> list[int]:
+def _epochs(history: VQMetricsHistory | MetricsHistory) -> list[int]:
     """The epochs, counted from 1 as people do."""
     return [event.epoch + 1 for event in history.epoch_metrics]
 
 
-def _draw_losses(axes: "Axes", history: VQMetricsHistory) -> None:
+def _draw_losses(axes: "Axes", history: VQMetricsHistory | MetricsHistory) -> None:
     curves = history.get_loss_curves()
     axes.plot(_epochs(history), curves["train_losses"], label="train", color=_COLOURS[0])
     axes.plot(_epochs(history), curves["val_losses"], label="validation", color=_COLOURS[1])
@@ -79,6 +106,22 @@ def _draw_usage(axes: "Axes", counts: Tensor, level: int) -> None:
         xlabel="codes, most used first",
         ylabel="times used",
     )
+
+
+def _draw_spread(axes: "Axes", components: list[dict[str, Any]]) -> None:
+    axes.bar(range(1, len(components) + 1), [component["std"] for component in components], color=_COLOURS[0])
+    axes.set(title="latent space: how far the sounds spread", xlabel="principal component", ylabel="standard deviation")
+
+
+def _draw_effects(axes: "Axes", components: list[dict[str, Any]]) -> None:
+    if not components:
+        return
+    properties = list(components[0]["effects"])
+    image = np.array([[component["effects"][name] for name in properties] for component in components])
+    axes.imshow(image, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(properties)), [name.replace("_", " ") for name in properties])
+    axes.set_yticks(range(len(components)), [component["name"].replace("_", " ") for component in components])
+    axes.set_title("what each direction does to the sound (red: more, blue: less)")
 
 
 def _draw_mels(pair: "list[Axes]", mel: Tensor, recon: Tensor) -> None:

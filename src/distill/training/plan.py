@@ -3,25 +3,34 @@
 import dataclasses
 import datetime
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from distill.data.collection import Collection, Progress, find_audio_files, scan
 from distill.errors import CheckpointError, CollectionError, ConfigError, StorageError
 from distill.home import default_models_dir, default_runs_dir
 from distill.library.header import ModelMetadata
 from distill.storage import safe_stem
-from distill.training.config import Device, VQVAEConfig, get_adaptive_vqvae_config
+from distill.training.config import Device, TrainingConfig, VQVAEConfig, get_adaptive_config, get_adaptive_vqvae_config
 from distill.training.device import resolve_device
 from distill.training.run_folder import RunFolder
+
+ModelFamily = Literal["vqvae", "vae"]
+
+_PRESETS: dict[ModelFamily, Callable[..., VQVAEConfig | TrainingConfig]] = {
+    "vqvae": get_adaptive_vqvae_config,
+    "vae": get_adaptive_config,
+}
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What `train_vqvae` is to be called with."""
+    """What `train_vqvae` or `train` is to be called with."""
 
-    config: VQVAEConfig
+    family: ModelFamily
+    config: VQVAEConfig | TrainingConfig
     file_paths: tuple[Path, ...]
     output_dir: Path
     models_dir: Path
@@ -30,7 +39,7 @@ class RunPlan:
     resume_from: Path | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments of `train_vqvae`, its callback and cancel event aside."""
+        """The arguments of the training function, its callback and cancel event aside."""
         return {
             "config": self.config,
             "file_paths": list(self.file_paths),
@@ -50,13 +59,14 @@ def plan_run(
     models_dir: Path | None = None,
     output_dir: Path | None = None,
     progress: Progress | None = None,
+    family: ModelFamily = "vqvae",
     **settings: Any,
 ) -> tuple[RunPlan, Collection]:
-    """Look through `folder` and plan a run on its usable files; `settings` override fields of `VQVAEConfig`.
+    """Look through `folder` and plan a run on its usable files; `settings` override fields of the preset.
 
     Raises `CollectionError` when there is too little to train on, `ConfigError` for a bad setting.
     """
-    get_adaptive_vqvae_config(0, **settings)  # a bad setting is told before the files are read, not after
+    _PRESETS[family](0, **settings)  # a bad setting is told before the files are read, not after
     name = model_name or folder.resolve().name or "model"
     models_dir = models_dir or default_models_dir()
     resolve_device(settings.get("device", "auto"))
@@ -68,7 +78,8 @@ def plan_run(
     output_dir = output_dir or default_runs_dir() / f"{safe_stem(name)}-{stamp}"
     _check_folder(output_dir)
     plan = RunPlan(
-        config=get_adaptive_vqvae_config(len(collection.usable), **settings),
+        family=family,
+        config=_PRESETS[family](len(collection.usable), **settings),
         file_paths=tuple(file.path for file in collection.usable),
         output_dir=output_dir,
         models_dir=models_dir,
@@ -83,10 +94,12 @@ def plan_run(
 def plan_resume(run_folder: Path, *, device: Device = "auto", models_dir: Path | None = None) -> RunPlan:
     """The plan of the run in `run_folder`, to go on from its newest checkpoint; raises `CheckpointError`."""
     facts = RunFolder(run_folder).read_facts()
-    if Path(facts.get("model_path", "")).is_file():
+    if Path(facts.get("model_path") or "").is_file():
         raise CheckpointError(f"{run_folder}: this run is finished; its model is {facts['model_path']}")
+    family: ModelFamily = facts["family"]
     return RunPlan(
-        config=VQVAEConfig(**(facts["config"] | {"device": device})),
+        family=family,
+        config=_PRESETS[family](0, **(facts["config"] | {"device": device})),
         file_paths=tuple(Path(path) for path in facts["files"]),
         output_dir=run_folder,
         models_dir=models_dir or Path(facts.get("models_dir") or default_models_dir()),
@@ -96,10 +109,10 @@ def plan_resume(run_folder: Path, *, device: Device = "auto", models_dir: Path |
     )
 
 
-def overridden(config: VQVAEConfig, file_count: int) -> set[str]:
-    """The settings in which `config` differs from the preset for so many files."""
-    preset = get_adaptive_vqvae_config(file_count)
-    return {f.name for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(preset, f.name)}
+def overridden(plan: RunPlan) -> set[str]:
+    """The settings in which a plan differs from the preset for its number of files."""
+    preset = dataclasses.asdict(_PRESETS[plan.family](len(plan.file_paths)))
+    return {name for name, value in dataclasses.asdict(plan.config).items() if value != preset[name]}
 
 
 def _check_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from distill.audio.io import write_wav
 from distill.audio.spectrogram import AudioSpectrogram
+from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
 
 _PAIRS = 4
@@ -27,6 +28,47 @@ def generate_vqvae_reconstruction_preview(
     Raises `StorageError`.
     """
     return _write_pairs(model, model.reconstruct, spectrogram, sample_batch, output_dir, epoch, device, sample_rate)
+
+
+def generate_reconstruction_preview(
+    model: ConvVAE,
+    spectrogram: AudioSpectrogram,
+    sample_batch: Tensor,
+    output_dir: Path | str,
+    epoch: int,
+    device: torch.device | str,
+    sample_rate: int = 48_000,
+) -> list[Path]:
+    """`generate_vqvae_reconstruction_preview` for a VAE."""
+
+    def mel_to_mel(mel: Tensor) -> Tensor:
+        return torch.cat([model.reconstruct(one.unsqueeze(0)) for one in mel])
+
+    return _write_pairs(model, mel_to_mel, spectrogram, sample_batch, output_dir, epoch, device, sample_rate)
+
+
+@torch.no_grad()
+def generate_preview(
+    model: ConvVAE,
+    spectrogram: AudioSpectrogram,
+    output_dir: Path | str,
+    epoch: int,
+    device: torch.device | str,
+    sample_rate: int = 48_000,
+    num_samples: int = _PAIRS,
+) -> list[Path]:
+    """Write sounds decoded from random latents, the same latents every time; returns their paths."""
+    was_training = model.training
+    model.eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        latents = torch.randn(num_samples, model.latent_dim)
+    sounds = spectrogram.mel_to_waveform(model.decode(latents.to(device)))
+    model.train(was_training)
+    names = (f"epoch_{epoch:04d}_{number}_random.wav" for number in range(1, num_samples + 1))
+    return [
+        write_wav(Path(output_dir) / name, sound[0].cpu().numpy(), sample_rate) for name, sound in zip(names, sounds)
+    ]
 
 
 def list_previews(output_dir: Path | str) -> list[Path]:

@@ -51,7 +51,7 @@ class RunRequest:
     dataset_name: str
     model_name: str
     spectrogram_config: SpectrogramConfig
-    models_dir: Path | None
+    models_dir: Path | str | None
     resume_from: Path | str | None
 
 
@@ -92,7 +92,7 @@ def set_up(
         config=config,
         state=state,
         folder=folder,
-        facts=_known_facts(folder, checkpoint) | _facts(family, request, loaders, state),
+        facts=_known_facts(folder, checkpoint) | _facts(family, model, request, loaders, state),
         emit=_emitter(state.history, folder, callback),
         cancel_event=cancel_event,
         identity=identity,
@@ -159,7 +159,9 @@ def _resume(checkpoint: Checkpoint, model: nn.Module, optimizer: AdamW, schedule
     )
 
 
-def _facts(family: Family, request: RunRequest, loaders: tuple[Loader, Loader], state: State) -> dict[str, Any]:
+def _facts(
+    family: Family, model: nn.Module, request: RunRequest, loaders: tuple[Loader, Loader], state: State
+) -> dict[str, Any]:
     train, validation = (loader.dataset for loader in loaders)
     return {
         "format": "distill_run",
@@ -173,6 +175,7 @@ def _facts(family: Family, request: RunRequest, loaders: tuple[Loader, Loader], 
         "config": dataclasses.asdict(request.config),
         "spectrogram_config": dataclasses.asdict(request.spectrogram_config),
         "files": [str(Path(path).absolute()) for path in request.file_paths],
+        "model_settings": model.settings,
         "train_files": len(train.digests),  # type: ignore[attr-defined]
         "validation_files": len(validation.digests),  # type: ignore[attr-defined]
         "duration_s": round(sum(d.duration_s for d in (train, validation)), 3),  # type: ignore[attr-defined]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import TrainingError
-from distill.training.config import VQVAEConfig
-from distill.training.loop import train_vqvae
+from distill.training.config import TrainingConfig, VQVAEConfig
+from distill.training.loop import train, train_vqvae
 
 
 class TrainingRunner:
@@ -22,6 +22,10 @@ class TrainingRunner:
     def start_vqvae(self, config: VQVAEConfig, file_paths: list[Path], output_dir: Path | str, **options: Any) -> None:
         """Train an RVQ-VAE; `options` are those of `train_vqvae`. Raises `TrainingError` while a run is going on."""
         self._start(lambda: train_vqvae(config, file_paths, output_dir, cancel_event=self._cancel, **options))
+
+    def start(self, config: TrainingConfig, file_paths: list[Path], output_dir: Path | str, **options: Any) -> None:
+        """Train a VAE; `options` are those of `train`. Raises `TrainingError` while a run is going on."""
+        self._start(lambda: train(config, file_paths, output_dir, cancel_event=self._cancel, **options))
 
     def _start(self, train: Callable[[], dict[str, Any]]) -> None:
         if self.is_running:

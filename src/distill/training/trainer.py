@@ -150,9 +150,18 @@ class Trainer:
     def _train_epoch(self) -> bool:
         state = self.state
         state.step = train_steps(
-            self.bench, self.loaders[0], self.optimizer, self.config.gradient_clip_norm, state.epoch, state.totals,
-            first_step=state.step, seed=self.config.seed, callback=self.emit, cancel_event=self.cancel_event,
-        )  # fmt: skip
+            self.bench,
+            self.loaders[0],
+            self.optimizer,
+            self.config.gradient_clip_norm,
+            state.epoch,
+            state.totals,
+            total_epochs=state.total_epochs,
+            first_step=state.step,
+            seed=self.config.seed,
+            callback=self.emit,
+            cancel_event=self.cancel_event,
+        )
         return not self._cancelled()
 
     def _validate_epoch(self) -> None:
@@ -222,6 +231,7 @@ class Trainer:
                 best_val_loss=state.best_val_loss,
                 best_weights=state.best_weights,
                 history=state.history,
+                model_settings=self.facts["model_settings"],
                 **self.bench.family.checkpoint_fields(state.history),
             ),
             self.config.max_checkpoints,

@@ -1,0 +1,84 @@
+"""`distill generate`: new sounds from a continuous VAE."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distill.cli.options import Device, DeviceName, ModelArgument, ModelsDir
+
+if TYPE_CHECKING:
+    from distill.models.loaded import LoadedModel
+
+
+def generate(
+    context: typer.Context,
+    model: ModelArgument,
+    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Where the WAV files go.")],
+    count: Annotated[int, typer.Option("-n", "--count", min=1, max=10_000, help="How many sounds.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same sounds.")] = 0,
+    seconds: Annotated[float, typer.Option(min=0.01, max=600, help="How long each sound is.")] = 1.0,
+    move: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=AMOUNT", help="Move along a direction, in standard deviations."),
+    ] = None,
+    interpolate: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="A.wav B.wav", help="Walk from one sound to another instead.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=2, max=1000, help="How many sounds on that walk.")] = 5,
+    models_dir: ModelsDir = None,
+    device: Device = DeviceName.auto,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+) -> None:
+    """Make new sounds with a vae model; `distill models show MODEL` lists its directions."""
+    amounts = _amounts(context, move or [])
+    from distill.api import load
+    from distill.audio.io import write_wav
+    from distill.cli.console import out
+    from distill.errors import ConfigError, StorageError
+    from distill.models import generate as generator
+    from distill.models.loaded import LoadedModel
+    from distill.training.device import resolve_device
+
+    loaded = load(model, models_dir=models_dir, device=str(resolve_device(device.value)))
+    if not isinstance(loaded, LoadedModel):
+        raise ConfigError(
+            f"{loaded.metadata.name!r} is a vqvae model: generating from its codes needs a prior, which does not exist "
+            "yet. `distill reconstruct` plays sounds through it; a model trained with --model vae can generate"
+        )
+    if interpolate:
+        latents = generator.interpolate(loaded, *interpolate, steps)
+    else:
+        latents = generator.sample_latents(loaded, count, seed)
+    latents = generator.move(loaded, latents, amounts)
+    _warn_beyond_safe_range(loaded, amounts)
+    targets = [output_dir / f"{number:03d}.wav" for number in range(1, len(latents) + 1)]
+    if (taken := next((target for target in targets if target.exists()), None)) and not overwrite:
+        raise StorageError(f"{taken} is there already; choose another folder with -o, or give --overwrite")
+    for target, latent, towards in zip(targets, latents, latents.roll(-1, dims=0)):
+        sound = generator.render(loaded, latent, seconds, None if interpolate else towards)
+        write_wav(target, sound, loaded.sample_rate)
+        out.print(str(target), markup=False)
+
+
+def _amounts(context: typer.Context, given: list[str]) -> dict[str, float]:
+    amounts = {}
+    for item in given:
+        name, _, amount = item.partition("=")
+        try:
+            amounts[name] = float(amount)
+        except ValueError:
+            raise typer.BadParameter(f"--set {item}: give NAME=AMOUNT, as in brightness=+1.5", ctx=context) from None
+        if not abs(amounts[name]) <= 100:
+            raise typer.BadParameter(f"--set {item}: the amount must be a number from -100 to 100", ctx=context)
+    return amounts
+
+
+def _warn_beyond_safe_range(loaded: "LoadedModel", amounts: dict[str, float]) -> None:
+    from distill.cli.console import err
+    from distill.models.generate import named_directions
+
+    for name, amount in amounts.items():
+        low, high = named_directions(loaded)[name]["safe_range"]
+        if not low <= amount <= high:
+            err.print(f"{name} {amount:+g} is outside {low:+.1f} to {high:+.1f}, where the sounds are", style="yellow")

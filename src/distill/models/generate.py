@@ -1,0 +1,85 @@
+"""New sounds from a VAE: drawn, moved along named directions, or on the way between two sounds.
+
+Latents are drawn from a Gaussian fitted to those of the training sounds, not from the prior: where the two differ,
+the decoder has learnt nothing (Ghosh et al. 2020, "ex-post density estimation").
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill.audio.io import Samples, read_waveform
+from distill.audio.spectrogram import mark_end
+from distill.errors import ConfigError
+from distill.models.loaded import LoadedModel
+from distill.models.vae import overlap_add
+
+MAX_SECONDS = 600.0
+
+
+def named_directions(loaded: LoadedModel) -> dict[str, dict[str, Any]]:
+    """The directions of the model's analysis that have a name; raises `ConfigError` when it has no analysis."""
+    return {c["name"]: c for c in _analysis(loaded)["components"] if "name" in c}
+
+
+def _analysis(loaded: LoadedModel) -> dict[str, Any]:
+    if loaded.analysis is None:
+        raise ConfigError(f"the model {loaded.metadata.name!r} was saved without an analysis of its latent space")
+    return loaded.analysis
+
+
+def sample_latents(loaded: LoadedModel, count: int, seed: int) -> Tensor:
+    """Latents float `[count, L]` drawn from the Gaussian fitted to the training sounds; same seed, same latents."""
+    analysis = _analysis(loaded)
+    mean, directions, spread = _basis(analysis)
+    noise = torch.randn(count, len(spread), generator=torch.Generator().manual_seed(seed))
+    return (mean + (noise * spread) @ directions).to(loaded.device)
+
+
+def move(loaded: LoadedModel, latents: Tensor, amounts: Mapping[str, float]) -> Tensor:
+    """`latents` `[N, L]` moved by so many standard deviations along named directions; raises `ConfigError`."""
+    known = named_directions(loaded)
+    for name, amount in amounts.items():
+        if name not in known:
+            raise ConfigError(f"{name!r} is no direction of this model; it has {', '.join(known)}")
+        step = torch.tensor(known[name]["direction"], device=latents.device) * known[name]["std"]
+        latents = latents + amount * step
+    return latents
+
+
+def interpolate(loaded: LoadedModel, first: Path, second: Path, steps: int) -> Tensor:
+    """Latents `[steps, L]` in a straight line from one sound file to another; raises `AudioError`."""
+    ends = [_latent_of(loaded, path) for path in (first, second)]
+    return torch.stack([torch.lerp(ends[0], ends[1], step / max(1, steps - 1)) for step in range(steps)])
+
+
+@torch.no_grad()
+def _latent_of(loaded: LoadedModel, path: Path) -> Tensor:
+    """The latent `[L]` of the beginning of a sound file, as much as the model takes at a time."""
+    waveform = torch.from_numpy(read_waveform(path, loaded.sample_rate)).to(loaded.device)
+    mel = loaded.spectrogram.waveform_to_mel(mark_end(waveform)[None, None])[..., : loaded.model.frames]
+    return loaded.model.encode(mel)[0][0]
+
+
+@torch.no_grad()
+def render(loaded: LoadedModel, latent: Tensor, seconds: float, towards: Tensor | None = None) -> Samples:
+    """Sound float32 `[S]` of a latent `[L]`; beyond the length of a chunk it goes on `towards` another and back."""
+    if not 0 < seconds <= MAX_SECONDS:
+        raise ConfigError(f"seconds is {seconds}; it must be above 0 and at most {MAX_SECONDS:.0f}")
+    samples = max(1, round(seconds * loaded.sample_rate))
+    frames, hop = loaded.spectrogram.frames(samples), loaded.model.frames // 2
+    windows = 1 + -(-max(0, frames - loaded.model.frames) // hop)
+    place = torch.linspace(0, 1, windows + 1, device=latent.device)[:-1, None] * (windows > 1)
+    path = torch.lerp(latent, latent if towards is None else towards, (torch.pi * place).sin())
+    mel = overlap_add(loaded.model.decode(path), hop)[..., :frames]
+    sound: Samples = loaded.spectrogram.mel_to_waveform(mel, samples)[0, 0].cpu().numpy()
+    return sound
+
+
+def _basis(analysis: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    components = analysis["components"]
+    directions = torch.tensor([component["direction"] for component in components])
+    return torch.tensor(analysis["mean"]), directions, torch.tensor([component["std"] for component in components])
