@@ -364,7 +364,7 @@ def train_epoch(
     spectrogram: AudioSpectrogram,
     device: torch.device | str,
     gradient_clip_norm: float,
-    kl_weight: float = 0.001,
+    kl_weight: float = 1e-4,
     free_bits: float = 0.1,
     epoch: int = 0,
     callback: MetricsCallback | None = None,
@@ -384,7 +384,7 @@ def validate_epoch(
     val_loader: Loader,
     spectrogram: AudioSpectrogram,
     device: torch.device | str,
-    kl_weight: float = 0.001,
+    kl_weight: float = 1e-4,
     free_bits: float = 0.1,
 ) -> dict[str, float]:
     """`val_loss`, `val_recon_loss`, `val_kl_loss` (means per example) and `kl_divergence` (nats) over the whole set."""
