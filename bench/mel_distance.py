@@ -5,8 +5,8 @@
     mel_distance.py REFERENCE_DIR --opus 6 12 24         the same distance for the Opus codec (Debian: opus-tools)
 
 Definition: that of the Descript Audio Codec's evaluation (audiotools MelSpectrogramLoss, its defaults). Windows 2048
-and 512, hop a quarter, 150 and 80 Slaney mels; |log10 m^2 - log10 m'^2| + |m - m'| with m clamped at 1e-5, averaged; summed over
-the two windows. Lower is better. Both sides are compared at 48 kHz, mono, over the shorter length; a length that
+and 512, hop a quarter, 150 and 80 Slaney mels; |log10 m^2 - log10 m'^2| + |m - m'| with m clamped at 1e-5, averaged;
+summed over the two windows. Lower is better. Both sides are compared at 48 kHz, mono, over the shorter length; a length that
 differs by more than 0.1 s is an error. Needs numpy, torch, soundfile, soxr.
 """
 
@@ -97,9 +97,8 @@ def main() -> int:
         print(f"files {len(values)}  mel distance median {np.median(values):.3f}  mean {np.mean(values):.3f}")
     for kbps in args.opus:
         values = [mel_distance(x, opus(x, kbps)) for x in map(read_mono, references.values())]
-        print(
-            f"opus {kbps} kbps  files {len(values)}  mel distance median {np.median(values):.3f}  mean {np.mean(values):.3f}"
-        )
+        median, mean = np.median(values), np.mean(values)
+        print(f"opus {kbps} kbps  files {len(values)}  mel distance median {median:.3f}  mean {mean:.3f}")
     return 0
 
 

@@ -1,0 +1,60 @@
+"""The README tells the truth: its example runs, its file tree is there, its commands exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import tone, write_collection
+from typer.testing import CliRunner
+
+from distill.cli.app import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def block(language: str, containing: str) -> str:
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return next(text for kind, text in blocks if kind == language and containing in text)
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch, write_sound):
+    write_collection(tmp_path / "sounds", count=4)
+    write_sound("kick.wav", tone(60, 0.3))
+    monkeypatch.chdir(tmp_path)
+    example = block("python", "distill.train")
+    assert "minutes=1)" in example
+    scope: dict = {}
+    exec(example.replace("minutes=1)", "minutes=0.02)"), scope)  # the same call, a shorter run
+    assert len(scope["audio"]) == round(0.3 * 48_000)
+    assert scope["again"].metadata.model_id == scope["model"].metadata.model_id
+
+
+def test_every_module_stands_in_the_file_tree_and_every_named_one_exists():
+    tree = block("", "src/distill/")
+    named = {}
+    for folder, text in re.findall(r"^ {0,2}(\w+)/ +(.*(?:\n {14}.*)*)", tree, re.MULTILINE):
+        listed = text.split(":")[-1] if ":" in text else text
+        named[folder] = set(re.findall(r"[a-z_]+", re.sub(r"\(.*?\)", "", listed)))
+    for folder in ("audio", "data", "library", "models", "training", "cli"):
+        there = {path.stem for path in (ROOT / "src/distill" / folder).glob("*.py")} - {"__init__"}
+        assert named[folder] == there, folder
+    assert named["bench"] == {path.stem for path in (ROOT / "bench").glob("*.py")}
+
+
+@pytest.mark.parametrize("command", re.findall(r"^distill ([a-z]+(?: list)?)", block("sh", "distill inspect"), re.M))
+def test_every_command_of_the_readme_exists(command):
+    assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0
+
+
+def test_every_option_of_the_readme_exists():
+    used = set(re.findall(r"distill (\w+)[^#\n]*? (--[a-z-]+)", README))
+    assert ("train", "--minutes") in used
+    for command, option in used:
+        assert option in CliRunner().invoke(app, [command, "--help"]).output
+
+
+def test_both_commands_are_targets_of_the_makefile():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
+        assert f"\n{target}: " in makefile
