@@ -1,4 +1,4 @@
-"""New sounds from a VAE, and the v1 files it lives in: saved, loaded, sampled, moved, walked, on the command line too."""
+"""New sounds from a VAE, and the v1 files it lives in: saved, loaded, drawn, moved, walked; on the command line too."""
 
 import dataclasses
 import json

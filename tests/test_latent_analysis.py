@@ -153,8 +153,9 @@ def test_a_rare_jump_in_what_the_sounds_share_does_not_outweigh_what_they_differ
     last = 1.1 * (z[:, 1] - 3).max()
 
     def decode(z: Tensor) -> Tensor:
-        later = torch.cat([torch.full((len(z), 1, BANDS, 1), SILENCE), louder(z, z[:, 1] - 3)[..., :-1]], dim=-1)
-        return torch.where((z[:, 1] - 3 > last)[:, None, None, None], later, louder(z, z[:, 1] - 3))
+        sound = louder(z, 0.3 * (z[:, 1] - 3))
+        later = torch.cat([torch.full((len(z), 1, BANDS, 1), SILENCE), sound[..., :-1]], dim=-1)
+        return torch.where((z[:, 1] - 3 > last)[:, None, None, None], later, sound)
 
     components = named(analyse_latent_space(decode, z))
     assert max(abs(component["effects"]["attack"]) for component in components) < 10

@@ -117,7 +117,7 @@ def test_the_kl_weight_rises_in_a_line_over_the_warmup_and_then_stays(finished):
 
 def test_under_a_time_budget_the_weight_never_falls(files, tmp_path):
     # The number of epochs is only settled after the first of them.
-    config = small_config(minutes=0.03, max_epochs=1, kl_warmup_fraction=1.0)
+    config = small_config(minutes=0.03, max_epochs=1, augmentation_copies=4, kl_warmup_fraction=1.0)
     history = train(config, files, tmp_path / "run")["metrics_history"]
     weights = [event.kl_weight for event in history.step_metrics]
     assert len(history.epoch_metrics) > 2
@@ -253,7 +253,9 @@ def test_a_vae_trains_on_a_background_thread(files, tmp_path):
 
 @pytest.fixture(scope="module")
 def resumable():
-    return small_config(augmentation_copies=3, max_epochs=3, checkpoint_interval=1, kl_warmup_fraction=0.8)
+    return small_config(
+        augmentation_copies=3, max_epochs=3, checkpoint_interval=1, kl_warmup_fraction=0.8, kl_weight_max=0.002
+    )
 
 
 @pytest.fixture(scope="module")
@@ -294,14 +296,14 @@ def test_a_run_stopped_anywhere_ends_like_the_uninterrupted_one(stop, resumable,
 def test_a_checkpoint_says_which_family_it_is_of(uninterrupted):
     path = find_checkpoint(uninterrupted[0])
     checkpoint = load_checkpoint(path)
-    assert (checkpoint.family, checkpoint.kl_weight, checkpoint.commitment_weight) == ("vae", 0.001, None)
+    assert (checkpoint.family, checkpoint.kl_weight, checkpoint.commitment_weight) == ("vae", 0.002, None)
     with pytest.raises(CheckpointError, match="from a vae run, not a vqvae run"):
         load_vqvae_checkpoint(path)
 
 
 def test_another_kl_weight_is_refused_by_name(resumable, files, uninterrupted, tmp_path):
     other = dataclasses.replace(resumable, kl_weight_max=0.5)
-    with pytest.raises(CheckpointError, match=r"kl_weight_max \(was 0.001, is 0.5\)"):
+    with pytest.raises(CheckpointError, match=r"kl_weight_max \(was 0.002, is 0.5\)"):
         train(other, files, tmp_path / "run", resume_from=uninterrupted[0])
 
 

@@ -59,6 +59,7 @@ class View(ABC):
         self.plan, self.overridden = plan, overridden
         self.warnings: dict[str, str] = {}  # the subject of each warning → its latest wording
         self.epoch = 0  # the one being trained, counted from 1 as people do
+        self.state = ""  # what the engine last said of the model
 
     def facts(self) -> dict[str, Any]:
         """What the run's folder says of it so far."""
@@ -86,8 +87,8 @@ class View(ABC):
         """Say something to the user while the run goes on."""
 
     def status(self, message: str) -> None:
-        """Take a remark of the engine's; each replaces the one before."""
-        self.notice(message)
+        """Take a remark of the engine's on the state of the model; each replaces the one before."""
+        self.state = message
 
     def interrupted(self) -> None:
         """Say where the run stopped and how to go on."""
@@ -133,6 +134,10 @@ class JsonView(View):
     def notice(self, message: str) -> None:
         """Print the notice."""
         print_json({"event": "Notice", "message": message})
+
+    def status(self, message: str) -> None:
+        """Print the remark."""
+        self.notice(message)
 
     def interrupted(self) -> None:
         """Print where the run can be resumed."""
@@ -220,10 +225,7 @@ class PlainView(TextView):
             out.print(f"epoch {event.epoch + 1}: previews in {self.plan.output_dir / 'previews'}", markup=False)
 
     def _epoch_line(self, event: VQEpochMetrics | EpochMetrics) -> str:
-        if isinstance(event, EpochMetrics):
-            parts = [f"KL {event.kl_divergence:.1f} nats"]
-        else:
-            parts = self._levels(event.codebook_health or {})
+        parts = [self.state] if isinstance(event, EpochMetrics) else self._levels(event.codebook_health or {})
         return (
             f"epoch {event.epoch + 1}/{event.total_epochs} train {event.train_loss:.4f} validation "
             f"{event.val_loss:.4f} | {' | '.join(parts)} | {duration(event.eta_seconds)} left"
@@ -255,7 +257,6 @@ class LiveView(TextView):
         super().__init__(plan, overridden)
         self._step: VQStepMetrics | StepMetrics | None = None
         self._epoch: VQEpochMetrics | EpochMetrics | None = None
-        self._status = ""  # what the engine last said of itself
         self._vectors = 0
         self._notice = "looking at the sounds"
         self._live = Live(console=out, refresh_per_second=8, get_renderable=self._draw)
@@ -287,16 +288,12 @@ class LiveView(TextView):
         """Keep the notice on the screen."""
         self._notice = message
 
-    def status(self, message: str) -> None:
-        """Show the latest of the engine's remarks."""
-        self._status = message
-
     def _draw(self) -> RenderableType:
         parts: list[RenderableType] = [self._headline(), self._progress()]
         if isinstance(self._epoch, VQEpochMetrics) and self._epoch.codebook_health:
             parts.append(level_table(self._epoch.codebook_health, self._codes(), self._vectors))
-        if self._status:
-            parts.append(Text(self._status))
+        if self.state:
+            parts.append(Text(self.state))
         parts += [Text(f"! {text}", style="yellow") for text in list(self.warnings.values())[-_WARNINGS_SHOWN:]]
         if self._notice:
             parts.append(Text(self._notice, style="dim"))

@@ -54,6 +54,11 @@ class Step:
     step_time_s: float
     progress: float
 
+    def fields(self) -> dict[str, Any]:
+        """The fields that the step events of all families share, their losses included."""
+        names = ("epoch", "step", "total_steps", "learning_rate", "step_time_s")
+        return {name: getattr(self, name) for name in names} | self.losses
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -71,6 +76,12 @@ class Epoch:
     def overfitting_gap(self) -> float:
         """(val_loss - train_loss) / train_loss."""
         return overfitting_gap(self.train_loss, self.validation["val_loss"])
+
+    def fields(self) -> dict[str, Any]:
+        """The fields that the epoch events of all families share, their losses included."""
+        names = ("epoch", "total_epochs", "train_loss", "overfitting_gap", "learning_rate")
+        clocks = ("eta_seconds", "elapsed_seconds")
+        return {name: getattr(self, name) for name in names + clocks} | self.validation
 
 
 class Family(ABC):

@@ -90,13 +90,8 @@ class VQFamily(Family):
         fresh = step.epoch == 0 and step.step == 0  # k-means has only just run: its figure would mislead
         due = step.step % _HEALTH_INTERVAL == 0 and not fresh
         return VQStepMetrics(
-            epoch=step.epoch,
-            step=step.step,
-            total_steps=step.total_steps,
-            **step.losses,
+            **step.fields(),
             commitment_weight=self.commitment_weight,
-            learning_rate=step.learning_rate,
-            step_time_s=step.step_time_s,
             codebook_health=_health(model, observed) if due else None,
         )
 
@@ -110,18 +105,7 @@ class VQFamily(Family):
             warnings = utilization_warnings(health, cast(ConvVQVAE, model).quantizer.size, vectors)
         for warning in warnings:
             logger.warning(warning)
-        return VQEpochMetrics(
-            epoch=epoch.epoch,
-            total_epochs=epoch.total_epochs,
-            train_loss=epoch.train_loss,
-            **epoch.validation,
-            overfitting_gap=epoch.overfitting_gap,
-            learning_rate=epoch.learning_rate,
-            eta_seconds=epoch.eta_seconds,
-            elapsed_seconds=epoch.elapsed_seconds,
-            codebook_health=health,
-            utilization_warnings=warnings,
-        )
+        return VQEpochMetrics(**epoch.fields(), codebook_health=health, utilization_warnings=warnings)
 
     def checkpoint_fields(self, history: VQMetricsHistory | MetricsHistory) -> dict[str, Any]:
         """The commitment weight and the last health."""
@@ -309,15 +293,7 @@ class VAEFamily(Family):
     def step_event(self, model: nn.Module, step: Step, observed: Tensor) -> StepMetrics:
         """The step's losses and the KL weight it had."""
         del model, observed
-        return StepMetrics(
-            epoch=step.epoch,
-            step=step.step,
-            total_steps=step.total_steps,
-            **step.losses,
-            kl_weight=self.kl_weight(step.progress),
-            learning_rate=step.learning_rate,
-            step_time_s=step.step_time_s,
-        )
+        return StepMetrics(**step.fields(), kl_weight=self.kl_weight(step.progress))
 
     def epoch_event(self, model: nn.Module, epoch: Epoch, observed: list[Tensor]) -> EpochMetrics:
         """The epoch's losses; logs how many latent dimensions are active, and warns when hardly any is."""
@@ -331,17 +307,7 @@ class VAEFamily(Family):
                 "only %d of %d latent dimensions say anything about the sound (posterior collapse); "
                 "train longer, or with a lower KL weight", active, len(divergence),
             )  # fmt: skip
-        return EpochMetrics(
-            epoch=epoch.epoch,
-            total_epochs=epoch.total_epochs,
-            train_loss=epoch.train_loss,
-            **epoch.validation,
-            kl_divergence=float(divergence.sum()),
-            overfitting_gap=epoch.overfitting_gap,
-            learning_rate=epoch.learning_rate,
-            eta_seconds=epoch.eta_seconds,
-            elapsed_seconds=epoch.elapsed_seconds,
-        )
+        return EpochMetrics(**epoch.fields(), kl_divergence=float(divergence.sum()))
 
     def checkpoint_fields(self, history: VQMetricsHistory | MetricsHistory) -> dict[str, Any]:
         """The full KL weight."""
