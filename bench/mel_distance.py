@@ -6,8 +6,8 @@
 
 Definition: that of the Descript Audio Codec's evaluation (audiotools MelSpectrogramLoss, its defaults). Windows 2048
 and 512, hop a quarter, 150 and 80 Slaney mels; |log10 m^2 - log10 m'^2| + |m - m'| with m clamped at 1e-5, averaged;
-summed over the two windows. Lower is better. Both sides are compared at 48 kHz, mono, over the shorter length; a length that
-differs by more than 0.1 s is an error. Needs numpy, torch, soundfile, soxr.
+summed over the two windows. Lower is better. Both sides are compared at 48 kHz, mono, over the shorter length; a
+length that differs by more than 0.1 s is an error. Needs numpy, torch, soundfile, soxr.
 """
 
 from __future__ import annotations

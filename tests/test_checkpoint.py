@@ -82,7 +82,7 @@ def checkpoint(epoch: int = 1, step: int = 0, val_loss: float | None = 0.5, **fi
         "commitment_weight": 0.25,
         "codebook_health": HEALTH,
     }
-    return Checkpoint(**values | fields)
+    return Checkpoint(**{"model_settings": {"width": 4}} | values | fields)
 
 
 def v1_checkpoint(**fields: object) -> Checkpoint:

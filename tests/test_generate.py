@@ -129,7 +129,13 @@ def test_the_analysis_may_be_left_out(model, tmp_path):
     loaded = load_model(save(model, tmp_path, analysis=None))
     assert loaded.analysis is None
     with pytest.raises(ConfigError, match="without an analysis"):
-        sample_latents(loaded, 1, 0)
+        move(loaded, sample_latents(loaded, 1, 0), {"brightness": 1.0})
+
+
+def test_without_an_analysis_latents_come_from_the_prior(model, tmp_path):
+    latents = sample_latents(load_model(save(model, tmp_path, analysis=None)), 2000, 0)
+    assert latents.mean().abs() < 0.05
+    assert latents.std() == pytest.approx(1, abs=0.05)
 
 
 def test_a_model_without_an_analysis_can_still_walk(model, tmp_path, write_sound):

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import tone, write_collection
 from typer.testing import CliRunner
 
+from conftest import tone, write_collection
 from distill.cli.app import app
 
 ROOT = Path(__file__).parent.parent

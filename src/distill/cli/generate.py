@@ -11,11 +11,16 @@ if TYPE_CHECKING:
     from distill.models.loaded import LoadedModel
 
 
+_COUNT = 8
+
+
 def generate(
     context: typer.Context,
     model: ModelArgument,
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Where the WAV files go.")],
-    count: Annotated[int, typer.Option("-n", "--count", min=1, max=10_000, help="How many sounds.")] = 8,
+    count: Annotated[
+        int | None, typer.Option("-n", "--count", min=1, max=10_000, help="How many sounds.", show_default="8")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same sounds.")] = 0,
     seconds: Annotated[float, typer.Option(min=0.01, max=600, help="How long each sound is.")] = 1.0,
     move: Annotated[
@@ -32,6 +37,8 @@ def generate(
 ) -> None:
     """Make new sounds with a vae model; `distill models show MODEL` lists its directions."""
     amounts = _amounts(context, move or [])
+    if interpolate and count is not None:
+        raise typer.BadParameter("--interpolate makes --steps sounds; leave out -n", ctx=context)
     from distill.api import load
     from distill.audio.io import write_wav
     from distill.cli.console import out
@@ -49,7 +56,7 @@ def generate(
     if interpolate:
         latents = generator.interpolate(loaded, *interpolate, steps)
     else:
-        latents = generator.sample_latents(loaded, count, seed)
+        latents = generator.sample_latents(loaded, count or _COUNT, seed)
     latents = generator.move(loaded, latents, amounts)
     _warn_beyond_safe_range(loaded, amounts)
     targets = [output_dir / f"{number:03d}.wav" for number in range(1, len(latents) + 1)]

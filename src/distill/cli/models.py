@@ -96,12 +96,8 @@ def show_model(model: ModelArgument, models_dir: ModelsDir = None, json: Json = 
     facts = {"file": path, "model_type": header.model_type, **dataclasses.asdict(header.metadata), **header.settings}
     for name, value in facts.items():
         out.print(f"{name:>24}  {value}", markup=False)
-    for direction in (header.analysis or {}).get("components", []):
-        if "name" in direction:
-            low, high = direction["safe_range"]
-            out.print(
-                f"{direction['name']:>24}  {low:+.1f} to {high:+.1f}  (for `distill generate --set`)", markup=False
-            )
+    for name, (low, high) in header.safe_ranges().items():
+        out.print(f"{name:>24}  {low:+.1f} to {high:+.1f}  (for `distill generate --set`)", markup=False)
     if header.health:
         out.print()
         out.print(level_table(header.health, header.settings["codebook_size"], header.metadata.validation_vectors))

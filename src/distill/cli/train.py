@@ -42,8 +42,11 @@ def train(
         float | None, typer.Option(min=0.01, max=1e6, help="Train for about this long instead of a number of epochs.")
     ] = None,
     model: Annotated[
-        FamilyName, typer.Option(help="vqvae learns levels of codes; vae a continuous space to generate from.")
-    ] = FamilyName.vqvae,
+        FamilyName | None,
+        typer.Option(
+            help="vqvae learns levels of codes; vae a continuous space to generate from.", show_default="vqvae"
+        ),
+    ] = None,
     rvq_levels: Annotated[
         int | None, typer.Option(min=2, max=4, help="Levels of codes: more detail, more to learn.", show_default="3")
     ] = None,
@@ -86,7 +89,9 @@ def train(
     if model is FamilyName.vae and (codes := _CODE_SETTINGS & overrides.keys()):
         named = ", ".join(sorted(codes))
         raise typer.BadParameter(f"a vae has no codes; leave out {named}, or use --model vqvae", ctx=context)
-    _check_usage(context, folder, resume, {**overrides, "--model-name": model_name, "--output-dir": output_dir})
+    _check_usage(
+        context, folder, resume, {**overrides, "--model": model, "--model-name": model_name, "--output-dir": output_dir}
+    )
     from distill.cli.progress import file_progress
     from distill.training.plan import overridden, plan_resume, plan_run
 
@@ -102,7 +107,7 @@ def train(
                 output_dir=output_dir,
                 progress=progress,
                 device=device.value,
-                family=model.value,
+                family=(model or FamilyName.vqvae).value,
                 **overrides,
             )
         left_out = [f"{file.path}: {file.reason}" for file in collection.unreadable]

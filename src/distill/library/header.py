@@ -11,16 +11,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, FiniteFloat, with_config
 from pydantic.dataclasses import dataclass
+from typing_extensions import TypedDict  # pydantic needs it below Python 3.12
 
 from distill.errors import ConfigError, ModelFileError
 from distill.schema import CHECKED, Checked
 
 MODEL_FORMAT_MARKER = "distill_model"
 MODEL_FILE_EXTENSION = ".distill"
+
+_EXACT = ConfigDict(extra="forbid")
 
 _MAX_PICKLE = 16 << 20  # bytes; a real one has some 50 kB
 
@@ -44,6 +47,31 @@ class ModelMetadata(Checked):
     distill_version: str = Field(default="", max_length=64)
 
 
+@with_config(_EXACT)
+class Direction(TypedDict):
+    """One principal component of a VAE's latents: `direction` float `[L]` of length 1, `std` along it."""
+
+    direction: list[FiniteFloat]
+    std: FiniteFloat
+
+
+@with_config(_EXACT)
+class NamedDirection(Direction):
+    """A leading component, named after what it does to the sound; see `distill.models.analysis`."""
+
+    name: str
+    effects: dict[str, FiniteFloat]
+    safe_range: Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]
+
+
+@with_config(_EXACT)
+class LatentAnalysis(TypedDict):
+    """What `distill.models.analysis` makes of a latent space, as model files hold it."""
+
+    mean: list[FiniteFloat]
+    components: list[NamedDirection | Direction]
+
+
 @dataclass(config=CHECKED)
 class Header(Checked):
     """The parts of a model file that tell what it is."""
@@ -52,7 +80,12 @@ class Header(Checked):
     metadata: ModelMetadata
     settings: dict[str, Any] = field(default_factory=dict)
     health: dict[str, dict[str, float]] | None = None
-    analysis: dict[str, Any] | None = None
+    analysis: LatentAnalysis | None = None
+
+    def safe_ranges(self) -> dict[str, list[float]]:
+        """The named directions of a VAE and how far to go along each, in standard deviations."""
+        components: list[Any] = [*self.analysis["components"]] if self.analysis else []
+        return {component["name"]: component["safe_range"] for component in components if "name" in component}
 
 
 class _HeaderUnpickler(pickle.Unpickler):

@@ -14,11 +14,12 @@ from distill.audio.spectrogram import SILENCE
 
 _COMPONENTS = 8  # that get a name; all are kept for sampling
 _SWEEP = (-2.0, -1.0, 0.0, 1.0, 2.0)  # standard deviations
+_AUDIBLE = 0.01  # where the sounds differ by less in a property, a change of it is not heard
 _BASES = 16  # training sounds from which each sweep starts
 
 
 def loudness(mel: Tensor) -> Tensor:
-    """Mean level of the loudest band of each frame that sounds, in mel units: `[N, M, T]` → `[N]`."""
+    """Mean over the frames of the level of the loudest band, in mel units: `[N, M, T]` → `[N]`."""
     return mel.amax(dim=1).mean(dim=-1)
 
 
@@ -103,7 +104,7 @@ def _effects(
     for name, of in PROPERTIES.items():
         values = of(mels).reshape(len(bases), len(sweep))
         slope = (values * sweep).sum(dim=1) / sweep.square().sum()
-        effects[name] = float(slope.mean() / usual[name].clamp(min=1e-6))
+        effects[name] = float(slope.mean() / usual[name].clamp(min=_AUDIBLE))
     return effects
 
 

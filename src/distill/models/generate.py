@@ -22,26 +22,24 @@ MAX_SECONDS = 600.0
 
 def named_directions(loaded: LoadedModel) -> dict[str, dict[str, Any]]:
     """The directions of the model's analysis that have a name; raises `ConfigError` when it has no analysis."""
-    return {c["name"]: c for c in _analysis(loaded)["components"] if "name" in c}
-
-
-def _analysis(loaded: LoadedModel) -> dict[str, Any]:
     if loaded.analysis is None:
         raise ConfigError(f"the model {loaded.metadata.name!r} was saved without an analysis of its latent space")
-    return loaded.analysis
+    return {c["name"]: c for c in loaded.analysis["components"] if "name" in c}
 
 
 def sample_latents(loaded: LoadedModel, count: int, seed: int) -> Tensor:
-    """Latents float `[count, L]` drawn from the Gaussian fitted to the training sounds; same seed, same latents."""
-    analysis = _analysis(loaded)
-    mean, directions, spread = _basis(analysis)
+    """Latents float `[count, L]` drawn from the Gaussian fitted to the training sounds; same seed, same latents.
+
+    A model without an analysis, rescued from a checkpoint, draws from the prior.
+    """
+    mean, directions, spread = _basis(loaded)
     noise = torch.randn(count, len(spread), generator=torch.Generator().manual_seed(seed))
     return (mean + (noise * spread) @ directions).to(loaded.device)
 
 
 def move(loaded: LoadedModel, latents: Tensor, amounts: Mapping[str, float]) -> Tensor:
     """`latents` `[N, L]` moved by so many standard deviations along named directions; raises `ConfigError`."""
-    known = named_directions(loaded)
+    known = named_directions(loaded) if amounts else {}
     for name, amount in amounts.items():
         if name not in known:
             raise ConfigError(f"{name!r} is no direction of this model; it has {', '.join(known)}")
@@ -79,7 +77,12 @@ def render(loaded: LoadedModel, latent: Tensor, seconds: float, towards: Tensor 
     return sound
 
 
-def _basis(analysis: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+def _basis(loaded: LoadedModel) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean `[L]`, directions `[C, L]` and standard deviations `[C]` of the Gaussian to draw from."""
+    if loaded.analysis is None:
+        size = loaded.model.latent_dim
+        return torch.zeros(size), torch.eye(size), torch.ones(size)
+    analysis = loaded.analysis
     components = analysis["components"]
     directions = torch.tensor([component["direction"] for component in components])
     return torch.tensor(analysis["mean"]), directions, torch.tensor([component["std"] for component in components])

@@ -31,7 +31,7 @@ from torch import Tensor
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
 from distill.errors import ConfigError, ModelFileError
 from distill.library.catalog import ModelEntry, ModelLibrary
-from distill.library.header import MODEL_FILE_EXTENSION, MODEL_FORMAT_MARKER, ModelMetadata
+from distill.library.header import MODEL_FILE_EXTENSION, MODEL_FORMAT_MARKER, LatentAnalysis, ModelMetadata
 from distill.models.loaded import LoadedModel, LoadedVQModel
 from distill.models.settings import VAESettings, VQVAESettings
 from distill.models.vae import ConvVAE
@@ -70,6 +70,7 @@ class _Kind:
     model_type: str
     settings_key: str
     own_key: str
+    own_type: Any
     settings_type: type[VQVAESettings] | type[VAESettings]
     make_model: type[ConvVQVAE] | type[ConvVAE]
     refusal: str  # of a file of the other family
@@ -81,13 +82,25 @@ class _Kind:
 
 
 _VQVAE = _Kind(
-    SAVED_MODEL_VERSION_V2, "vqvae", "vqvae_config", "codebook_health_snapshot", VQVAESettings, ConvVQVAE,
-    "Not a v2 VQ-VAE model. Use load_model() for v1 models.",
-)  # fmt: skip
+    version=SAVED_MODEL_VERSION_V2,
+    model_type="vqvae",
+    settings_key="vqvae_config",
+    own_key="codebook_health_snapshot",
+    own_type=dict[str, dict[str, float]] | None,
+    settings_type=VQVAESettings,
+    make_model=ConvVQVAE,
+    refusal="Not a v2 VQ-VAE model. Use load_model() for v1 models.",
+)
 _VAE = _Kind(
-    SAVED_MODEL_VERSION, "vae", "vae_config", "latent_analysis", VAESettings, ConvVAE,
-    "Not a v1 VAE model. Use load_model_v2() for v2 models.",
-)  # fmt: skip
+    version=SAVED_MODEL_VERSION,
+    model_type="vae",
+    settings_key="vae_config",
+    own_key="latent_analysis",
+    own_type=LatentAnalysis | None,
+    settings_type=VAESettings,
+    make_model=ConvVAE,
+    refusal="Not a v1 VAE model. Use load_model_v2() for v2 models.",
+)
 
 
 def save_model_v2(
@@ -205,7 +218,9 @@ def _load(
         metadata = ModelMetadata(**content["metadata"])
     except (ConfigError, TypeError) as error:
         raise ModelFileError(f"{path}: its settings are damaged: {error}") from error
-    _check_health(path, content.get("codebook_health_snapshot"))
+    if kind is _VAE and settings["n_mels"] != spectrogram.config.n_mels:
+        raise ModelFileError(f"{path}: its settings are damaged: the model and its spectrogram differ in n_mels")
+    _check_own(path, kind, content[kind.own_key], settings)
     with torch.device("meta"):  # costs no memory, whatever the settings say
         expected = kind.make_model(**settings).state_dict()
     _check_weights(path, expected, content["model_state_dict"])
@@ -293,8 +308,13 @@ def _check_weights(path: Path, expected: dict[str, Tensor], state: Any) -> None:
         raise ModelFileError(f"{path}: its weights are not all finite numbers")
 
 
-def _check_health(path: Path, health: Any) -> None:
+def _check_own(path: Path, kind: _Kind, own: Any, settings: dict[str, Any]) -> None:
+    """Check the codebook health or the latent analysis, whichever the file has."""
     try:
-        TypeAdapter(dict[str, dict[str, float]] | None).validate_python(health)
+        TypeAdapter(kind.own_type).validate_python(own)
     except ValidationError as error:
-        raise ModelFileError(f"{path}: its codebook health is damaged") from error
+        raise ModelFileError(f"{path}: its {kind.own_key.replace('_', ' ')} is damaged") from error
+    if kind is _VAE and own is not None:
+        vectors = [own["mean"], *(component["direction"] for component in own["components"])]
+        if any(len(vector) != settings["latent_dim"] for vector in vectors):
+            raise ModelFileError(f"{path}: its latent analysis does not fit its latent_dim")

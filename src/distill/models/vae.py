@@ -62,10 +62,11 @@ class ConvVAE(nn.Module):
     def reconstruct(self, mel: Tensor) -> Tensor:
         """The mel `[1, 1, M, T]` of any length through the latent and back, by windows that fade into each other."""
         length = mel.shape[-1]
-        starts = range(0, max(1, length - self.frames + _WINDOW_HOP), _WINDOW_HOP)
+        hop = min(_WINDOW_HOP, self.frames // 2)
+        starts = range(0, max(1, length - self.frames + hop), hop)
         padded = F.pad(mel, (0, starts[-1] + self.frames - length), value=PADDING)
         windows = torch.cat([padded[..., start : start + self.frames] for start in starts])
-        return overlap_add(self.decode(self.encode(windows)[0]), _WINDOW_HOP)[..., :length]
+        return overlap_add(self.decode(self.encode(windows)[0]), hop)[..., :length]
 
 
 def overlap_add(windows: Tensor, hop: int) -> Tensor:

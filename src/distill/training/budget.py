@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+UNPLANNED = 10**9  # epochs: while a budget is being measured, schedules stand at their beginning
+
 _MEASURED_SHARE = 0.08  # of the budget is spent measuring before the number of epochs is settled
 _RESERVE = 0.02  # of the budget is left for previews, the last checkpoint and the picture
 

@@ -3,6 +3,7 @@
 Read `train_vqvae` for the whole course of a run; what both families share is in `engine.py`.
 """
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ from distill.models.grid import sounding_columns
 from distill.models.losses import kl_per_dimension, vae_loss, vqvae_loss
 from distill.models.persistence import save_model, save_model_v2
 from distill.models.quantizer import NO_CODE
+from distill.models.settings import VAESettings
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
 from distill.training.checkpoint import best_checkpoint
@@ -299,9 +301,11 @@ class VAEFamily(Family):
         """The epoch's losses; logs how many latent dimensions are active, and warns when hardly any is."""
         del model
         divergence = kl_per_dimension(*torch.cat(observed).chunk(2, dim=1))
-        active = int((divergence > self.free_bits).sum())
+        # A collapsed dimension hovers about the free bits, which it may have for nothing: active is clearly above.
+        active = int((divergence > 1.1 * self.free_bits + 0.01).sum())
         logger.info("latent space: %d of %d dimensions active, KL %.1f nats", active, len(divergence), divergence.sum())
-        warm = (epoch.epoch + 1) / epoch.total_epochs > self.warmup_fraction
+        done = epoch.epoch + 1
+        warm = done > self.warmup_fraction * epoch.total_epochs or done == epoch.total_epochs
         if warm and active < _ACTIVE_SHARE * len(divergence):
             logger.warning(
                 "only %d of %d latent dimensions say anything about the sound (posterior collapse); "
@@ -380,7 +384,7 @@ def train(
         config, file_paths, Path(output_dir), str(device), dataset_name, model_name,
         spectrogram_config or SpectrogramConfig(), models_dir, resume_from,
     )  # fmt: skip
-    settings = {**config.model_settings(), **_chunk_shape(request)}
+    settings = dataclasses.asdict(VAESettings(**config.model_settings(), **_chunk_shape(request)))
     family = VAEFamily(config.kl_weight_max, config.free_bits, config.kl_warmup_fraction)
     trainer = set_up(family, lambda: ConvVAE(**settings), MetricsHistory(), request, callback, cancel_event)
     finished = trainer.fit()

@@ -18,6 +18,7 @@ from distill import __version__
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
 from distill.errors import CheckpointError
 from distill.storage import storage_errors
+from distill.training.budget import UNPLANNED
 from distill.training.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from distill.training.config import EngineConfig
 from distill.training.dataset import Loader, create_data_loaders
@@ -36,7 +37,6 @@ from distill.training.metrics import (
 from distill.training.run_folder import RunFolder
 from distill.training.trainer import State, Trainer
 
-_UNPLANNED = 10**9  # epochs: the cosine stands still while a time budget is being measured
 _MAY_DIFFER = {"device", "num_workers", "checkpoint_interval", "preview_interval", "max_checkpoints"}
 
 
@@ -76,7 +76,7 @@ def set_up(
     identity = _identity(request, loaders)
     model = _seeded(config.seed, make_model).to(device)
     optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    scheduler = CosineAnnealingLR(optimizer, T_max=_UNPLANNED if config.minutes else config.max_epochs)
+    scheduler = CosineAnnealingLR(optimizer, T_max=UNPLANNED if config.minutes else config.max_epochs)
     folder = RunFolder(request.output_dir)
     if checkpoint is None:
         state = State(history, config.max_epochs, planned=config.minutes is None)

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from distill import __version__
 from distill.errors import TrainingError
 from distill.library.header import ModelMetadata
-from distill.training.budget import epochs_within
+from distill.training.budget import UNPLANNED, epochs_within
 from distill.training.checkpoint import Checkpoint, write_checkpoint
 from distill.training.config import EngineConfig
 from distill.training.dataset import Loader
@@ -121,9 +121,11 @@ class Trainer:
         )
 
     def training_config(self) -> dict[str, Any]:
-        """The engine's settings as they were used, for the record in the model file."""
-        used = {f.name: getattr(self.config, f.name) for f in dataclasses.fields(EngineConfig)}
-        return used | {"max_epochs": self.state.total_epochs, "device": str(self.bench.device)}
+        """The run's settings as they were used, for the record in the model file."""
+        return dataclasses.asdict(self.config) | {
+            "max_epochs": self.state.total_epochs,
+            "device": str(self.bench.device),
+        }
 
     def complete(self) -> None:
         """Tell that the run is over."""
@@ -156,7 +158,7 @@ class Trainer:
             self.config.gradient_clip_norm,
             state.epoch,
             state.totals,
-            total_epochs=state.total_epochs,
+            total_epochs=state.total_epochs if state.planned else UNPLANNED,
             first_step=state.step,
             seed=self.config.seed,
             callback=self.emit,
