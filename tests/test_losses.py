@@ -127,3 +127,12 @@ def test_a_commitment_that_is_no_number_is_not_hidden():
     assert total.isnan()
     assert weighted.isnan()
     assert torch.isfinite(recon_loss)
+
+
+def test_the_loss_does_not_depend_on_how_batches_are_made_up():
+    generator = torch.Generator().manual_seed(0)
+    target, recon = (torch.rand(4, 1, 128, 94, generator=generator) for _ in range(2))
+    target[2:, :, :, 20:] = PADDING  # two of the four are short
+    together = spectral_loss(recon, target)
+    apart = torch.stack([spectral_loss(recon[i : i + 1], target[i : i + 1]) for i in range(4)]).mean()
+    assert together.item() == pytest.approx(apart.item(), rel=1e-5)

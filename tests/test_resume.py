@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from distill.data.collection import find_audio_files
-from distill.errors import CheckpointError
-from distill.training.checkpoint import find_checkpoint, load_vqvae_checkpoint
+from distill.errors import CheckpointError, ConfigError
+from distill.training.checkpoint import find_checkpoint, list_checkpoints, load_vqvae_checkpoint
 from distill.training.loop import train_vqvae
 from distill.training.metrics import PreviewEvent, VQEpochMetrics, VQStepMetrics
 from distill.training.run_folder import RunFolder
@@ -111,3 +111,22 @@ def test_a_finished_run_resumed_changes_nothing(config, sounds, uninterrupted):
     after = load_vqvae_checkpoint(find_checkpoint(uninterrupted))
     assert all(torch.equal(before.model_state[name], after.model_state[name]) for name in before.model_state)
     assert len(result["metrics_history"].epoch_metrics) == 3
+
+
+def test_a_used_run_folder_is_refused_and_left_as_it_is(config, sounds, uninterrupted):
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*")}
+    with pytest.raises(ConfigError, match="holds a run already"):
+        train_vqvae(config, sounds, uninterrupted)
+    assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*")} == before
+
+
+def test_going_back_to_an_older_checkpoint_drops_what_came_after_it(sounds, uninterrupted, tmp_path):
+    every_epoch = small_config(max_epochs=3, checkpoint_interval=1, max_checkpoints=9)
+    train_vqvae(every_epoch, sounds, tmp_path / "run")
+    first, *later = list_checkpoints(tmp_path / "run" / "checkpoints")
+    stop = StopAt(VQStepMetrics, epoch=1, step=0)
+    train_vqvae(every_epoch, sounds, tmp_path / "run", callback=stop, cancel_event=stop.cancel, resume_from=first)
+    kept = list_checkpoints(tmp_path / "run" / "checkpoints")
+    assert first in kept
+    assert not set(later) & set(kept)
+    assert find_checkpoint(tmp_path / "run") == kept[-1]

@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from distill.errors import ModelFileError
 from distill.home import default_models_dir
-from distill.library.catalog import ModelLibrary
-from distill.library.header import MODEL_FILE_EXTENSION
+from distill.library.catalog import locate
 from distill.models.loaded import LoadedModel, LoadedVQModel
 from distill.models.persistence import load_any
 from distill.training.loop import train as train_vae
@@ -48,14 +46,5 @@ def load(
     model: Path | str, *, models_dir: Path | str | None = None, device: str = "cpu"
 ) -> LoadedModel | LoadedVQModel:
     """Load a model by its path, or by its name or id in the library; raises `ModelFileError`, `LibraryError`."""
-    return load_any(find_model(model, models_dir), device)
-
-
-def find_model(model: Path | str, models_dir: Path | str | None = None) -> Path:
-    """The file of a model given by path, name or id; raises `LibraryError`, `ModelFileError`."""
-    if Path(model).is_file():
-        return Path(model)
-    if str(model).endswith(MODEL_FILE_EXTENSION) and len(Path(model).parts) > 1:
-        raise ModelFileError(f"{model}: no such file")
-    library = ModelLibrary(models_dir or default_models_dir())
-    return library.path(library.find(str(model)))
+    library, entry = locate(str(model), Path(models_dir or default_models_dir()))
+    return load_any(library.path(entry), device)

@@ -49,10 +49,13 @@ class Recording:
 
 def read_recording(path: Path) -> Recording:
     """Decode the file at `path`; raises `AudioError` with the reason when there is no sound to be had."""
-    if not path.is_file():
-        raise AudioError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path}: the file is empty")
+    try:
+        if not path.is_file():
+            raise AudioError(f"{path}: no such file")
+        if path.stat().st_size == 0:
+            raise AudioError(f"{path}: the file is empty")
+    except OSError as error:
+        raise AudioError(f"{path}: {error.strerror or error}") from error
     recording = _read_pyav(path) if path.suffix.lower() in PYAV_SUFFIXES else _read_libsndfile(path)
     if len(recording.samples) == 0:
         raise AudioError(f"{path}: the file holds no audio frames")

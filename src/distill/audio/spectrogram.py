@@ -45,6 +45,8 @@ class SpectrogramConfig(Checked):
     def __post_init__(self) -> None:
         if self.hop_length > self.n_fft // 2:  # the windows would leave gaps, and no mel could be inverted
             raise ConfigError(f"hop_length is {self.hop_length}; it must be at most half of n_fft, {self.n_fft}")
+        if self.n_fft > 32 * self.hop_length:  # one window would span the overlap of two blocks
+            raise ConfigError(f"n_fft is {self.n_fft}; it must be at most 32 times hop_length, {self.hop_length}")
 
 
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:

@@ -5,13 +5,15 @@ from typing import Any
 
 from rich.console import Console
 
+from distill.training.metrics import to_json
+
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
     """Print `value` as one line of strict JSON."""
-    print(json.dumps(value, allow_nan=False, default=str), flush=True)  # noqa: T201
+    print(json.dumps(to_json(value), allow_nan=False, default=str), flush=True)  # noqa: T201
 
 
 def duration(seconds: float) -> str:

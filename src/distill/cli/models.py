@@ -36,6 +36,12 @@ def _library(models_dir: "Path | None") -> "ModelLibrary":
     return ModelLibrary(models_dir or default_models_dir())
 
 
+def _locate(model: str, models_dir: "Path | None") -> "tuple[ModelLibrary, ModelEntry]":
+    from distill.library.catalog import locate
+
+    return locate(model, _library(models_dir).folder)
+
+
 @app.command("list")
 def list_models(
     search: Annotated[str, typer.Option(help="Only models with these words in name, data set or id.")] = "",
@@ -81,14 +87,12 @@ def _print_table(library: "ModelLibrary", entries: "list[ModelEntry]", search: s
 @app.command("show")
 def show_model(model: ModelArgument, models_dir: ModelsDir = None, json: Json = False) -> None:
     """Show what a model file says of itself: origin, settings, codebook health."""
-    from pathlib import Path
-
     from distill.cli.console import out, print_json
     from distill.cli.tables import level_table
     from distill.library.header import read_header
 
-    library = _library(models_dir)
-    path = Path(model) if Path(model).is_file() else library.path(library.find(model))
+    library, entry = _locate(model, models_dir)
+    path = library.path(entry)
     header = read_header(path)
     if json:
         print_json(dataclasses.asdict(header) | {"path": str(path)})
@@ -113,8 +117,7 @@ def rename_model(
     from distill.cli.console import out
     from distill.models.persistence import rename_model as rename
 
-    library = _library(models_dir)
-    entry = library.find(model)
+    library, entry = _locate(model, models_dir)
     out.print(f"{entry.name} is now {name}: {rename(library, entry, name)}", markup=False)
 
 
@@ -127,8 +130,7 @@ def delete_model(
     """Delete a model and its file."""
     from distill.cli.console import out
 
-    library = _library(models_dir)
-    entry = library.find(model)
+    library, entry = _locate(model, models_dir)
     if not yes:
         if not sys.stdin.isatty():
             raise LibraryError(f"deleting {entry.name!r} needs a yes; without a terminal, give --yes")

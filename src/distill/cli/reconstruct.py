@@ -37,16 +37,17 @@ def _targets(files: list[Path], output_dir: Path, overwrite: bool) -> dict[Path,
 
     sources = [source for file in files for source in (find_audio_files(file) if file.is_dir() else [file])]
     targets: dict[Path, Path] = {}
-    taken: set[Path] = set()
+    taken: set[str] = set()
+    originals = {source.resolve() for source in sources}
     for source in dict.fromkeys(sources):
         if not source.is_file():
             raise AudioError(f"{source}: no such file")
-        target = next(path for path in _names(output_dir, source.stem) if path not in taken)
-        if target.resolve() == source.resolve():
-            raise StorageError(f"{target} would replace the sound itself; choose another folder with -o")
+        target = next(path for path in _names(output_dir, source.stem) if path.name.casefold() not in taken)
+        if target.resolve() in originals:
+            raise StorageError(f"{target} would replace a sound that is to be read; choose another folder with -o")
         if target.exists() and not overwrite:
             raise StorageError(f"{target} is there already; choose another folder with -o, or give --overwrite")
-        taken.add(target)
+        taken.add(target.name.casefold())
         targets[source] = target
     return targets
 

@@ -15,10 +15,16 @@ from distill.cli.options import Device, DeviceName, FamilyName, ModelsDir
 if TYPE_CHECKING:
     from distill.cli.views import View
     from distill.training.plan import RunPlan
+    from distill.training.runner import TrainingRunner
 
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _POLL_S = 0.1
-_CODE_SETTINGS = {"num_quantizers", "codebook_size", "codebook_dim", "commitment_weight"}
+_CODE_SETTINGS = {
+    "num_quantizers": "--rvq-levels",
+    "codebook_size": "--codebook-size",
+    "codebook_dim": "--codebook-dim",
+    "commitment_weight": "--commitment-weight",
+}
 
 
 def train(
@@ -86,9 +92,9 @@ def train(
         "seed": seed,
     }
     overrides = {name: value for name, value in settings.items() if value is not None}
-    if model is FamilyName.vae and (codes := _CODE_SETTINGS & overrides.keys()):
-        named = ", ".join(sorted(codes))
-        raise typer.BadParameter(f"a vae has no codes; leave out {named}, or use --model vqvae", ctx=context)
+    if model is FamilyName.vae and (codes := _CODE_SETTINGS.keys() & overrides.keys()):
+        options = ", ".join(sorted(_CODE_SETTINGS[name] for name in codes))
+        raise typer.BadParameter(f"a vae has no codes; leave out {options}, or use --model vqvae", ctx=context)
     _check_usage(
         context, folder, resume, {**overrides, "--model": model, "--model-name": model_name, "--output-dir": output_dir}
     )
@@ -146,22 +152,35 @@ def _run(plan: "RunPlan", overridden: set[str], json: bool) -> int:
     from distill.training.runner import TrainingRunner
 
     runner, events = TrainingRunner(), queue.SimpleQueue[Any]()
-    signals = _StopSignals(runner.cancel)
     with choose_view(plan, overridden, json) as view, _logged_to(events):
         start = runner.start_vqvae if plan.family == "vqvae" else runner.start
         start(**plan.arguments(), callback=events.put)
-        told = False
-        while (result := runner.wait(_POLL_S)) is None:
-            _drain(events, view)
-            if signals.received and not told:
-                view.notice("stopping after this step, with a checkpoint (once more to leave at once)")
-                told = True
-        _drain(events, view)
+        signals = _StopSignals(runner.cancel)
+        try:
+            result = _watch(runner, events, view, signals)
+        except BaseException:  # the screen went away, or a fault in a view: the run still gets its checkpoint
+            runner.cancel()
+            runner.wait()
+            raise
     if runner.cancelled and "model_path" not in view.facts():
         view.interrupted()
         return _EXIT_CODES[signals.received or signal.SIGINT]
     view.summary(result)
     return 0
+
+
+def _watch(
+    runner: "TrainingRunner", events: "queue.SimpleQueue[Any]", view: "View", signals: "_StopSignals"
+) -> dict[str, Any]:
+    """Show what happens until the run is over; returns its result."""
+    told = False
+    while (result := runner.wait(_POLL_S)) is None:
+        _drain(events, view)
+        if signals.received and not told:
+            view.notice("stopping after this step, with a checkpoint (once more to leave at once)")
+            told = True
+    _drain(events, view)
+    return result
 
 
 def _drain(events: "queue.SimpleQueue[Any]", view: "View") -> None:

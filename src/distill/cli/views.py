@@ -20,6 +20,7 @@ from distill.errors import CheckpointError
 from distill.training.config import VQVAEConfig
 from distill.training.health import verdict
 from distill.training.metrics import (
+    OVERFITTING_GAP,
     CodebookHealth,
     EpochMetrics,
     Event,
@@ -29,7 +30,6 @@ from distill.training.metrics import (
     VQEpochMetrics,
     VQStepMetrics,
     event_to_dict,
-    to_json,
 )
 from distill.training.run_folder import RunFolder
 
@@ -145,7 +145,7 @@ class JsonView(View):
 
     def summary(self, result: dict[str, Any]) -> None:
         """Print the run's facts and outcome."""
-        print_json({"event": "Summary", **to_json(outcome(self, result))})
+        print_json({"event": "Summary", **outcome(self, result)})
 
 
 def outcome(view: View, result: dict[str, Any]) -> dict[str, Any]:
@@ -190,7 +190,7 @@ class TextView(View):
             f"kept epoch {end['best_epoch'] + 1}: validation loss {end['val_loss']:.4f}, "
             f"training loss {end['train_loss']:.4f}"
         )
-        if end["overfitting_gap"] > 0.2:
+        if end["overfitting_gap"] > OVERFITTING_GAP:
             out.print(
                 f"It knows its training sounds better than others (by {end['overfitting_gap']:.0%}): "
                 "more, or more varied, sounds would help; so may fewer epochs."
@@ -258,7 +258,7 @@ class LiveView(TextView):
         self._step: VQStepMetrics | StepMetrics | None = None
         self._epoch: VQEpochMetrics | EpochMetrics | None = None
         self._vectors = 0
-        self._notice = "looking at the sounds"
+        self._remark, self._notice = "looking at the sounds", ""
         self._live = Live(console=out, refresh_per_second=8, get_renderable=self._draw)
 
     def __enter__(self) -> Self:
@@ -271,18 +271,18 @@ class LiveView(TextView):
     def event(self, event: Event) -> None:
         """Take the event into the picture."""
         super().event(event)
-        if not self._vectors:
-            self._vectors = self.facts().get("validation_vectors", 0)
         if isinstance(event, VQStepMetrics | StepMetrics):
             self._step = event
             if event.step:
-                self._notice = ""
+                self._remark = ""
         elif isinstance(event, VQEpochMetrics | EpochMetrics):
             self._epoch = event
+            if isinstance(event, VQEpochMetrics) and not self._vectors:
+                self._vectors = self.facts().get("validation_vectors", 0)
         elif isinstance(event, PreviewEvent):
-            self._notice = f"previews in {self.plan.output_dir / 'previews'}"
+            self._remark = f"previews in {self.plan.output_dir / 'previews'}"
         elif isinstance(event, TrainingCompleteEvent):
-            self._notice = ""
+            self._remark = self._notice = ""
 
     def notice(self, message: str) -> None:
         """Keep the notice on the screen."""
@@ -295,8 +295,7 @@ class LiveView(TextView):
         if self.state:
             parts.append(Text(self.state))
         parts += [Text(f"! {text}", style="yellow") for text in list(self.warnings.values())[-_WARNINGS_SHOWN:]]
-        if self._notice:
-            parts.append(Text(self._notice, style="dim"))
+        parts += [Text(text, style="dim") for text in (self._remark, self._notice) if text]
         return Group(*parts)
 
     def _headline(self) -> Text:

@@ -94,7 +94,7 @@ def find_audio_files(folder: Path) -> list[Path]:
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = (Path(place, name) for name in names if not name.startswith("."))
-        found += [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()]
+        found += [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES and not path.is_dir()]
     if not found:
         kinds = " ".join(sorted(suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES))
         raise CollectionError(f"{folder}: no audio files in it (looked for {kinds})")

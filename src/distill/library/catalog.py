@@ -218,6 +218,8 @@ class ModelLibrary:
         for path in present:
             try:
                 followed.append(_unchanged(known.get(path.name), path) or ModelEntry.of_file(path))
+            except FileNotFoundError:
+                continue  # deleted a moment ago
             except ModelFileError as error:
                 logger.warning("not listed: %s", error)
         if followed != entries:
@@ -227,6 +229,18 @@ class ModelLibrary:
     def _write_index(self, entries: list[ModelEntry]) -> None:
         content = {"format": _FORMAT, "version": 1, "models": [asdict(entry) for entry in entries]}
         atomic_write_text(self.folder / _INDEX, json.dumps(content, indent=1) + "\n")
+
+
+def locate(model: str, models_dir: Path) -> tuple[ModelLibrary, ModelEntry]:
+    """A model given by path, name or id, and the library it is in: its folder, or `models_dir`.
+
+    Raises `LibraryError` when there is none such, `ModelFileError` for a path to no model file.
+    """
+    path = Path(model)
+    if path.is_file() or (model.endswith(MODEL_FILE_EXTENSION) and len(path.parts) > 1):
+        return ModelLibrary(path.parent), ModelEntry.of_file(path)
+    library = ModelLibrary(models_dir)
+    return library, library.find(model)
 
 
 def _unchanged(entry: ModelEntry | None, path: Path) -> ModelEntry | None:

@@ -14,6 +14,7 @@ from distill.audio.spectrogram import SILENCE
 
 _COMPONENTS = 8  # that get a name; all are kept for sampling
 _SWEEP = (-2.0, -1.0, 0.0, 1.0, 2.0)  # standard deviations
+_LOUDEST = 1.5  # mel units: what a decoder makes beyond is no sound, and its energy no finite number
 _AUDIBLE = 0.01  # where the sounds differ by less in a property, a change of it is not heard
 _BASES = 16  # training sounds from which each sweep starts
 
@@ -61,7 +62,7 @@ PROPERTIES: dict[str, Callable[[Tensor], Tensor]] = {
 
 def _energy(mel: Tensor) -> Tensor:
     # A mel is linear in decibels, 3 decades of magnitude to a unit; what is silent weighs nothing to speak of.
-    return 10 ** (6 * (mel.clamp(min=SILENCE) - 1))
+    return 10 ** (6 * (mel.clamp(SILENCE, _LOUDEST) - 1))
 
 
 @torch.no_grad()
@@ -73,7 +74,8 @@ def analyse_latent_space(decode: Callable[[Tensor], Tensor], latents: Tensor) ->
     over the sounds) and `safe_range`, in standard deviations, within which 95 % of the sounds lie.
     """
     mean = latents.mean(dim=0)
-    _, singular, directions = torch.linalg.svd(latents - mean, full_matrices=False)
+    _, singular, directions = torch.linalg.svd((latents - mean).cpu(), full_matrices=False)  # not every GPU has it
+    singular, directions = singular.to(latents.device), directions.to(latents.device)
     spread = singular / max(1, len(latents) - 1) ** 0.5
     bases = latents[:: max(1, len(latents) // _BASES)][:_BASES]
     usual = {name: of(decode(bases).squeeze(1)).std(correction=0) for name, of in PROPERTIES.items()}
@@ -87,8 +89,8 @@ def analyse_latent_space(decode: Callable[[Tensor], Tensor], latents: Tensor) ->
             if effects[strongest] < 0:  # more of the component is to mean more of what it is called after
                 direction, effects = -direction, {name: -effect for name, effect in effects.items()}
             component |= {"direction": direction.tolist(), "effects": effects, "name": _free(strongest, taken)}
-            place = (latents - mean) @ direction / std
-            component["safe_range"] = torch.quantile(place, torch.tensor([0.025, 0.975], device=place.device)).tolist()
+            place = ((latents - mean) @ direction / std).cpu()
+            component["safe_range"] = torch.quantile(place, torch.tensor([0.025, 0.975])).tolist()
         components.append(component)
     return {"mean": mean.tolist(), "components": components}
 

@@ -51,7 +51,7 @@ def encoder(out_channels: int) -> nn.Sequential:
     Without dropout: its noise would be what the deeper codebooks learn, and it is gone when the model is used.
 
     Nearly all of the work is done on the coarser grids, where it is cheap: in minutes of training on a CPU the number
-    of steps counts for more than the size of the net (`docs/internals.md` has the measurement).
+    of steps counts for more than the size of the net.
     """
     narrow, middle, wide = WIDTHS
     return nn.Sequential(

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from distill.audio.io import Samples, read_waveform
 from distill.audio.spectrogram import AudioSpectrogram
-from distill.errors import ConfigError
+from distill.errors import AudioError, ConfigError
 from distill.library.header import ModelMetadata
-from distill.models.reconstruct import reconstruct_waveform
+from distill.models.reconstruct import CONTEXT, reconstruct_waveform
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
 
@@ -28,6 +28,10 @@ class Reconstructor(ABC):
     @abstractmethod
     def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
         """A mel `[1, 1, M, T]` through the model; raises `ConfigError` for levels it does not have."""
+
+    def _context(self) -> int:
+        """How many frames around a block of a long sound the model has to be shown."""
+        return CONTEXT
 
     @property
     def sample_rate(self) -> int:
@@ -43,14 +47,19 @@ class Reconstructor(ABC):
         levels of codes. Raises `AudioError` for an unreadable file, `ConfigError` for impossible levels.
         """
         waveform = torch.from_numpy(self._waveform(sound, sample_rate)).to(self.device)
-        made = reconstruct_waveform(lambda mel: self._mel_to_mel(mel, levels), self.spectrogram, waveform)
+        made = reconstruct_waveform(
+            lambda mel: self._mel_to_mel(mel, levels), self.spectrogram, waveform, self._context()
+        )
         samples: Samples = made.cpu().numpy()
         return samples
 
     def _waveform(self, sound: Path | str | Samples, sample_rate: int | None) -> Samples:
         if isinstance(sound, Path | str):
             return read_waveform(Path(sound), self.sample_rate)
-        resampled = soxr.resample(np.asarray(sound, np.float32), sample_rate or self.sample_rate, self.sample_rate)
+        samples = np.asarray(sound, np.float32)
+        if samples.ndim != 1 or len(samples) == 0 or not np.isfinite(samples).all():
+            raise AudioError(f"expected mono samples, finite numbers [S]; found an array of shape {samples.shape}")
+        resampled = soxr.resample(samples, sample_rate or self.sample_rate, self.sample_rate)
         return np.asarray(resampled, dtype=np.float32)
 
 
@@ -85,3 +94,6 @@ class LoadedModel(Reconstructor):
         if levels is not None:
             raise ConfigError("this model is a continuous VAE: it has no levels of codes")
         return self.model.reconstruct(mel)
+
+    def _context(self) -> int:
+        return -(-self.model.frames // CONTEXT) * CONTEXT  # all the windows that a frame is seen through

@@ -1,4 +1,4 @@
-"""What training minimises. Padding (see `distill.audio.spectrogram`) counts in none of it."""
+"""What training minimises. Padding (see `distill.audio.spectrogram`) counts in none of it, but for `vae_loss`."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,10 @@ _AFTER_END_WEIGHT = 0.1
 
 
 def spectral_loss(recon: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of mels `[B, 1, M, T]`, averaged over three scales; a scalar in mel units."""
+    """Mean absolute difference of mels `[B, 1, M, T]`, averaged over three scales; a scalar in mel units.
+
+    It is the mean over the examples of each one's mean, so that it does not depend on how batches are made up.
+    """
     real = real_frames(target)
     difference = torch.where(real, recon - target, 0.0)
     share = real.to(target.dtype).expand_as(target)
@@ -21,7 +24,13 @@ def spectral_loss(recon: Tensor, target: Tensor) -> Tensor:
 def _masked_l1(difference: Tensor, share: Tensor, scale: int) -> Tensor:
     if min(difference.shape[-2:]) < scale:
         scale = 1
-    return F.avg_pool2d(difference, scale).abs().sum() / F.avg_pool2d(share, scale).sum().clamp(min=1e-6)
+    error = F.avg_pool2d(difference, scale).abs().sum(dim=(1, 2, 3))
+    return _mean_of_examples(error, F.avg_pool2d(share, scale).sum(dim=(1, 2, 3)))
+
+
+def _mean_of_examples(sums: Tensor, counts: Tensor) -> Tensor:
+    """Mean of sums / counts, `[B]` each, over the examples that have anything to count."""
+    return (sums / counts.clamp(min=1e-6)).sum() / (counts > 0).sum().clamp(min=1)
 
 
 def vqvae_loss(
@@ -58,5 +67,5 @@ def vae_loss(
 def _sound_after_end(recon: Tensor, target: Tensor) -> Tensor:
     """Mean distance from silence of the frames after the end of the sounds."""
     after = ~real_frames(target)
-    distance = torch.where(after, (recon - SILENCE).abs(), 0.0).sum()
-    return distance / (after.sum() * target.shape[-2]).clamp(min=1)
+    distance = torch.where(after, (recon - SILENCE).abs(), 0.0).sum(dim=(1, 2, 3))
+    return _mean_of_examples(distance, after.sum(dim=(1, 2, 3)) * float(target.shape[-2]))

@@ -36,7 +36,7 @@ from distill.models.loaded import LoadedModel, LoadedVQModel
 from distill.models.settings import VAESettings, VQVAESettings
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
-from distill.storage import atomic_write_bytes
+from distill.storage import atomic_write_bytes, storage_errors
 
 __all__ = [
     "MODEL_FILE_EXTENSION",
@@ -232,10 +232,13 @@ def _load(
 def rename_model(library: ModelLibrary, entry: ModelEntry, name: str) -> Path:
     """Give a model another name, in its file, its file name and the index; raises `ModelFileError`, `StorageError`."""
     old = library.path(entry)
+    if name == entry.name:
+        return old
     content = _read(old)
     metadata = dataclasses.replace(ModelMetadata(**content.pop("metadata")), name=name)
     new = _add_to_library(content, metadata, library.folder)
-    old.unlink()
+    with storage_errors(old):
+        old.unlink()
     return new
 
 
@@ -263,7 +266,11 @@ def _add_to_library(content: dict[str, Any], metadata: ModelMetadata, models_dir
     torch.save(_plain(content | {"metadata": dataclasses.asdict(metadata)}), buffer)
     with library.new_file(metadata.name) as path:
         atomic_write_bytes(path, buffer.getbuffer())
-        library.add(ModelEntry.of_file(path))
+        try:
+            library.add(ModelEntry.of_file(path))
+        except ModelFileError:  # a file that cannot be read back is not left behind
+            path.unlink()
+            raise
     return path
 
 

@@ -60,6 +60,11 @@ class ResidualQuantizer(nn.Module):
             self._ready = bool(self.initialized)
         return self._ready
 
+    @property
+    def kmeans_vectors(self) -> int:
+        """How many vectors k-means has use for."""
+        return _KMEANS_VECTORS_PER_CODE * self.size
+
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._ready = None
@@ -139,7 +144,7 @@ class ResidualQuantizer(nn.Module):
         x = x[x.isfinite().all(dim=-1)]  # one damaged sample must not decide over the codebooks
         if len(x) == 0:
             return
-        limit = _KMEANS_VECTORS_PER_CODE * self.size
+        limit = self.kmeans_vectors
         residual = x if len(x) <= limit else x[torch.randperm(len(x), device=x.device)[:limit]]
         for level in range(self.levels):
             self.codebooks[level], counts = kmeans(residual, self.size, self.kmeans_iters)

@@ -14,13 +14,19 @@ CONTEXT = 8 * STRIDE  # frames on either side; more than encoder and decoder see
 
 @torch.no_grad()
 def reconstruct_waveform(
-    mel_to_mel: Callable[[Tensor], Tensor], spectrogram: AudioSpectrogram, waveform: Tensor
+    mel_to_mel: Callable[[Tensor], Tensor],
+    spectrogram: AudioSpectrogram,
+    waveform: Tensor,
+    context: int = CONTEXT,
 ) -> Tensor:
-    """Float `[S]` at the spectrogram's rate → float `[S]`: what `mel_to_mel` makes of it, as long as it was."""
+    """Float `[S]` at the spectrogram's rate → float `[S]`: what `mel_to_mel` makes of it, as long as it was.
+
+    `context` is how many frames on either side of a block the model is shown with it.
+    """
     frames = spectrogram.frames(len(waveform))
     made = []
     for start in range(0, frames, _BLOCK):
-        first, stop = max(0, start - CONTEXT), min(frames, start + _BLOCK + CONTEXT)
+        first, stop = max(0, start - context), min(frames, start + _BLOCK + context)
         mel = _mel_of_frames(spectrogram, waveform, first, stop)
         made.append(mel_to_mel(mel)[..., start - first : min(frames, start + _BLOCK) - first])
     return spectrogram.mel_to_waveform(torch.cat(made, dim=-1), length=len(waveform))[0, 0]

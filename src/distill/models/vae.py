@@ -62,7 +62,9 @@ class ConvVAE(nn.Module):
     def reconstruct(self, mel: Tensor) -> Tensor:
         """The mel `[1, 1, M, T]` of any length through the latent and back, by windows that fade into each other."""
         length = mel.shape[-1]
-        hop = min(_WINDOW_HOP, self.frames // 2)
+        hop = min(
+            _WINDOW_HOP, 1 << ((self.frames // 2).bit_length() - 1)
+        )  # a power of two, so that blocks keep the grid
         starts = range(0, max(1, length - self.frames + hop), hop)
         padded = F.pad(mel, (0, starts[-1] + self.frames - length), value=PADDING)
         windows = torch.cat([padded[..., start : start + self.frames] for start in starts])

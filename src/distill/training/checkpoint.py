@@ -82,6 +82,14 @@ def _retain(folder: Path, keep: int) -> None:
             path.unlink()
 
 
+def drop_later(folder: Path, epoch: int, step: int) -> None:
+    """Delete the checkpoints beyond (`epoch`, `step`), from where a run is about to go on; raises `StorageError`."""
+    with storage_errors(folder):
+        for path in list_checkpoints(folder):
+            if (match := _NAME.fullmatch(path.name)) and (int(match[1]), int(match[2])) > (epoch, step):
+                path.unlink()
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in `folder`, oldest position first."""
     found = [(match, path) for path in folder.glob("checkpoint_*.pt") if (match := _NAME.fullmatch(path.name))]
@@ -127,21 +135,14 @@ def read_checkpoint(path: Path, family: str, device: torch.device | str = "cpu")
     return Checkpoint(**{name: content[name] for name in names - {"history"}}, history=history)
 
 
-def save_vqvae_checkpoint(folder: Path, checkpoint: Checkpoint, max_checkpoints: int = 3) -> Path:
-    """`write_checkpoint` for an RVQ-VAE run, which keeps its commitment weight and codebook health as well."""
-    return write_checkpoint(folder, checkpoint, max_checkpoints)
-
-
 def load_vqvae_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     """`read_checkpoint` for an RVQ-VAE run; raises `CheckpointError`."""
     return read_checkpoint(path, "vqvae", device)
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, max_checkpoints: int = 3) -> Path:
-    """`write_checkpoint` for a VAE run, which keeps its KL weight as well."""
-    return write_checkpoint(folder, checkpoint, max_checkpoints)
-
-
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     """`read_checkpoint` for a VAE run; raises `CheckpointError`."""
     return read_checkpoint(path, "vae", device)
+
+
+save_checkpoint = save_vqvae_checkpoint = write_checkpoint  # what a family keeps of its own is in `Checkpoint`

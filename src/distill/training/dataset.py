@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 Loader = DataLoader[Tensor]
 
+_BUDGET_STEPS = 16  # of an epoch under a time budget, where one pass over the chunks has fewer
 _GAIN_DB = (-9.0, 3.0)
 
 
@@ -125,10 +126,17 @@ def _usable(count: int) -> str:
     return "no usable sound file" if count == 0 else "only one usable sound file"
 
 
+def _copies(config: EngineConfig, chunks: int) -> int:
+    """How often an epoch shows each chunk; under a time budget epochs are short, so that many of them fit."""
+    if config.minutes is None:
+        return config.augmentation_copies
+    return min(config.augmentation_copies, -(-_BUDGET_STEPS * config.batch_size // chunks))
+
+
 def _loader(sounds: Sequence[Sound], config: EngineConfig, sample_rate: int, *, training: bool) -> Loader:
     samples = round(config.chunk_duration_s * sample_rate)
     dataset = ChunkDataset(sounds, samples, sample_rate, config.seed, augment=training)
-    sampler = EpochSampler(dataset, config.augmentation_copies if training else 1, shuffle=training)
+    sampler = EpochSampler(dataset, _copies(config, len(dataset)) if training else 1, shuffle=training)
     return DataLoader(
         dataset,
         batch_size=config.batch_size,

@@ -88,6 +88,7 @@ class Family(ABC):
     """What a model family adds to the engine."""
 
     name: ClassVar[str]
+    warmup_fraction: float = 0.0  # of the run, in which the train loss is not yet weighted like the validation loss
 
     @abstractmethod
     def prepare(self, model: nn.Module, mels: Iterable[Tensor]) -> None:
@@ -203,7 +204,7 @@ def _train_step(
 ) -> tuple[Evaluation, dict[str, float], bool]:
     """One optimizer step; a loss or gradient that is not finite changes neither weight nor buffer nor optimizer."""
     mel = bench.spectrogram.waveform_to_mel(waveform.to(bench.device))
-    before = [buffer.clone() for buffer in bench.model.buffers()]
+    before = {name: buffer.clone() for name, buffer in bench.model.named_buffers()}
     evaluation = bench.family.evaluate(bench.model, mel, progress)
     optimizer.zero_grad(set_to_none=True)
     learnt = bool(torch.isfinite(evaluation.total))
@@ -215,8 +216,7 @@ def _train_step(
         optimizer.step()
     else:
         optimizer.zero_grad(set_to_none=True)
-        for buffer, value in zip(bench.model.buffers(), before):
-            buffer.copy_(value)
+        bench.model.load_state_dict(before, strict=False)
     return evaluation, _losses("train_loss", evaluation), learnt
 
 

@@ -51,7 +51,6 @@ from distill.training.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 _HEALTH_INTERVAL = 10  # steps
-_KMEANS_VECTORS_PER_CODE = 64
 _ACTIVE_SHARE = 0.1  # of the latent dimensions; fewer active ones are a collapse
 
 
@@ -67,14 +66,14 @@ class VQFamily(Family):
         """Place the codebooks by k-means over many batches, if no step has done so yet."""
         if not isinstance(model, ConvVQVAE) or model.quantizer.ready:
             return
-        wanted, vectors = _KMEANS_VECTORS_PER_CODE * model.quantizer.size, []
+        vectors: list[Tensor] = []
         model.eval()
         with torch.no_grad():
             for mel in mels:
                 encoded = model.encode(mel).movedim(1, -1)  # [B, H, W, D]
                 coded = sounding_columns(mel)[:, None].expand(encoded.shape[:3])
                 vectors.append(encoded[coded])
-                if sum(map(len, vectors)) >= wanted:
+                if sum(map(len, vectors)) >= model.quantizer.kmeans_vectors:
                     break
             model.quantizer.initialize(torch.cat(vectors), batches=len(vectors))
         model.train()
@@ -229,8 +228,8 @@ def _conclude(
 ) -> None:
     """Keep what a finished run has made, once, and tell that the run is over."""
     if finished:
-        if models_dir is not None and "model_path" not in trainer.facts:
-            trainer.note(model_path=str(save(models_dir)))
+        if models_dir is not None and not Path(trainer.facts.get("model_path") or "").is_file():
+            trainer.note(model_path=str(save(models_dir).absolute()))
         draw(trainer.folder.picture_path)
     trainer.complete()
 
@@ -309,7 +308,7 @@ class VAEFamily(Family):
         if warm and active < _ACTIVE_SHARE * len(divergence):
             logger.warning(
                 "only %d of %d latent dimensions say anything about the sound (posterior collapse); "
-                "train longer, or with a lower KL weight", active, len(divergence),
+                "train longer, or with a lower KL weight (kl_weight_max)", active, len(divergence),
             )  # fmt: skip
         return EpochMetrics(**epoch.fields(), kl_divergence=float(divergence.sum()))
 

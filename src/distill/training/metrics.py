@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+OVERFITTING_GAP = 0.2  # above it, the model is said to overfit
+
 CodebookHealth = dict[str, dict[str, float]]
 
 
@@ -203,7 +205,7 @@ class _History(ABC, Generic[Step, Epoch]):
             return 0.0
         return seconds_left(self.epoch_metrics[-1].elapsed_seconds, current_epoch, total_epochs)
 
-    def is_overfitting(self, threshold: float = 0.2) -> bool:
+    def is_overfitting(self, threshold: float = OVERFITTING_GAP) -> bool:
         """Whether the last epoch's overfitting gap exceeds `threshold`."""
         return bool(self.epoch_metrics) and self.epoch_metrics[-1].overfitting_gap > threshold
 

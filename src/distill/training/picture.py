@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distill.storage import atomic_write_bytes
 from distill.training.config import LEVEL_NAMES
+from distill.training.health import LOW_UTILIZATION
 from distill.training.metrics import MetricsHistory, VQMetricsHistory
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def draw_vqvae_run(path: Path, history: VQMetricsHistory, counts: Tensor, mel: T
     losses, utilization, perplexity = rows[0].subplots(1, 3)
     _draw_losses(losses, history)
     _draw_health(utilization, history, "utilization", "share of codes used (validation)")
-    utilization.axhline(0.3, color="grey", linewidth=0.8, linestyle=":")
+    utilization.axhline(LOW_UTILIZATION, color="grey", linewidth=0.8, linestyle=":")
     utilization.set_ylim(0, 1.02)
     _draw_health(perplexity, history, "perplexity", "perplexity: codes in equal use")
     for level, axes in enumerate(rows[1].subplots(1, levels, squeeze=False)[0]):

@@ -15,7 +15,7 @@ from distill.library.header import ModelMetadata
 from distill.storage import safe_stem
 from distill.training.config import Device, TrainingConfig, VQVAEConfig, get_adaptive_config, get_adaptive_vqvae_config
 from distill.training.device import resolve_device
-from distill.training.run_folder import RunFolder
+from distill.training.run_folder import RunFolder, used_folder
 
 ModelFamily = Literal["vqvae", "vae"]
 
@@ -66,6 +66,8 @@ def plan_run(
 
     Raises `CollectionError` when there is too little to train on, `ConfigError` for a bad setting.
     """
+    if family not in _PRESETS:
+        raise ConfigError(f"there is no family {family!r}; there are {', '.join(_PRESETS)}")
     _PRESETS[family](0, **settings)  # a bad setting is told before the files are read, not after
     name = model_name or folder.resolve().name or "model"
     models_dir = models_dir or default_models_dir()
@@ -77,6 +79,8 @@ def plan_run(
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     output_dir = output_dir or default_runs_dir() / f"{safe_stem(name)}-{stamp}"
     _check_folder(output_dir)
+    if RunFolder(output_dir).facts_path.exists():
+        raise ConfigError(used_folder(output_dir))
     plan = RunPlan(
         family=family,
         config=_PRESETS[family](len(collection.usable), **settings),
@@ -86,8 +90,6 @@ def plan_run(
         dataset_name=folder.resolve().name,
         model_name=name,
     )
-    if RunFolder(plan.output_dir).facts_path.exists():
-        raise ConfigError(f"{plan.output_dir} holds a run already; go on with it by --resume, or give another folder")
     return plan, collection
 
 
@@ -96,17 +98,20 @@ def plan_resume(run_folder: Path, *, device: Device = "auto", models_dir: Path |
     facts = RunFolder(run_folder).read_facts()
     if Path(facts.get("model_path") or "").is_file():
         raise CheckpointError(f"{run_folder}: this run is finished; its model is {facts['model_path']}")
-    family: ModelFamily = facts["family"]
-    return RunPlan(
-        family=family,
-        config=_PRESETS[family](0, **(facts["config"] | {"device": device})),
-        file_paths=tuple(Path(path) for path in facts["files"]),
-        output_dir=run_folder,
-        models_dir=models_dir or Path(facts.get("models_dir") or default_models_dir()),
-        dataset_name=facts["dataset_name"],
-        model_name=facts["model_name"],
-        resume_from=run_folder,
-    )
+    try:
+        family: ModelFamily = facts["family"]
+        return RunPlan(
+            family=family,
+            config=_PRESETS[family](0, **(facts["config"] | {"device": device})),
+            file_paths=tuple(Path(path) for path in facts["files"]),
+            output_dir=run_folder,
+            models_dir=models_dir or Path(facts["models_dir"] or default_models_dir()),
+            dataset_name=facts["dataset_name"],
+            model_name=facts["model_name"],
+            resume_from=run_folder,
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{run_folder}: its run.json is incomplete ({error}); start a new run") from error
 
 
 def overridden(plan: RunPlan) -> set[str]:

@@ -73,7 +73,7 @@ def generate_preview(
 
 def list_previews(output_dir: Path | str) -> list[Path]:
     """The preview files of a folder, oldest epoch first."""
-    return sorted(Path(output_dir).glob("epoch_*.wav"))
+    return sorted(Path(output_dir).glob("epoch_*.wav"), key=lambda path: (len(path.name.split("_")[1]), path.name))
 
 
 @torch.no_grad()

@@ -16,10 +16,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from distill import __version__
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
-from distill.errors import CheckpointError
+from distill.errors import CheckpointError, ConfigError
 from distill.storage import storage_errors
 from distill.training.budget import UNPLANNED
-from distill.training.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from distill.training.checkpoint import Checkpoint, drop_later, find_checkpoint, read_checkpoint
 from distill.training.config import EngineConfig
 from distill.training.dataset import Loader, create_data_loaders
 from distill.training.device import resolve_device
@@ -34,7 +34,7 @@ from distill.training.metrics import (
     VQMetricsHistory,
     VQStepMetrics,
 )
-from distill.training.run_folder import RunFolder
+from distill.training.run_folder import RunFolder, used_folder
 from distill.training.trainer import State, Trainer
 
 _MAY_DIFFER = {"device", "num_workers", "checkpoint_interval", "preview_interval", "max_checkpoints"}
@@ -67,17 +67,19 @@ def set_up(
 
     Raises `CollectionError`, `ConfigError`, `StorageError`; `CheckpointError` when the checkpoint is of another run.
     """
-    config, device = request.config, resolve_device(request.device)
+    config, folder = request.config, RunFolder(request.output_dir)
+    device = resolve_device(config.device if request.device == "auto" else request.device)
+    if request.resume_from is None and folder.facts_path.exists():
+        raise ConfigError(used_folder(folder.path))
     spectrogram = AudioSpectrogram(request.spectrogram_config).to(device)
     checkpoint = None
     if request.resume_from is not None:
-        checkpoint = read_checkpoint(find_checkpoint(Path(request.resume_from)), family.name, device)
+        checkpoint = read_checkpoint(find_checkpoint(Path(request.resume_from)), family.name)
     loaders = create_data_loaders(request.file_paths, config, spectrogram.config.sample_rate)
     identity = _identity(request, loaders)
     model = _seeded(config.seed, make_model).to(device)
     optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     scheduler = CosineAnnealingLR(optimizer, T_max=UNPLANNED if config.minutes else config.max_epochs)
-    folder = RunFolder(request.output_dir)
     if checkpoint is None:
         state = State(history, config.max_epochs, planned=config.minutes is None)
     else:
@@ -86,6 +88,7 @@ def set_up(
     with storage_errors(folder.path):
         folder.path.mkdir(parents=True, exist_ok=True)
     folder.rewind(state.epoch, state.step)
+    drop_later(folder.checkpoints, state.epoch, state.step)
     trainer = Trainer(
         bench=Workbench(family, model, spectrogram, device),
         loaders=loaders,
@@ -171,7 +174,7 @@ def _facts(
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "dataset_name": request.dataset_name,
         "model_name": request.model_name or request.dataset_name or "model",
-        "models_dir": str(request.models_dir) if request.models_dir is not None else None,
+        "models_dir": str(Path(request.models_dir).absolute()) if request.models_dir is not None else None,
         "config": dataclasses.asdict(request.config),
         "spectrogram_config": dataclasses.asdict(request.spectrogram_config),
         "files": [str(Path(path).absolute()) for path in request.file_paths],
@@ -179,7 +182,7 @@ def _facts(
         "train_files": len(train.digests),  # type: ignore[attr-defined]
         "validation_files": len(validation.digests),  # type: ignore[attr-defined]
         "duration_s": round(sum(d.duration_s for d in (train, validation)), 3),  # type: ignore[attr-defined]
-        "total_epochs": state.total_epochs,
+        "total_epochs": state.total_epochs if state.planned else None,
     }
 
 

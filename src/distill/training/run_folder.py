@@ -84,6 +84,11 @@ class RunFolder:
         atomic_write_text(self.events_path, "".join(lines))
 
 
+def used_folder(folder: Path) -> str:
+    """Why a new run does not begin in `folder`."""
+    return f"{folder} holds a run already; go on with it by --resume, or give another folder"
+
+
 def _before(event: Event, epoch: int, step: int) -> bool:
     if isinstance(event, TrainingCompleteEvent):
         return False

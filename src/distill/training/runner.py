@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,19 @@ class TrainingRunner:
 
     def start_vqvae(self, config: VQVAEConfig, file_paths: list[Path], output_dir: Path | str, **options: Any) -> None:
         """Train an RVQ-VAE; `options` are those of `train_vqvae`. Raises `TrainingError` while a run is going on."""
-        self._start(lambda: train_vqvae(config, file_paths, output_dir, cancel_event=self._cancel, **options))
+        self._start(partial(train_vqvae, config, file_paths, output_dir, **options))
 
     def start(self, config: TrainingConfig, file_paths: list[Path], output_dir: Path | str, **options: Any) -> None:
         """Train a VAE; `options` are those of `train`. Raises `TrainingError` while a run is going on."""
-        self._start(lambda: train(config, file_paths, output_dir, cancel_event=self._cancel, **options))
+        self._start(partial(train, config, file_paths, output_dir, **options))
 
-    def _start(self, train: Callable[[], dict[str, Any]]) -> None:
+    def _start(self, train: Callable[..., dict[str, Any]]) -> None:
         if self.is_running:
             raise TrainingError("a run is going on already; cancel it or wait for it first")
-        self._cancel.clear()
+        self._cancel = threading.Event()
         self._result = self._error = None
-        self._thread = threading.Thread(target=self._run, args=(train,), name="distill-training", daemon=True)
+        cancellable = partial(train, cancel_event=self._cancel)
+        self._thread = threading.Thread(target=self._run, args=(cancellable,), name="distill-training", daemon=True)
         self._thread.start()
 
     def _run(self, train: Callable[[], dict[str, Any]]) -> None:

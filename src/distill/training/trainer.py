@@ -24,6 +24,7 @@ from distill.training.config import EngineConfig
 from distill.training.dataset import Loader
 from distill.training.engine import Epoch, Totals, Workbench, train_steps, validate
 from distill.training.metrics import (
+    OVERFITTING_GAP,
     MetricsCallback,
     MetricsHistory,
     PreviewEvent,
@@ -34,8 +35,6 @@ from distill.training.metrics import (
 from distill.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
-
-_OVERFITTING_GAP = 0.2
 
 
 @dataclass
@@ -178,7 +177,8 @@ class Trainer:
         eta = seconds_left(elapsed, state.epoch, state.total_epochs)
         train_loss = state.totals.mean("train_loss")
         facts = Epoch(state.epoch, state.total_epochs, train_loss, validation, rate, eta, elapsed)
-        if facts.overfitting_gap > _OVERFITTING_GAP:
+        warm = state.epoch + 1 > self.bench.family.warmup_fraction * state.total_epochs
+        if facts.overfitting_gap > OVERFITTING_GAP and warm:
             logger.warning(
                 "validation loss is %.0f%% above training loss; the model is learning the training files by heart",
                 100 * facts.overfitting_gap,
@@ -194,6 +194,8 @@ class Trainer:
             return
         ends = [event.elapsed_seconds for event in self.state.history.epoch_metrics] + [elapsed]
         self.state.total_epochs, self.state.planned = epochs_within(self.config.minutes * 60, ends)
+        if elapsed > self.config.minutes * 60 and len(ends) == 1:
+            logger.warning("going through the sounds once takes longer than the %g minutes given", self.config.minutes)
         if self.state.planned:
             # From here on the cosine reaches zero at the last epoch; until now it stood still.
             self.scheduler.T_max = self.state.total_epochs
