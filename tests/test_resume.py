@@ -88,6 +88,15 @@ def test_a_run_stopped_anywhere_ends_like_the_uninterrupted_one(stop, config, so
     same_run(tmp_path / "run", uninterrupted)
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("place", [(epoch, step) for epoch in range(3) for step in range(6)])
+def test_a_run_stopped_at_any_step_ends_like_the_uninterrupted_one(place, config, sounds, uninterrupted, tmp_path):
+    stop = StopAt(VQStepMetrics, epoch=place[0], step=place[1])
+    train_vqvae(config, sounds, tmp_path / "run", callback=stop, cancel_event=stop.cancel)
+    train_vqvae(config, sounds, tmp_path / "run", resume_from=tmp_path / "run")
+    same_run(tmp_path / "run", uninterrupted)
+
+
 def test_a_run_stopped_again_and_again_ends_like_the_uninterrupted_one(config, sounds, uninterrupted, tmp_path):
     resume, folder = None, tmp_path / "run"
     for place in [(0, 1), (0, 3), (1, 0), (2, 4)]:

@@ -110,7 +110,8 @@ def settings_lines(view: View) -> list[str]:
     """The settings used, each marked (auto) or (override)."""
     config = view.plan.config
     values = {name: getattr(config, name, None) for name in _SHOWN_SETTINGS}
-    values["max_epochs"] = view.facts().get("total_epochs", config.max_epochs)
+    unplanned = None if config.minutes else config.max_epochs
+    values["max_epochs"] = view.facts().get("total_epochs", unplanned)
     return [
         f"{label} {values[name]} ({'override' if name in view.overridden else 'auto'})"
         for name, label in _SHOWN_SETTINGS.items()
