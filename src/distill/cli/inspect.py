@@ -1,6 +1,8 @@
 """`distill inspect`: what is in a folder of sounds, before training on it."""
 
 import dataclasses
+import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,10 +71,7 @@ def _show(folder: Path, collection: "Collection") -> None:
         ("rates", collection.count(lambda file: f"{file.sample_rate} Hz")),
         ("channels", collection.count(lambda file: file.channels)),
         ("formats", collection.count(lambda file: file.format)),
-        (
-            "notes",
-            collection.count(lambda file: file.notes[0].split(":")[0].split(" of ")[0] if file.notes else "none"),
-        ),
+        ("notes", Counter(re.split(": | of ", note)[0] for file in collection.files for note in file.notes)),
     ):
         if counts:
             out.print(f"{title}: " + ", ".join(f"{value} ({n})" for value, n in counts.items()))
