@@ -148,11 +148,10 @@ def _warn_left_out(files: list[str]) -> None:
 
 def _run(plan: "RunPlan", overridden: set[str], json: bool) -> int:
     """Train on a background thread while this one draws; returns the exit code."""
-    from distill.cli.views import choose_view
     from distill.training.runner import TrainingRunner
 
     runner, events = TrainingRunner(), queue.SimpleQueue[Any]()
-    with choose_view(plan, overridden, json) as view, _logged_to(events):
+    with _choose_view(plan, overridden, json) as view, _logged_to(events):
         start = runner.start_vqvae if plan.family == "vqvae" else runner.start
         start(**plan.arguments(), callback=events.put)
         signals = _StopSignals(runner.cancel)
@@ -167,6 +166,17 @@ def _run(plan: "RunPlan", overridden: set[str], json: bool) -> int:
         return _EXIT_CODES[signals.received or signal.SIGINT]
     view.summary(result)
     return 0
+
+
+def _choose_view(plan: "RunPlan", overridden: set[str], json: bool) -> "View":
+    """JSON when asked for, live on a terminal, plain lines elsewhere."""
+    from distill.cli.console import out
+    from distill.cli.live import LiveView
+    from distill.cli.views import JsonView, PlainView
+
+    if json:
+        return JsonView(plan, overridden)
+    return (LiveView if out.is_terminal else PlainView)(plan, overridden)
 
 
 def _watch(

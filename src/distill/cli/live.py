@@ -1,0 +1,109 @@
+"""A run on a terminal: progress, losses and the state of the model, redrawn in place."""
+
+import math
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from distill.cli.console import duration, out, plural
+from distill.cli.tables import level_table
+from distill.cli.views import TextView
+from distill.training.config import VQVAEConfig
+from distill.training.metrics import (
+    EpochMetrics,
+    Event,
+    PreviewEvent,
+    StepMetrics,
+    TrainingCompleteEvent,
+    VQEpochMetrics,
+    VQStepMetrics,
+)
+
+if TYPE_CHECKING:
+    from distill.training.plan import RunPlan
+
+_WARNINGS_SHOWN = 6
+
+
+class LiveView(TextView):
+    """The terminal: progress, losses and one row per level, redrawn in place; warnings stay below."""
+
+    def __init__(self, plan: "RunPlan", overridden: set[str]) -> None:
+        super().__init__(plan, overridden)
+        self._step: VQStepMetrics | StepMetrics | None = None
+        self._epoch: VQEpochMetrics | EpochMetrics | None = None
+        self._vectors = 0
+        self._remark, self._notice = "looking at the sounds", ""
+        self._live = Live(console=out, refresh_per_second=8, get_renderable=self._draw)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def event(self, event: Event) -> None:
+        """Take the event into the picture."""
+        super().event(event)
+        if isinstance(event, VQStepMetrics | StepMetrics):
+            self._step = event
+            if event.step:
+                self._remark = ""
+        elif isinstance(event, VQEpochMetrics | EpochMetrics):
+            self._epoch = event
+            if isinstance(event, VQEpochMetrics) and not self._vectors:
+                self._vectors = self.facts().get("validation_vectors", 0)
+        elif isinstance(event, PreviewEvent):
+            self._remark = f"previews in {self.plan.output_dir / 'previews'}"
+        elif isinstance(event, TrainingCompleteEvent):
+            self._remark = self._notice = ""
+
+    def notice(self, message: str) -> None:
+        """Keep the notice on the screen."""
+        self._notice = message
+
+    def _draw(self) -> RenderableType:
+        parts: list[RenderableType] = [self._headline(), self._progress()]
+        if isinstance(self._epoch, VQEpochMetrics) and self._epoch.codebook_health:
+            parts.append(level_table(self._epoch.codebook_health, self._codes(), self._vectors))
+        if self.state:
+            parts.append(Text(self.state))
+        parts += [Text(f"! {text}", style="yellow") for text in list(self.warnings.values())[-_WARNINGS_SHOWN:]]
+        parts += [Text(text, style="dim") for text in (self._remark, self._notice) if text]
+        return Group(*parts)
+
+    def _headline(self) -> Text:
+        config, files = self.plan.config, plural(len(self.plan.file_paths), "file")
+        if isinstance(config, VQVAEConfig):
+            what, name = f"{config.num_quantizers} levels of {config.codebook_size} codes", "codebook_size"
+        else:
+            what, name = f"{config.latent_dim} latent dimensions", "latent_dim"
+        source = "override" if name in self.overridden else "auto"
+        return Text.assemble((self.plan.model_name, "bold"), f"  {files}, {what} ", (f"({source})", "dim"))
+
+    def _progress(self) -> Table:
+        grid = Table.grid(padding=(0, 2))
+        step, epoch = self._step, self._epoch
+        if step is None:
+            return grid
+        total = epoch.total_epochs if epoch else self.plan.config.max_epochs
+        settled = epoch is not None or self.plan.config.minutes is None
+        grid.add_row(
+            f"epoch {step.epoch + 1}/{total if settled else '?'}",
+            ProgressBar(total=total, completed=step.epoch + (step.step + 1) / step.total_steps, width=30),
+            f"{duration(epoch.eta_seconds)} left" if epoch else "",
+        )
+        grid.add_row(
+            f"step {step.step + 1}/{step.total_steps}",
+            ProgressBar(total=step.total_steps, completed=step.step + 1, width=30),
+            f"loss {step.train_loss:.4f}" if math.isfinite(step.train_loss) else "loss not finite: step skipped",
+        )
+        if epoch:
+            losses = f"train {epoch.train_loss:.4f}  validation {epoch.val_loss:.4f}"
+            grid.add_row("losses", losses, f"gap {epoch.overfitting_gap:+.0%}")
+        return grid
