@@ -151,10 +151,12 @@ def _run(plan: "RunPlan", overridden: set[str], json: bool) -> int:
     from distill.training.runner import TrainingRunner
 
     runner, events = TrainingRunner(), queue.SimpleQueue[Any]()
+    signals = _StopSignals(runner.cancel)
     with _choose_view(plan, overridden, json) as view, _logged_to(events):
         start = runner.start_vqvae if plan.family == "vqvae" else runner.start
         start(**plan.arguments(), callback=events.put)
-        signals = _StopSignals(runner.cancel)
+        if signals.received:  # before there was anything to cancel
+            runner.cancel()
         try:
             result = _watch(runner, events, view, signals)
         except BaseException:  # the screen went away, or a fault in a view: the run still gets its checkpoint

@@ -66,7 +66,7 @@ def encoder(out_channels: int) -> nn.Sequential:
 
 
 def decoder(in_channels: int, dropout: float) -> nn.Sequential:
-    """Float `[B, in_channels, H, W]` → `[B, 1, 16·H, 16·W]`."""
+    """Float `[B, in_channels, H, W]` → `[B, 1, 16·H, 16·W]`, silence at 0 as for the encoder."""
     narrow, middle, wide = WIDTHS
     return nn.Sequential(
         nn.Conv2d(in_channels, wide, 1),
@@ -76,7 +76,8 @@ def decoder(in_channels: int, dropout: float) -> nn.Sequential:
         *_widen(middle, narrow),
         ChannelNorm(narrow),
         nn.SiLU(),
-        nn.ConvTranspose2d(narrow, 1, 8, stride=4, padding=2),
+        nn.ReplicationPad2d(1),  # or the outermost cells would get half of what makes the others
+        nn.ConvTranspose2d(narrow, 1, 8, stride=4, padding=6),
     )
 
 

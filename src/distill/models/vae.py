@@ -50,7 +50,7 @@ class ConvVAE(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Mel float `[B, 1, M, frames]` of latents `[B, L]`."""
-        mel: Tensor = self.decoder(self.from_latent(z).unflatten(1, self._grid))
+        mel: Tensor = self.decoder(self.from_latent(z).unflatten(1, self._grid)) + PADDING
         return mel
 
     @torch.no_grad()

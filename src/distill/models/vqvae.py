@@ -74,7 +74,7 @@ class ConvVQVAE(nn.Module):
 
     def decode(self, quantized: Tensor) -> Tensor:
         """Mel float `[B, 1, 16·H, 16·W]` of quantized vectors `[B, D, H, W]`."""
-        decoded: Tensor = self.decoder(quantized)
+        decoded: Tensor = self.decoder(quantized) + PADDING
         return decoded
 
     def codes_to_embeddings(self, indices: Tensor, height: int) -> Tensor:
