@@ -9,7 +9,7 @@ import torch
 
 from distill.data.collection import find_audio_files
 from distill.errors import CheckpointError, ConfigError
-from distill.training.checkpoint import find_checkpoint, list_checkpoints, load_vqvae_checkpoint
+from distill.training.checkpoint import find_checkpoint, list_checkpoints, load_vqvae_checkpoint, read_checkpoint
 from distill.training.loop import train_vqvae
 from distill.training.metrics import PreviewEvent, VQEpochMetrics, VQStepMetrics
 from distill.training.run_folder import RunFolder
@@ -26,16 +26,17 @@ def without_clocks(events):
     ]
 
 
-def same_run(one: Path, other: Path) -> None:
+def same_run(one: Path, other: Path, family: str = "vqvae") -> None:
     """Both ended alike: weights, codebooks, optimizer, schedule, best weights, history, event log."""
-    a, b = (load_vqvae_checkpoint(find_checkpoint(path)) for path in (one, other))
+    a, b = (read_checkpoint(find_checkpoint(path), family) for path in (one, other))
     for part in ("model_state", "best_weights"):
         mine, theirs = getattr(a, part), getattr(b, part)
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     for key, state in a.optimizer_state["state"].items():
         assert all(torch.equal(state[name], b.optimizer_state["state"][key][name]) for name in state)
     assert a.scheduler_state == b.scheduler_state
-    assert (a.epoch, a.step, a.best_epoch, a.best_val_loss) == (b.epoch, b.step, b.best_epoch, b.best_val_loss)
+    for name in ("epoch", "step", "best_epoch", "best_val_loss", "model_settings", "kl_weight", "commitment_weight"):
+        assert getattr(a, name) == getattr(b, name)
     assert without_clocks(a.history.step_metrics) == without_clocks(b.history.step_metrics)
     assert without_clocks(RunFolder(one).events()) == without_clocks(RunFolder(other).events())
 

@@ -26,7 +26,7 @@ from distill.training.metrics import EpochMetrics, PreviewEvent, StepMetrics, Tr
 from distill.training.preview import generate_preview, list_previews
 from distill.training.run_folder import RunFolder
 from distill.training.runner import TrainingRunner
-from test_resume import StopAt, without_clocks
+from test_resume import StopAt, same_run
 
 RESULT_KEYS = {"model", "metrics_history", "output_dir", "best_checkpoint_path", "analysis"}
 EPOCHS, WARMUP, WEIGHT = 4, 0.5, 0.02
@@ -264,21 +264,6 @@ def uninterrupted(resumable, files, tmp_path_factory):
     return folder, train(resumable, files, folder)["analysis"]
 
 
-def same_run(one: Path, other: Path) -> None:
-    """Both ended alike: weights, optimizer, schedule, best weights, history, event log."""
-    a, b = (load_checkpoint(find_checkpoint(path)) for path in (one, other))
-    for part in ("model_state", "best_weights"):
-        mine, theirs = getattr(a, part), getattr(b, part)
-        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
-    for key, state in a.optimizer_state["state"].items():
-        assert all(torch.equal(state[name], b.optimizer_state["state"][key][name]) for name in state)
-    assert a.scheduler_state == b.scheduler_state
-    for name in ("epoch", "step", "best_epoch", "best_val_loss", "kl_weight", "model_settings"):
-        assert getattr(a, name) == getattr(b, name)
-    assert without_clocks(a.history.step_metrics) == without_clocks(b.history.step_metrics)
-    assert without_clocks(RunFolder(one).events()) == without_clocks(RunFolder(other).events())
-
-
 @pytest.mark.parametrize(
     "stop",
     [StopAt(StepMetrics, epoch=0, step=0), StopAt(StepMetrics, epoch=1, step=1), StopAt(EpochMetrics, epoch=1)],
@@ -289,7 +274,7 @@ def test_a_run_stopped_anywhere_ends_like_the_uninterrupted_one(stop, resumable,
     stopped = train(resumable, files, tmp_path / "run", callback=stop, cancel_event=stop.cancel)
     assert stopped["analysis"] is None
     resumed = train(resumable, files, tmp_path / "run", resume_from=tmp_path / "run")
-    same_run(tmp_path / "run", uninterrupted[0])
+    same_run(tmp_path / "run", uninterrupted[0], "vae")
     assert resumed["analysis"] == uninterrupted[1]
 
 
