@@ -493,11 +493,11 @@ def test_a_header_cut_short_is_refused(tmp_path, share):
         read_header(path)
 
 
-def test_archives_without_one_small_header_are_refused(tmp_path):
-    for place, size in (("elsewhere", 10), ("archive/data.pkl", 17 << 20)):
-        with pytest.raises(ModelFileError, match="not a distill model"):
-            read_header(archive_of(tmp_path / "x.distill", bytes(size), place))
-    with pytest.raises(ModelFileError, match="No such file"):
+def test_archives_without_one_header_are_refused(tmp_path):
+    for place in ("elsewhere", "archive/data.pkl"):
+        with pytest.raises(ModelFileError, match="not a readable model file"):
+            read_header(archive_of(tmp_path / "x.distill", bytes(10), place))
+    with pytest.raises(ModelFileError, match="no such file"):
         read_header(tmp_path / "missing.distill")
 
 

@@ -12,7 +12,7 @@ import soundfile
 import soxr
 
 from distill.errors import AudioError
-from distill.storage import atomic_write_bytes
+from distill.storage import atomic_write
 
 Samples = npt.NDArray[np.float32]
 
@@ -125,5 +125,5 @@ def write_wav(path: Path, samples: Samples, sample_rate: int) -> Path:
     clipped = np.clip(samples, -1.0, 1.0)
     buffer = io.BytesIO()
     soundfile.write(buffer, clipped, sample_rate, format="WAV", subtype="PCM_24")
-    atomic_write_bytes(path, buffer.getbuffer())
+    atomic_write(path, buffer.getbuffer())
     return path

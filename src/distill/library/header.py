@@ -1,14 +1,5 @@
-"""What a `.distill` file says of itself, read without torch and without running anything from it.
+"""What a `.distill` file says of itself, read without torch and without running anything from it."""
 
-The file is `torch.save`'s zip archive: one pickle for the dictionary's structure, one member per tensor. Only the
-pickle is read, by an unpickler that knows no function but the few that stand for a tensor, and makes None of those.
-"""
-
-import io
-import pickle
-import zipfile
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,14 +9,13 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict  # pydantic needs it below Python 3.12
 
 from distill.errors import ConfigError, ModelFileError
+from distill.library.container import malformed_as, read_structure
 from distill.schema import CHECKED, Checked
 
 MODEL_FORMAT_MARKER = "distill_model"
 MODEL_FILE_EXTENSION = ".distill"
 
 _EXACT = ConfigDict(extra="forbid")
-
-_MAX_PICKLE = 16 << 20  # bytes; a real one has some 50 kB
 
 
 @dataclass(config=CHECKED)
@@ -88,28 +78,10 @@ class Header(Checked):
         return {component["name"]: component["safe_range"] for component in components if "name" in component}
 
 
-class _HeaderUnpickler(pickle.Unpickler):
-    """Builds plain values; anything that stands for a tensor becomes None, anything else is refused."""
-
-    def persistent_load(self, pid: Any) -> None:
-        """A tensor's storage."""
-
-    def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """The stand-ins for what `torch.save` writes; raises `UnpicklingError` for the rest."""
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module in ("torch", "torch._utils", "torch.storage"):
-            return _nothing
-        raise pickle.UnpicklingError(f"{module}.{name} has no place in a model file")
-
-
-def _nothing(*_: Any) -> None:
-    return None
-
-
 def read_header(path: Path) -> Header:
     """What the model file at `path` says of itself; raises `ModelFileError`."""
-    content = _read_structure(path)
+    with malformed_as(ModelFileError, path, "model file"), path.open("rb") as file:
+        content = read_structure(file)
     if not isinstance(content, dict) or content.get("format") != MODEL_FORMAT_MARKER:
         raise ModelFileError(f"{path}: not a distill model")
     try:
@@ -122,18 +94,3 @@ def read_header(path: Path) -> Header:
         )
     except (KeyError, TypeError, ConfigError) as error:
         raise ModelFileError(f"{path}: its metadata is damaged ({error})") from error
-
-
-def _read_structure(path: Path) -> Any:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
-            if len(members) != 1 or members[0].file_size > _MAX_PICKLE:
-                raise ModelFileError(f"{path}: not a distill model")
-            return _HeaderUnpickler(io.BytesIO(archive.read(members[0]))).load()
-    except ModelFileError:
-        raise
-    except OSError as error:
-        raise ModelFileError(f"{path}: {error.strerror or error}") from error
-    except Exception as error:  # a damaged pickle can raise anything
-        raise ModelFileError(f"{path}: not a readable model file; it may be damaged or cut short") from error

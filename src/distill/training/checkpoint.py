@@ -1,36 +1,45 @@
 """Checkpoints: everything a run needs to go on as if it had not stopped.
 
 One file is one position, `checkpoint_EPOCH_STEP_VALLOSS.pt`: the next epoch and step to train, and the validation
-loss of these weights where they have one. It is a `torch.save` of a dictionary with the fields of `Checkpoint`, read
-back with `weights_only=True`.
+loss of these weights where they have one. It holds the fields of `Checkpoint`, all of them needed, and is written and
+read by `distill.models.archive`, as model files are.
 """
 
 import dataclasses
-import io
-import math
+import json
+import logging
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
+from pydantic import ConfigDict, InstanceOf
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from distill.errors import CheckpointError
-from distill.storage import atomic_write_bytes, storage_errors
+from distill.library.container import malformed_as
+from distill.models.archive import read_archive, write_archive
+from distill.storage import storage_errors
 from distill.training.metrics import CodebookHealth, MetricsHistory, VQMetricsHistory
 
+logger = logging.getLogger(__name__)
+
 FORMAT = "distill_checkpoint"
-VERSION = 1
+VERSION = 2
 _NAME = re.compile(r"checkpoint_(\d+)_(\d+)_(-?\d+(?:\.\d+)?(?:e[+-]\d+)?|none)\.pt")
+_ASIDE = ".damaged"  # what a checkpoint that cannot be read is kept under
+
+Weights = dict[str, InstanceOf[Tensor]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
 class Checkpoint:
-    """The whole state of a run at one position; tensors and plain values only."""
+    """The whole state of a run at one position; tensors and plain, finite values only."""
 
     family: str
     identity: dict[str, Any]  # config, spectrogram and files: what the resuming run must agree with
+    made_with: dict[str, str]  # device, torch and threads: what the last digits depend on
     epoch: int
     step: int
     val_loss: float | None
@@ -38,19 +47,22 @@ class Checkpoint:
     planned: bool
     elapsed_s: float
     totals: dict[str, Any]
+    skips: dict[str, int]
+    rollbacks: int
     model_settings: dict[str, Any]
-    model_state: dict[str, Tensor]
+    model_state: Weights
     optimizer_state: dict[str, Any]
     scheduler_state: dict[str, Any]
     best_epoch: int
-    best_val_loss: float
-    best_weights: dict[str, Tensor] | None
-    history: VQMetricsHistory | MetricsHistory
+    best_val_loss: float | None
+    best_weights: Weights | None
+    history: InstanceOf[VQMetricsHistory] | InstanceOf[MetricsHistory]
     commitment_weight: float | None = None  # RVQ-VAE
     codebook_health: CodebookHealth | None = None  # RVQ-VAE
     kl_weight: float | None = None  # VAE
 
 
+_FIELDS = [field.name for field in dataclasses.fields(Checkpoint)]
 _HISTORIES: dict[str, type[VQMetricsHistory] | type[MetricsHistory]] = {
     "vqvae": VQMetricsHistory,
     "vae": MetricsHistory,
@@ -58,17 +70,16 @@ _HISTORIES: dict[str, type[VQMetricsHistory] | type[MetricsHistory]] = {
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, max_checkpoints: int = 3) -> Path:
-    """Write a checkpoint and drop all but the `max_checkpoints` newest and the best; raises `StorageError`."""
+    """Write a checkpoint and drop all but the `max_checkpoints` newest and the best; raises `StorageError`.
+
+    Nothing is dropped before the new one is on disk. Raises `CheckpointError` when a number is not finite.
+    """
     loss = checkpoint.val_loss
-    scored = repr(loss) if loss is not None and math.isfinite(loss) else "none"
-    path = folder / f"checkpoint_{checkpoint.epoch:05d}_{checkpoint.step:05d}_{scored}.pt"
-    content = {"format": FORMAT, "version": VERSION} | {
-        field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(Checkpoint)
-    }
-    content["history"] = checkpoint.history.to_dict()
-    buffer = io.BytesIO()
-    torch.save(content, buffer)  # to memory first: on a full disk torch would raise what is no OSError
-    atomic_write_bytes(path, buffer.getbuffer())
+    path = folder / f"checkpoint_{checkpoint.epoch:05d}_{checkpoint.step:05d}_{'none' if loss is None else repr(loss)}.pt"
+    content = {"format": FORMAT, "version": VERSION} | {name: getattr(checkpoint, name) for name in _FIELDS}
+    content["history"] = json.dumps(checkpoint.history.to_dict(), allow_nan=False)
+    with malformed_as(CheckpointError, path, "checkpoint"):
+        write_archive(path, content)
     with storage_errors(path):
         _retain(folder, max_checkpoints)
     return path
@@ -103,46 +114,66 @@ def best_checkpoint(folder: Path) -> Path | None:
     return min(scored)[1] if scored else (paths[-1] if paths else None)
 
 
-def find_checkpoint(place: Path) -> Path:
-    """The checkpoint meant by `place`, itself or the newest of a run folder; raises `CheckpointError`."""
+def find_checkpoint(place: Path, family: str, healthy: Callable[[Checkpoint], bool] | None = None) -> Checkpoint:
+    """The checkpoint at `place`, or the newest in a run folder that can be read; raises `CheckpointError`.
+
+    Those of a run folder that cannot are kept aside and told of. `healthy` may pass over more of them.
+    """
     if place.is_file():
-        return place
-    paths = list_checkpoints(place / "checkpoints") if place.is_dir() else []
-    if not paths:
-        raise CheckpointError(f"{place}: no checkpoint to resume from; give a run folder that `distill train` made")
-    return paths[-1]
+        return read_checkpoint(place, family)
+    damaged: dict[Path, CheckpointError] = {}
+    for path in reversed(list_checkpoints(place / "checkpoints") if place.is_dir() else []):
+        try:
+            checkpoint = read_checkpoint(path, family)
+        except CheckpointError as error:
+            damaged[path] = error
+            continue
+        if healthy is None or healthy(checkpoint):
+            _keep_aside(damaged, path)
+            return checkpoint
+    if damaged:
+        raise next(iter(damaged.values()))
+    raise CheckpointError(f"{place}: no checkpoint to resume from; give a run folder that `distill train` made")
 
 
-def read_checkpoint(path: Path, family: str, device: torch.device | str = "cpu") -> Checkpoint:
-    """Read a checkpoint of `family`; raises `CheckpointError` when it is not a whole one."""
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises whatever its unpickler meets
-        raise CheckpointError(f"{path}: not a readable checkpoint; it may be damaged") from error
+def _keep_aside(damaged: dict[Path, CheckpointError], instead: Path) -> None:
+    for path, error in damaged.items():
+        logger.warning("%s; kept aside, going on from the one before it, %s", error, instead.name)
+        with storage_errors(path):
+            path.replace(path.with_name(path.name + _ASIDE))
+
+
+def read_checkpoint(path: Path, family: str) -> Checkpoint:
+    """Read a checkpoint of `family`, its tensors on the CPU; raises `CheckpointError` when it is not a whole one."""
+    with malformed_as(CheckpointError, path, "checkpoint"):
+        content = read_archive(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a distill checkpoint")
     if content.get("version") != VERSION:
         raise CheckpointError(f"{path}: made by another version of distill (format {content.get('version')})")
-    names = {field.name for field in dataclasses.fields(Checkpoint)}
-    if missing := names - content.keys():
-        raise CheckpointError(f"{path}: incomplete, without {', '.join(sorted(missing))}")
+    if wrong := content.keys() ^ {"format", "version", *_FIELDS}:
+        raise CheckpointError(f"{path}: parts are missing or unknown: {', '.join(sorted(map(str, wrong)))}")
     if content["family"] != family:
         raise CheckpointError(f"{path}: from a {content['family']} run, not a {family} run")
     try:
-        history = _HISTORIES[family].from_dict(content["history"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: its history is damaged") from error
-    return Checkpoint(**{name: content[name] for name in names - {"history"}}, history=history)
+        history = _HISTORIES[family].from_dict(json.loads(content["history"]))
+        return Checkpoint(**{name: content[name] for name in _FIELDS} | {"history": history})
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(f"{path}: it is damaged: {_first_line(error)}") from error
 
 
-def load_vqvae_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def load_vqvae_checkpoint(path: Path) -> Checkpoint:
     """`read_checkpoint` for an RVQ-VAE run; raises `CheckpointError`."""
-    return read_checkpoint(path, "vqvae", device)
+    return read_checkpoint(path, "vqvae")
 
 
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+def load_checkpoint(path: Path) -> Checkpoint:
     """`read_checkpoint` for a VAE run; raises `CheckpointError`."""
-    return read_checkpoint(path, "vae", device)
+    return read_checkpoint(path, "vae")
 
 
 save_checkpoint = save_vqvae_checkpoint = write_checkpoint  # what a family keeps of its own is in `Checkpoint`

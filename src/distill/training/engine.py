@@ -149,6 +149,28 @@ class Workbench:
         return (self.spectrogram.waveform_to_mel(waveform.to(self.device)) for waveform in loader)
 
 
+MAX_SKIPS_IN_ROW = 10
+
+
+@dataclass
+class Skips:
+    """The steps that were skipped because something in them was not a finite number; part of every checkpoint."""
+
+    total: int = 0
+    in_row: int = 0
+
+    def count(self, learnt: bool) -> None:
+        """Count a step; raises `Diverged` when too many in a row were skipped."""
+        self.in_row = 0 if learnt else self.in_row + 1
+        self.total += not learnt
+        if self.in_row >= MAX_SKIPS_IN_ROW:
+            raise Diverged
+
+
+class Diverged(Exception):
+    """No step leads on from here: the weights are such that losses or gradients are no finite numbers."""
+
+
 def _step_seed(seed: int, epoch: int, step: int) -> int:
     # A function of the place in the run, so that nothing else that draws numbers can move the training.
     return int.from_bytes(hashlib.sha256(f"{seed}:{epoch}:{step}".encode()).digest()[:7], "big")
@@ -165,12 +187,13 @@ def train_steps(
     total_epochs: int | None = None,
     first_step: int = 0,
     seed: int | None = None,
+    skips: Skips | None = None,
     callback: MetricsCallback | None = None,
     cancel_event: threading.Event | None = None,
 ) -> int:
     """Train from `first_step` to the end of the epoch or until cancelled; returns the step to go on with.
 
-    Without `total_epochs`, schedules that follow the progress of a run stand at their end.
+    Raises `Diverged` when `skips` are counted, and there were too many. Without `total_epochs`, schedules that follow the progress of a run stand at their end.
     """
     if isinstance(sampler := getattr(loader, "sampler", None), EpochSampler):
         sampler.set_epoch(epoch)
@@ -196,6 +219,8 @@ def train_steps(
         event = bench.family.step_event(bench.model, facts, evaluation.observed)
         if callback:
             callback(event)
+        if skips:
+            skips.count(learnt)
     return total_steps
 
 
@@ -227,11 +252,18 @@ def _losses(total: str, evaluation: Evaluation) -> dict[str, float]:
 
 
 @torch.no_grad()
-def validate(bench: Workbench, loader: Loader) -> tuple[dict[str, float], list[Tensor]]:
-    """Means per example of `val_loss` and `val_` + each term, and what was observed batch by batch."""
+def validate(
+    bench: Workbench, loader: Loader, cancel_event: threading.Event | None = None
+) -> tuple[dict[str, float], list[Tensor]]:
+    """Means per example of `val_loss` and `val_` + each term, and what was observed batch by batch.
+
+    A cancellation cuts it short.
+    """
     bench.model.eval()
     totals, observed = Totals(), []
     for mel in bench.mels(loader):
+        if cancel_event is not None and cancel_event.is_set():
+            break
         evaluation = bench.family.evaluate(bench.model, mel, 1.0)  # one yardstick for all epochs
         losses = _losses("loss", evaluation)
         totals.add({f"val_{name}": value for name, value in losses.items()}, len(mel))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from distill.storage import atomic_write_bytes
+from distill.storage import atomic_write
 from distill.training.config import LEVEL_NAMES
 from distill.training.health import LOW_UTILIZATION
 from distill.training.metrics import MetricsHistory, VQMetricsHistory
@@ -69,7 +69,7 @@ def _save(figure: "Figure", path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a missing glyph is no reason to fail a run
         figure.savefig(buffer, dpi=110)
-    atomic_write_bytes(path, buffer.getbuffer())
+    atomic_write(path, buffer.getbuffer())
     return path
 
 

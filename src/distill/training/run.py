@@ -53,6 +53,7 @@ class RunRequest:
     spectrogram_config: SpectrogramConfig
     models_dir: Path | str | None
     resume_from: Path | str | None
+    audio_limits: AudioLimits
 
 
 def set_up(
@@ -65,7 +66,8 @@ def set_up(
 ) -> Trainer:
     """A trainer at the start of the run, or where its checkpoint left it.
 
-    Raises `CollectionError`, `ConfigError`, `StorageError`; `CheckpointError` when the checkpoint is of another run.
+    Raises `CollectionError`, `ConfigError`, `StorageError`; `CheckpointError` when the checkpoint is of another run;
+    `Cancelled` when that happens before there is a run.
     """
     config, folder = request.config, RunFolder(request.output_dir)
     device = resolve_device(config.device if request.device == "auto" else request.device)
@@ -74,36 +76,64 @@ def set_up(
     spectrogram = AudioSpectrogram(request.spectrogram_config).to(device)
     checkpoint = None
     if request.resume_from is not None:
-        checkpoint = read_checkpoint(find_checkpoint(Path(request.resume_from)), family.name)
-    loaders = create_data_loaders(request.file_paths, config, spectrogram.config.sample_rate)
-    identity = _identity(request, loaders)
+        checkpoint = find_checkpoint(Path(request.resume_from), family.name)
+    loaders = create_data_loaders(
+        request.file_paths, config, spectrogram.config.sample_rate, request.audio_limits, cancel_event
+    )
     model = _seeded(config.seed, make_model).to(device)
     optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    scheduler = CosineAnnealingLR(optimizer, T_max=UNPLANNED if config.minutes else config.max_epochs)
-    if checkpoint is None:
-        state = State(history, config.max_epochs, planned=config.minutes is None)
-    else:
-        _check_identity(checkpoint, identity)
-        state = _resume(checkpoint, model, optimizer, scheduler)
-    with storage_errors(folder.path):
-        folder.path.mkdir(parents=True, exist_ok=True)
-    folder.rewind(state.epoch, state.step)
-    drop_later(folder.checkpoints, state.epoch, state.step)
     trainer = Trainer(
         bench=Workbench(family, model, spectrogram, device),
         loaders=loaders,
         config=config,
-        state=state,
+        state=State(history, config.max_epochs, planned=config.minutes is None),
         folder=folder,
-        facts=_known_facts(folder, checkpoint) | _facts(family, model, request, loaders, state),
-        emit=_emitter(state.history, folder, callback),
+        facts=_known_facts(folder, checkpoint) | _facts(family, model, request, loaders),
+        callback=callback,
         cancel_event=cancel_event,
-        identity=identity,
+        identity=_identity(request, loaders),
         optimizer=optimizer,
-        scheduler=scheduler,
+        scheduler=CosineAnnealingLR(optimizer, T_max=UNPLANNED if config.minutes else config.max_epochs),
     )
-    trainer.note()
+    if checkpoint is None:
+        _begin(trainer, request)
+    else:
+        _go_on(trainer, checkpoint)
     return trainer
+
+
+def _begin(trainer: Trainer, request: RunRequest) -> None:
+    """The first checkpoint and the run's facts, so that whatever happens from now on, there is a way to go on."""
+    _warn_of_space(trainer, request)
+    trainer.folder.rewind(0, 0)
+    trainer.checkpoint()
+    trainer.facts["model_id"] = uuid.uuid4().hex
+    trainer.note()
+
+
+def _go_on(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    _check_identity(checkpoint, trainer.identity)
+    now = made_with(trainer.bench.device)
+    if checkpoint.made_with != now:
+        changes = ", ".join(f"{name} {checkpoint.made_with.get(name)} → {now[name]}" for name in now)
+        logger.warning("the run goes on in other circumstances (%s); its outcome can differ in the last digits", changes)
+    trainer.restore(checkpoint)
+    trainer.note()
+
+
+def _warn_of_space(trainer: Trainer, request: RunRequest) -> None:
+    """Tell before a run that its checkpoints or its model will not fit on the disk."""
+    model = sum(tensor.nbytes for tensor in trainer.bench.model.state_dict().values())
+    checkpoints = (trainer.config.max_checkpoints + 2) * 4 * model  # weights, the best, two moments; one being written
+    places = {trainer.folder.path: checkpoints}
+    if request.models_dir is not None:
+        places[Path(request.models_dir)] = 2 * model
+    for place, needed in places.items():
+        if (free := free_bytes(place)) < needed:
+            logger.warning(
+                "%s: the run will need about %s there, and %s are free; make room, or it will have to stop",
+                place, megabytes(needed), megabytes(free),
+            )  # fmt: skip
 
 
 def _known_facts(folder: RunFolder, checkpoint: Checkpoint | None) -> dict[str, Any]:
@@ -129,41 +159,23 @@ def _identity(request: RunRequest, loaders: tuple[Loader, Loader]) -> dict[str, 
 
 
 def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
-    if checkpoint.identity["files"] != identity["files"]:
+    then = checkpoint.identity
+    if then.keys() != identity.keys():
+        raise CheckpointError("the checkpoint does not say which run it is of; it is damaged")
+    if then["files"] != identity["files"]:
         raise CheckpointError(
             "the sound files are not those the run was started with; "
             "put them back as they were, or start a new run without --resume"
         )
     for part in ("config", "spectrogram_config"):
-        then, now = checkpoint.identity[part], identity[part]
-        if changed := [name for name in now if then.get(name) != now[name]]:
-            listed = ", ".join(f"{name} (was {then.get(name)}, is {now[name]})" for name in changed)
+        before, now = then[part], identity[part]
+        if changed := sorted(name for name in before.keys() | now if before.get(name) != now.get(name)):
+            listed = ", ".join(f"{name} (was {before.get(name)}, is {now.get(name)})" for name in changed)
             raise CheckpointError(f"a run goes on with the settings it began with; these differ: {listed}")
 
 
-def _resume(checkpoint: Checkpoint, model: nn.Module, optimizer: AdamW, scheduler: CosineAnnealingLR) -> State:
-    try:
-        model.load_state_dict(checkpoint.model_state)
-        optimizer.load_state_dict(checkpoint.optimizer_state)
-        scheduler.load_state_dict(checkpoint.scheduler_state)
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"the checkpoint does not fit the model: {error}") from error
-    return State(
-        history=checkpoint.history,
-        total_epochs=checkpoint.total_epochs,
-        planned=checkpoint.planned,
-        epoch=checkpoint.epoch,
-        step=checkpoint.step,
-        totals=Totals(checkpoint.totals["examples"], dict(checkpoint.totals["sums"])),
-        elapsed_s=checkpoint.elapsed_s,
-        best_epoch=checkpoint.best_epoch,
-        best_val_loss=checkpoint.best_val_loss,
-        best_weights=checkpoint.best_weights,
-    )
-
-
 def _facts(
-    family: Family, model: nn.Module, request: RunRequest, loaders: tuple[Loader, Loader], state: State
+    family: Family, model: nn.Module, request: RunRequest, loaders: tuple[Loader, Loader]
 ) -> dict[str, Any]:
     train, validation = (loader.dataset for loader in loaders)
     return {
@@ -177,27 +189,11 @@ def _facts(
         "models_dir": str(Path(request.models_dir).absolute()) if request.models_dir is not None else None,
         "config": dataclasses.asdict(request.config),
         "spectrogram_config": dataclasses.asdict(request.spectrogram_config),
+        "audio_limits": dataclasses.asdict(request.audio_limits),
         "files": [str(Path(path).absolute()) for path in request.file_paths],
         "model_settings": model.settings,
         "train_files": len(train.digests),  # type: ignore[attr-defined]
         "validation_files": len(validation.digests),  # type: ignore[attr-defined]
         "duration_s": round(sum(d.duration_s for d in (train, validation)), 3),  # type: ignore[attr-defined]
-        "total_epochs": state.total_epochs if state.planned else None,
     }
 
-
-def _emitter(
-    history: VQMetricsHistory | MetricsHistory, folder: RunFolder, callback: MetricsCallback | None
-) -> MetricsCallback:
-    """Every event goes to the history, to the log on disk, then to the caller."""
-
-    def emit(event: Event) -> None:
-        if isinstance(event, VQStepMetrics | StepMetrics):
-            history.add_step(event)  # type: ignore[arg-type]
-        elif isinstance(event, VQEpochMetrics | EpochMetrics):
-            history.add_epoch(event)  # type: ignore[arg-type]
-        folder.append(event)
-        if callback:
-            callback(event)
-
-    return emit

@@ -1,12 +1,16 @@
 """A run on disk, complete in one folder: `run.json`, `events.jsonl`, checkpoints, previews, the picture."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.errors import CheckpointError
-from distill.storage import atomic_write_text, storage_errors
+from filelock import FileLock, Timeout
+
+from distill.errors import CheckpointError, StorageError
+from distill.storage import append_text, atomic_write_text, remove_orphans, storage_errors, sync
 from distill.training.metrics import (
     Event,
     TrainingCompleteEvent,
@@ -62,8 +66,36 @@ class RunFolder:
 
     def append(self, event: Event) -> None:
         """Add an event to the log; raises `StorageError`."""
-        with storage_errors(self.events_path), self.events_path.open("a") as file:
-            file.write(json.dumps(event_to_dict(event), allow_nan=False) + "\n")
+        append_text(self.events_path, json.dumps(event_to_dict(event), allow_nan=False) + "\n")
+
+    def sync_events(self) -> None:
+        """Wait until the log is on disk; raises `StorageError`."""
+        sync(self.events_path)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the folder to this run while the body trains; raises `StorageError` when another has it.
+
+        What a killed run has left half-written is cleared away. A folder in which nothing came to be goes again.
+        """
+        lock = self.path / ".lock"
+        with storage_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                held = FileLock(lock).acquire(timeout=0)
+            except Timeout:
+                raise StorageError(
+                    f"{self.path} is in use by a training that is going on; wait for it, or give another folder"
+                ) from None
+        try:
+            for folder in (self.path, self.checkpoints, self.previews):
+                remove_orphans(folder)
+            yield
+        finally:
+            held.lock.release()
+            if set(self.path.iterdir()) <= {lock}:
+                lock.unlink(missing_ok=True)
+                self.path.rmdir()
 
     def events(self) -> list[Event]:
         """The logged events in order; a last line that a crash cut short is left out."""

@@ -8,7 +8,7 @@ import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,25 +16,38 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from distill import __version__
-from distill.errors import TrainingError
+from distill.errors import CheckpointError, TrainingError
 from distill.library.header import ModelMetadata
+from distill.models.archive import same_form
 from distill.training.budget import UNPLANNED, epochs_within
-from distill.training.checkpoint import Checkpoint, write_checkpoint
+from distill.training.checkpoint import Checkpoint, drop_later, find_checkpoint, write_checkpoint
 from distill.training.config import EngineConfig
 from distill.training.dataset import Loader
-from distill.training.engine import Epoch, Totals, Workbench, train_steps, validate
+from distill.training.engine import MAX_SKIPS_IN_ROW, Diverged, Epoch, Skips, Totals, Workbench, train_steps, validate
 from distill.training.metrics import (
     OVERFITTING_GAP,
+    EpochMetrics,
+    Event,
     MetricsCallback,
     MetricsHistory,
     PreviewEvent,
+    StepMetrics,
     TrainingCompleteEvent,
+    VQEpochMetrics,
     VQMetricsHistory,
+    VQStepMetrics,
     seconds_left,
 )
 from distill.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
+
+MAX_ROLLBACKS = 3
+
+_DIVERGED = (
+    "training does not get on: losses or gradients are no finite numbers, step after step, from every checkpoint and "
+    "with smaller learning rates as well; try a lower --learning-rate, and look for odd files with `distill inspect`"
+)
 
 
 @dataclass
@@ -51,6 +64,34 @@ class State:
     best_epoch: int = -1
     best_val_loss: float = math.inf
     best_weights: dict[str, Tensor] | None = None
+    skips: Skips = field(default_factory=Skips)
+    rollbacks: int = 0
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Self:
+        """Where the checkpoint was made."""
+        best = checkpoint.best_val_loss
+        return cls(
+            history=checkpoint.history,
+            total_epochs=checkpoint.total_epochs,
+            planned=checkpoint.planned,
+            epoch=checkpoint.epoch,
+            step=checkpoint.step,
+            totals=Totals(**checkpoint.totals),
+            elapsed_s=checkpoint.elapsed_s,
+            best_epoch=checkpoint.best_epoch,
+            best_val_loss=math.inf if best is None else best,
+            best_weights=checkpoint.best_weights,
+            skips=Skips(**checkpoint.skips),
+            rollbacks=checkpoint.rollbacks,
+        )
+
+
+class _Restored(NamedTuple):
+    """Where a run was rolled back to: epoch and step, and how many steps its history had there."""
+
+    place: tuple[int, int]
+    steps: int
 
 
 @dataclass
@@ -63,33 +104,44 @@ class Trainer:
     state: State
     folder: RunFolder
     facts: dict[str, Any]  # what run.json holds
-    emit: MetricsCallback
+    callback: MetricsCallback | None
     cancel_event: threading.Event | None
     identity: dict[str, Any]  # what a checkpoint of this run must agree with
     optimizer: AdamW
     scheduler: CosineAnnealingLR
     _clock: float = field(init=False, default=0.0)  # when the run would have begun, had it never stopped
+    _restored: _Restored | None = field(init=False, default=None)
+    _fruitless: set[tuple[int, int]] = field(init=False, default_factory=set)  # from where no step was learnt
 
     def fit(self) -> bool:
         """Train; returns whether the run reached its end rather than a cancellation. Raises `TrainingError`."""
-        self._clock = time.perf_counter() - self.state.elapsed_s
-        state = self.state
         with torch.random.fork_rng(devices=[]):
-            while state.epoch < state.total_epochs:
-                if not self._train_epoch():
-                    self._checkpoint()
+            while self.state.epoch < self.state.total_epochs:
+                try:
+                    trained = self._train_epoch()
+                except Diverged:
+                    self._roll_back()
+                    continue
+                if not trained or not self._validate_epoch():
+                    self.checkpoint()
                     return False
-                self._validate_epoch()
-                state.epoch, state.step, state.totals = state.epoch + 1, 0, Totals()
-                self._preview()
-                if state.epoch % self.config.checkpoint_interval == 0 or state.epoch == state.total_epochs:
-                    self._checkpoint()
-        if state.best_weights is None:
+                self._end_epoch()
+        if self.state.best_weights is None:
             raise TrainingError(
                 "no epoch had a finite validation loss, so there is no model to keep; "
                 "try a lower --learning-rate, and look for damaged files with `distill inspect`"
             )
         return True
+
+    def emit(self, event: Event) -> None:
+        """Give an event to the history, to the log on disk, then to the caller."""
+        if isinstance(event, VQStepMetrics | StepMetrics):
+            self.state.history.add_step(event)  # type: ignore[arg-type]
+        elif isinstance(event, VQEpochMetrics | EpochMetrics):
+            self.state.history.add_epoch(event)  # type: ignore[arg-type]
+        self.folder.append(event)
+        if self.callback:
+            self.callback(event)
 
     def note(self, **facts: Any) -> None:
         """Add facts to the run's `run.json`; raises `StorageError`."""
@@ -107,13 +159,14 @@ class Trainer:
         best = self.state.history.epoch_metrics[self.state.best_epoch]
         return ModelMetadata(
             name=self.facts["model_name"],
+            model_id=self.facts["model_id"],
             dataset_name=self.facts["dataset_name"],
             file_count=len(self.facts["files"]),
             duration_s=self.facts["duration_s"],
             epochs=self.state.epoch,
             best_epoch=self.state.best_epoch,
-            train_loss=best.train_loss,
-            val_loss=best.val_loss,
+            train_loss=_finite(best.train_loss),
+            val_loss=_finite(best.val_loss),
             validation_vectors=self.facts.get("validation_vectors", 0),
             seed=self.config.seed,
             distill_version=__version__,
@@ -160,14 +213,77 @@ class Trainer:
             total_epochs=state.total_epochs if state.planned else UNPLANNED,
             first_step=state.step,
             seed=self.config.seed,
+            skips=state.skips,
             callback=self.emit,
             cancel_event=self.cancel_event,
         )
         return not self._cancelled()
 
-    def _validate_epoch(self) -> None:
+    def _roll_back(self) -> None:
+        """Go back to the newest checkpoint that steps were learnt from, with half the rate it had at first.
+
+        Raises `TrainingError` after `MAX_ROLLBACKS`, or when there is none.
+        """
+        failed = self.state
+        if self._restored and len(failed.history.step_metrics) - self._restored.steps == MAX_SKIPS_IN_ROW:
+            self._fruitless.add(self._restored.place)
+        if failed.rollbacks == MAX_ROLLBACKS:
+            raise TrainingError(_DIVERGED)
+        try:
+            checkpoint = find_checkpoint(self.folder.path, self.bench.family.name, self._leads_on)
+        except CheckpointError as error:
+            raise TrainingError(_DIVERGED) from error
+        self.restore(checkpoint)
+        self.state.rollbacks = failed.rollbacks + 1
+        self._halve_rate(self.state.rollbacks - checkpoint.rollbacks)
+        self.state.elapsed_s = time.perf_counter() - self._clock
+        self._restored = _Restored((checkpoint.epoch, checkpoint.step), len(self.state.history.step_metrics))
+        logger.warning(
+            "%d steps in a row were not finite: back to epoch %d, with half the learning rate (time %d of at most %d)",
+            MAX_SKIPS_IN_ROW, checkpoint.epoch + 1, self.state.rollbacks, MAX_ROLLBACKS,
+        )  # fmt: skip
+
+    def _leads_on(self, checkpoint: Checkpoint) -> bool:
+        return checkpoint.skips["in_row"] == 0 and (checkpoint.epoch, checkpoint.step) not in self._fruitless
+
+    def _halve_rate(self, times: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] *= 0.5**times
+            group["initial_lr"] *= 0.5**times
+        self.scheduler.base_lrs = [rate * 0.5**times for rate in self.scheduler.base_lrs]
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take model, optimizer, schedule and state from a checkpoint of this run, and forget what came after it.
+
+        Raises `CheckpointError` when it does not fit, `StorageError`.
+        """
+        model, optimizer, scheduler = self.bench.model, self.optimizer, self.scheduler
+        expected = model.state_dict()
+        fits = (
+            same_form(checkpoint.model_state, expected)
+            and (checkpoint.best_weights is None or same_form(checkpoint.best_weights, expected))
+            and checkpoint.model_settings == self.facts["model_settings"]
+            and _fits_optimizer(checkpoint.optimizer_state, optimizer)
+            and checkpoint.scheduler_state.keys() == scheduler.state_dict().keys()
+            and checkpoint.totals.keys() == _names(Totals)
+            and checkpoint.skips.keys() == _names(Skips)
+        )
+        own = self.bench.family.checkpoint_fields(checkpoint.history)
+        if not fits or any(getattr(checkpoint, name) != value for name, value in own.items()):
+            raise CheckpointError("the checkpoint does not fit this run: parts of it are missing or of another form")
+        model.load_state_dict(checkpoint.model_state)
+        optimizer.load_state_dict(checkpoint.optimizer_state)
+        scheduler.load_state_dict(checkpoint.scheduler_state)
+        self.state = State.of(checkpoint)
+        self.folder.rewind(checkpoint.epoch, checkpoint.step)
+        drop_later(self.folder.checkpoints, checkpoint.epoch, checkpoint.step)
+
+    def _validate_epoch(self) -> bool:
+        """Validate, and settle what follows from it; returns whether it was not cut short by a cancellation."""
         state = self.state
-        validation, observed = validate(self.bench, self.loaders[1])
+        validation, observed = validate(self.bench, self.loaders[1], self.cancel_event)
+        if self._cancelled():
+            return False
         rate = self.optimizer.param_groups[0]["lr"]
         elapsed = self._elapsed()
         self._plan(elapsed)
@@ -187,6 +303,14 @@ class Trainer:
             state.best_epoch, state.best_val_loss = state.epoch, validation["val_loss"]
             state.best_weights = {k: v.detach().cpu().clone() for k, v in self.bench.model.state_dict().items()}
         self.emit(self.bench.family.epoch_event(self.bench.model, facts, observed))
+        return True
+
+    def _end_epoch(self) -> None:
+        state = self.state
+        state.epoch, state.step, state.totals = state.epoch + 1, 0, Totals()
+        self._preview()
+        if state.epoch % self.config.checkpoint_interval == 0 or state.epoch == state.total_epochs:
+            self.checkpoint()
 
     def _plan(self, elapsed: float) -> None:
         """Under a time budget, settle the number of epochs once enough of them were timed."""
@@ -212,27 +336,32 @@ class Trainer:
         for path in paths:
             self.emit(PreviewEvent(done - 1, str(path), self.bench.spectrogram.config.sample_rate))
 
-    def _checkpoint(self) -> Path:
+    def checkpoint(self) -> Path:
+        """Write a checkpoint of the run as it is; raises `StorageError`."""
         state = self.state
         self._elapsed()
         whole = state.step == 0 and bool(state.history.epoch_metrics)
+        self.folder.sync_events()  # so that no checkpoint is ahead of the events before it
         return write_checkpoint(
             self.folder.checkpoints,
             Checkpoint(
                 family=self.bench.family.name,
                 identity=self.identity,
+                made_with=made_with(self.bench.device),
                 epoch=state.epoch,
                 step=state.step,
-                val_loss=state.history.epoch_metrics[-1].val_loss if whole else None,
+                val_loss=_finite(state.history.epoch_metrics[-1].val_loss) if whole else None,
                 total_epochs=state.total_epochs,
                 planned=state.planned,
                 elapsed_s=state.elapsed_s,
-                totals={"examples": state.totals.examples, "sums": state.totals.sums},
+                totals=dataclasses.asdict(state.totals),
+                skips=dataclasses.asdict(state.skips),
+                rollbacks=state.rollbacks,
                 model_state=self.bench.model.state_dict(),
                 optimizer_state=self.optimizer.state_dict(),
                 scheduler_state=self.scheduler.state_dict(),
                 best_epoch=state.best_epoch,
-                best_val_loss=state.best_val_loss,
+                best_val_loss=_finite(state.best_val_loss),
                 best_weights=state.best_weights,
                 history=state.history,
                 model_settings=self.facts["model_settings"],
@@ -240,3 +369,32 @@ class Trainer:
             ),
             self.config.max_checkpoints,
         )
+
+
+def made_with(device: torch.device) -> dict[str, str]:
+    """What the last digits of a run depend on, beside its settings and its sounds."""
+    return {"device": device.type, "torch": torch.__version__, "threads": str(torch.get_num_threads())}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _names(of: type[Totals] | type[Skips]) -> set[str]:
+    return {field.name for field in dataclasses.fields(of)}
+
+
+def _fits_optimizer(state: dict[str, Any], optimizer: AdamW) -> bool:
+    """Whether `state` has the groups of `optimizer`, and for all of its parameters, or for none yet, what AdamW keeps."""
+    own, groups, kept = optimizer.state_dict()["param_groups"], state.get("param_groups"), state.get("state")
+    if state.keys() != {"param_groups", "state"} or not isinstance(groups, list) or not isinstance(kept, dict):
+        return False
+    if [group.keys() for group in groups] != [group.keys() for group in own]:
+        return False
+    if [group["params"] for group in groups] != [group["params"] for group in own]:
+        return False
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    expected = [{"step": torch.zeros(()), "exp_avg": each, "exp_avg_sq": each} for each in parameters]
+    return not kept or (
+        kept.keys() == set(range(len(parameters))) and all(same_form(kept[n], form) for n, form in enumerate(expected))
+    )

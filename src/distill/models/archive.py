@@ -1,0 +1,88 @@
+"""Tensors and plain values on disk: written by `torch.save`, read back only after `library.container` has checked them.
+
+Nothing in a file can run: the container holds no more than plain values and dense tensors, and `torch.load` is only
+ever called with `weights_only=True`. No number that is infinite or NaN is written, and no tensor with one is read.
+"""
+
+import io
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.library.container import Malformed, check_container
+from distill.storage import atomic_write
+
+_MAX_BYTES = 8 << 30
+
+
+def write_archive(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain values, nested in dictionaries and lists, to `path`.
+
+    Raises `StorageError`; `Malformed` when a number is not finite.
+    """
+    plain = _plain(content)
+    for name, value in _leaves(plain, ""):
+        if not _is_finite(value):
+            raise Malformed(f"{name} is not a finite number")
+    buffer = io.BytesIO()
+    torch.save(plain, buffer)  # to memory first: on a full disk torch would raise what is no OSError
+    atomic_write(path, buffer.getbuffer())
+
+
+def read_archive(path: Path) -> Any:
+    """What `write_archive` wrote to `path`, its tensors on the CPU; raises `Malformed`, `OSError`."""
+    if path.stat().st_size > _MAX_BYTES:
+        raise Malformed("it is far too large")
+    data = path.read_bytes()  # once, so that what is loaded is what was checked
+    check_container(io.BytesIO(data))
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its unpickler meets
+        raise Malformed("torch cannot read it") from error
+    if not all(_is_finite(value) for _, value in _leaves(content, "") if isinstance(value, Tensor)):
+        raise Malformed("its weights are not all finite numbers")
+    return content
+
+
+def same_form(state: Any, expected: dict[str, Tensor]) -> bool:
+    """Whether `state` holds tensors of the same names, shapes and types as `expected`, and nothing else."""
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        return False
+
+    def form(tensors: dict[str, Tensor]) -> dict[str, Any]:
+        return {name: (value.shape, value.dtype, value.layout) for name, value in tensors.items()}
+
+    return form(state) == form(expected) and not any(value.is_meta for value in state.values())
+
+
+def _plain(value: Any) -> Any:
+    """`value` as the container may hold it: tensors on the CPU that share no memory, no numpy numbers."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(item) for item in value)
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True).contiguous()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return bool(torch.isfinite(value).all())
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item, name)
+    else:
+        yield name, value
