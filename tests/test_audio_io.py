@@ -1,9 +1,9 @@
 """Every kind of sound file becomes mono 48 kHz, and every broken one becomes a reason."""
 
+import os
 import struct
-import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import RATE
-from distill.audio.io import AUDIO_SUFFIXES, Recording, read_recording, read_waveform, write_wav
+from distill.audio.io import read_recording, read_waveform, write_wav
+from distill.audio.reader import AudioReader
+from distill.audio.recording import Recording
+from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.errors import AudioError, StorageError
 
 Write = Callable[..., Path]
@@ -224,7 +227,7 @@ def test_a_header_that_claims_billions_of_frames_costs_no_memory(
     try:
         frames = len(read_recording(path).samples)
     except AudioError as error:
-        assert "not readable as audio" in str(error)  # noqa: PT017
+        assert "claims to last" in str(error)  # noqa: PT017
     else:
         assert frames == pytest.approx(RATE / 2, abs=3000)
     finally:
@@ -233,14 +236,20 @@ def test_a_header_that_claims_billions_of_frames_costs_no_memory(
     assert peak < 20e6
 
 
+@pytest.fixture(scope="module")
+def reader() -> Iterator[AudioReader]:
+    with AudioReader() as reader:
+        yield reader
+
+
 @given(st.binary(min_size=1, max_size=300), st.sampled_from(["", "RIFF", "fLaC", "OggS", "FORM", "ID3"]))
 def test_noise_bytes_never_raise_anything_but_our_own_error(
-    tmp_path_factory: pytest.TempPathFactory, noise: bytes, magic: str
+    reader: AudioReader, tmp_path_factory: pytest.TempPathFactory, noise: bytes, magic: str
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "noise.wav"
     path.write_bytes(magic.encode() + noise)
     try:
-        assert len(read_recording(path).samples) > 0
+        assert len(reader.read(path).samples) > 0
     except AudioError as error:
         assert str(path) in str(error)  # noqa: PT017
 
@@ -249,7 +258,8 @@ def test_noise_bytes_never_raise_anything_but_our_own_error(
 
 
 def test_without_pyav_an_m4a_names_the_extra_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "av.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     path = tmp_path / "voice.m4a"
     path.write_bytes(b"anything")
     with pytest.raises(AudioError, match=r"pip install 'distill-audio\[m4a\]'"):

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-import distill.data.collection
 from conftest import RATE, tone, write_collection
-from distill.data.collection import Sound, find_audio_files, read_recording
+from distill.audio.reader import AudioReader
+from distill.data.collection import Sound, find_audio_files
 from distill.errors import CollectionError
 from distill.training.config import EngineConfig
 from distill.training.dataset import ChunkDataset, Loader, create_data_loaders, split_by_file
@@ -216,9 +216,8 @@ def test_each_file_is_decoded_once_however_many_epochs_follow(
     collection: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[Path] = []
-    monkeypatch.setattr(
-        distill.data.collection, "read_recording", lambda path: (decoded.append(path), read_recording(path))[1]
-    )
+    read = AudioReader.read
+    monkeypatch.setattr(AudioReader, "read", lambda reader, path: (decoded.append(path), read(reader, path))[1])
     for loader in loaders(collection):
         for number in range(3):
             epoch(loader, number)

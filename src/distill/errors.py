@@ -35,3 +35,7 @@ class StorageError(DistillError, OSError):
 
 class TrainingError(DistillError):
     """Training cannot start or go on."""
+
+
+class Cancelled(DistillError):
+    """The caller asked to stop before training began; nothing was made."""

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distill.cli.options import Limits, audio_limits
+
 if TYPE_CHECKING:
     from distill.data.collection import Collection
 
 
 def inspect(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="The folder with your sounds; folders in it are looked through too.")],
+    limit: Limits = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Look through a folder of sounds: what is in it, what is odd, what cannot be read and why."""
@@ -21,7 +25,8 @@ def inspect(
     from distill.cli.progress import scanned
     from distill.data.collection import find_audio_files
 
-    collection = scanned(find_audio_files(folder), quiet=json)
+    limits = audio_limits(context, limit)
+    collection = scanned(find_audio_files(folder), limits, quiet=json)
     if json:
         print_json(_as_json(folder, collection))
     else:
@@ -45,11 +50,12 @@ def _show(folder: Path, collection: "Collection") -> None:
     from rich.table import Table
 
     from distill.cli.console import duration, out
+    from distill.paths import shown
 
     table = Table("file", "duration", "rate", "channels", "format", "peak", "notes", box=None, header_style="bold")
     for file in collection.files:
         table.add_row(
-            escape(str(file.path.relative_to(folder))),
+            escape(shown(file.path.relative_to(folder))),
             duration(file.duration_s),
             f"{file.sample_rate} Hz",
             str(file.channels),
@@ -61,7 +67,9 @@ def _show(folder: Path, collection: "Collection") -> None:
         out.print(table)
     for unreadable in collection.unreadable:
         out.print(
-            f"not readable: {unreadable.path.relative_to(folder)}: {unreadable.reason}", style="red", markup=False
+            f"not readable: {shown(unreadable.path.relative_to(folder))}: {unreadable.reason}",
+            style="red",
+            markup=False,
         )
     out.print(
         f"\n{len(collection.files)} files, {duration(collection.duration_s)}; "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from distill.audio.limits import AudioLimits
 from distill.cli.console import err
 from distill.data.collection import Collection, scan
 from distill.data.collection import Progress as OnProgress
@@ -20,7 +21,7 @@ def file_progress(quiet: bool = False) -> Iterator[OnProgress]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def scanned(paths: Sequence[Path], quiet: bool = False) -> Collection:
+def scanned(paths: Sequence[Path], limits: AudioLimits, quiet: bool = False) -> Collection:
     """`scan` with a bar."""
     with file_progress(quiet) as progress:
-        return scan(paths, progress)
+        return scan(paths, progress, limits)

@@ -5,48 +5,59 @@ from typing import Annotated
 
 import typer
 
-from distill.cli.options import Device, DeviceName, ModelArgument, ModelsDir
+from distill.cli.options import Device, DeviceName, Limits, ModelArgument, ModelsDir, audio_limits
 
 
 def reconstruct(
+    context: typer.Context,
     model: ModelArgument,
     files: Annotated[list[Path], typer.Argument(help="Sound files, or folders of them; any length.")],
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Where the WAV files go.")],
     levels: Annotated[int | None, typer.Option(min=1, max=4, help="Use only the first N levels of codes.")] = None,
+    limit: Limits = None,
     models_dir: ModelsDir = None,
     device: Device = DeviceName.auto,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
 ) -> None:
     """Turn sounds into codes and back: hear what the model makes of them."""
+    limits = audio_limits(context, limit)
     targets = _targets(files, output_dir, overwrite)
     from distill.api import load
     from distill.audio.io import write_wav
+    from distill.audio.reader import AudioReader
     from distill.cli.console import out
+    from distill.paths import shown
     from distill.training.device import resolve_device
 
     loaded = load(model, models_dir=models_dir, device=str(resolve_device(device)))
-    for source, target in targets.items():
-        write_wav(target, loaded.reconstruct(source, levels=levels), loaded.sample_rate)
-        out.print(f"{source} → {target}", markup=False)
+    with AudioReader(limits) as reader:
+        for source, target in targets.items():
+            waveform = reader.read(source).mono(loaded.sample_rate)
+            made = loaded.reconstruct(waveform, loaded.sample_rate, levels)
+            write_wav(target, made, loaded.sample_rate)
+            out.print(f"{shown(source)} → {shown(target)}", markup=False)
 
 
 def _targets(files: list[Path], output_dir: Path, overwrite: bool) -> dict[Path, Path]:
     """A free WAV path for each source; raises `AudioError` for a missing source, `StorageError` for a taken path."""
     from distill.data.collection import find_audio_files
     from distill.errors import AudioError, StorageError
+    from distill.paths import shown
 
     sources = [source for file in files for source in (find_audio_files(file) if file.is_dir() else [file])]
     targets: dict[Path, Path] = {}
     taken: set[str] = set()
     originals = {source.resolve() for source in sources}
     for source in dict.fromkeys(sources):
-        if not source.is_file():
-            raise AudioError(f"{source}: no such file")
+        if not source.exists():
+            raise AudioError(f"{shown(source)}: no such file")
         target = next(path for path in _names(output_dir, source.stem) if path.name.casefold() not in taken)
         if target.resolve() in originals:
-            raise StorageError(f"{target} would replace a sound that is to be read; choose another folder with -o")
+            raise StorageError(
+                f"{shown(target)} would replace a sound that is to be read; choose another folder with -o"
+            )
         if target.exists() and not overwrite:
-            raise StorageError(f"{target} is there already; choose another folder with -o, or give --overwrite")
+            raise StorageError(f"{shown(target)} is there already; choose another folder with -o, or give --overwrite")
         taken.add(target.name.casefold())
         targets[source] = target
     return targets

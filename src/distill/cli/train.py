@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill.cli.options import Device, DeviceName, FamilyName, ModelsDir
+from distill.cli.options import Device, DeviceName, FamilyName, Limits, ModelsDir, audio_limits
 
 if TYPE_CHECKING:
     from distill.cli.views import View
@@ -74,6 +74,7 @@ def train(
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**32 - 1, help="Same seed, same machine: same model.", show_default="0")
     ] = None,
+    limit: Limits = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN_FOLDER", help="Go on with an interrupted run, with its settings.")
     ] = None,
@@ -95,10 +96,11 @@ def train(
     if model is FamilyName.vae and (codes := _CODE_SETTINGS.keys() & overrides.keys()):
         options = ", ".join(sorted(_CODE_SETTINGS[name] for name in codes))
         raise typer.BadParameter(f"a vae has no codes; leave out {options}, or use --model vqvae", ctx=context)
-    _check_usage(
-        context, folder, resume, {**overrides, "--model": model, "--model-name": model_name, "--output-dir": output_dir}
-    )
+    new_only = {"--model": model, "--model-name": model_name, "--output-dir": output_dir, "--limit": limit}
+    _check_usage(context, folder, resume, overrides | new_only)
+    limits = audio_limits(context, limit)
     from distill.cli.progress import file_progress
+    from distill.paths import shown
     from distill.training.plan import overridden, plan_resume, plan_run
 
     if resume is not None:
@@ -114,10 +116,11 @@ def train(
                 progress=progress,
                 device=device.value,
                 family=(model or FamilyName.vqvae).value,
+                audio_limits=limits,
                 **overrides,
             )
-        left_out = [f"{file.path}: {file.reason}" for file in collection.unreadable]
-        left_out += [f"{file.path}: {file.notes[0]}" for file in collection.files if not file.usable]
+        left_out = [f"{shown(file.path)}: {file.reason}" for file in collection.unreadable]
+        left_out += [f"{shown(file.path)}: {file.notes[0]}" for file in collection.files if not file.usable]
         _warn_left_out(left_out)
     given_now = overridden(plan) if resume else set(overrides)
     raise typer.Exit(_run(plan, given_now, json))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.audio.io import AUDIO_SUFFIXES, Recording, Samples, read_recording
+from distill.audio.limits import AudioLimits
+from distill.audio.reader import AudioReader
+from distill.audio.recording import Recording, Samples
+from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.errors import AudioError, CollectionError
+from distill.paths import shown
 
 SILENT_PEAK = 1e-3  # -60 dBFS: nothing in the file is louder
 SHORT_S = 0.05
@@ -44,7 +49,7 @@ class SoundFile:
             "truncated: the header promises more": self.truncated,
             "very short": self.short,
             "clipped": self.clipped,
-            f"duplicate of {self.duplicate_of}": self.duplicate_of is not None,
+            f"duplicate of {shown(self.duplicate_of or '')}": self.duplicate_of is not None,
         }
         return [words for words, holds in said.items() if holds]
 
@@ -87,9 +92,9 @@ class Collection:
 def find_audio_files(folder: Path) -> list[Path]:
     """Every visible audio file below `folder`, sorted by path; raises `CollectionError` when there is none."""
     if not folder.exists():
-        raise CollectionError(f"{folder}: no such folder; give the folder that holds your sounds")
+        raise CollectionError(f"{shown(folder)}: no such folder; give the folder that holds your sounds")
     if not folder.is_dir():
-        raise CollectionError(f"{folder} is a file; give the folder that holds your sounds")
+        raise CollectionError(f"{shown(folder)} is a file; give the folder that holds your sounds")
     found = []
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -97,30 +102,34 @@ def find_audio_files(folder: Path) -> list[Path]:
         found += [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES and not path.is_dir()]
     if not found:
         kinds = " ".join(sorted(suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES))
-        raise CollectionError(f"{folder}: no audio files in it (looked for {kinds})")
+        raise CollectionError(f"{shown(folder)}: no audio files in it (looked for {kinds})")
     return sorted(found)
 
 
-def scan(paths: Iterable[Path], progress: Progress | None = None) -> Collection:
+def scan(paths: Iterable[Path], progress: Progress | None = None, limits: AudioLimits | None = None) -> Collection:
     """Decode every file once and report on it; `progress(done, total)` is called after each."""
     files: list[SoundFile] = []
     unreadable: list[UnreadableFile] = []
     first: dict[str, Path] = {}
     todo = list(paths)
-    for done, path in enumerate(todo, start=1):
-        try:
-            file = _inspect(path)
-            original = first.setdefault(file.digest, path)
-            files.append(file if original == path else replace(file, duplicate_of=original))
-        except AudioError as error:
-            unreadable.append(UnreadableFile(path, str(error).removeprefix(f"{path}: ")))
-        if progress:
-            progress(done, len(todo))
+    with AudioReader(limits) as reader:
+        for done, path in enumerate(todo, start=1):
+            try:
+                file = _describe(path, reader.read(path))
+                original = first.setdefault(file.digest, path)
+                files.append(file if original == path else replace(file, duplicate_of=original))
+            except AudioError as error:
+                unreadable.append(_unreadable(path, error))
+            if progress:
+                progress(done, len(todo))
     return Collection(tuple(files), tuple(unreadable))
 
 
-def _inspect(path: Path) -> SoundFile:
-    recording = read_recording(path)
+def _unreadable(path: Path, error: AudioError) -> UnreadableFile:
+    return UnreadableFile(path, str(error).removeprefix(f"{shown(path)}: "))
+
+
+def _describe(path: Path, recording: Recording) -> SoundFile:
     loudness = np.abs(recording.samples)
     peak = float(loudness.max())
     duration = len(recording.samples) / recording.sample_rate
@@ -158,21 +167,30 @@ class Sound:
     waveform: Samples
 
 
-def load_sounds(paths: Sequence[Path], sample_rate: int) -> tuple[list[Sound], list[UnreadableFile]]:
-    """Decode the distinct, sounding files among `paths`, ordered by content; the others come back with a reason."""
+def load_sounds(
+    paths: Sequence[Path],
+    sample_rate: int,
+    limits: AudioLimits | None = None,
+    cancel_event: threading.Event | None = None,
+) -> tuple[list[Sound], list[UnreadableFile]]:
+    """Decode the distinct, sounding files among `paths`, ordered by content; the others come back with a reason.
+
+    Raises `Cancelled` soon after `cancel_event` is set.
+    """
     sounds: dict[str, Sound] = {}
     left_out: list[UnreadableFile] = []
-    for path in paths:
-        try:
-            recording = read_recording(path)
-        except AudioError as error:
-            left_out.append(UnreadableFile(path, str(error).removeprefix(f"{path}: ")))
-            continue
-        digest = content_digest(recording)
-        if digest in sounds:
-            left_out.append(UnreadableFile(path, f"same content as {sounds[digest].path}"))
-        elif is_silent(recording):
-            left_out.append(UnreadableFile(path, "silent"))
-        else:
-            sounds[digest] = Sound(path, digest, recording.mono(sample_rate))
+    with AudioReader(limits, cancel_event) as reader:
+        for path in paths:
+            try:
+                recording = reader.read(path)
+            except AudioError as error:
+                left_out.append(_unreadable(path, error))
+                continue
+            digest = content_digest(recording)
+            if digest in sounds:
+                left_out.append(UnreadableFile(path, f"same content as {shown(sounds[digest].path)}"))
+            elif is_silent(recording):
+                left_out.append(UnreadableFile(path, "silent"))
+            else:
+                sounds[digest] = Sound(path, digest, recording.mono(sample_rate))
     return [sounds[digest] for digest in sorted(sounds)], left_out

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.audio.io import Samples, read_waveform
+from distill.audio.io import read_waveform
+from distill.audio.recording import Samples
 from distill.audio.spectrogram import mark_end
 from distill.errors import ConfigError
 from distill.models.loaded import LoadedModel

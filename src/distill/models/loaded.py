@@ -10,7 +10,8 @@ import soxr
 import torch
 from torch import Tensor
 
-from distill.audio.io import Samples, read_waveform
+from distill.audio.io import read_waveform
+from distill.audio.recording import Samples
 from distill.audio.spectrogram import AudioSpectrogram
 from distill.errors import AudioError, ConfigError
 from distill.library.header import ModelMetadata

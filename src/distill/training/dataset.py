@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import mark_end
 from distill.data.collection import Sound, load_sounds
 from distill.errors import CollectionError
+from distill.paths import shown
 from distill.training.config import EngineConfig
 
 logger = logging.getLogger(__name__)
@@ -100,16 +103,20 @@ def split_by_file(digests: Sequence[str], val_fraction: float, seed: int) -> tup
 
 
 def create_data_loaders(
-    file_paths: Sequence[Path | str], config: EngineConfig, sample_rate: int = 48_000
+    file_paths: Sequence[Path | str],
+    config: EngineConfig,
+    sample_rate: int = 48_000,
+    limits: AudioLimits | None = None,
+    cancel_event: threading.Event | None = None,
 ) -> tuple[Loader, Loader]:
     """Train and validation loaders of waveforms float32 `[B, 1, samples]`, split by file.
 
     Every file is decoded once, here. Unreadable, silent and duplicate files are left out with a warning; raises
-    `CollectionError` when fewer than two remain, for then nothing can be held out.
+    `CollectionError` when fewer than two remain, for then nothing can be held out, and `Cancelled`.
     """
-    sounds, left_out = load_sounds([Path(path) for path in file_paths], sample_rate)
+    sounds, left_out = load_sounds([Path(path) for path in file_paths], sample_rate, limits, cancel_event)
     for file in left_out:
-        logger.warning("%s left out: %s", file.path, file.reason)
+        logger.warning("%s left out: %s", shown(file.path), file.reason)
     if len(sounds) < 2:
         raise CollectionError(
             f"{_usable(len(sounds))} among {len(file_paths)} given; training needs at least two different ones, "

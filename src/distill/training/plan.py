@@ -4,14 +4,16 @@ import dataclasses
 import datetime
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from distill.audio.limits import AudioLimits
 from distill.data.collection import Collection, Progress, find_audio_files, scan
 from distill.errors import CheckpointError, CollectionError, ConfigError, StorageError
 from distill.home import default_models_dir, default_runs_dir
 from distill.library.header import ModelMetadata
+from distill.paths import shown
 from distill.storage import safe_stem
 from distill.training.config import Device, TrainingConfig, VQVAEConfig, get_adaptive_config, get_adaptive_vqvae_config
 from distill.training.device import resolve_device
@@ -37,6 +39,7 @@ class RunPlan:
     dataset_name: str
     model_name: str
     resume_from: Path | None = None
+    audio_limits: AudioLimits = field(default_factory=AudioLimits)
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of the training function, its callback and cancel event aside."""
@@ -49,6 +52,7 @@ class RunPlan:
             "dataset_name": self.dataset_name,
             "model_name": self.model_name,
             "resume_from": self.resume_from,
+            "audio_limits": self.audio_limits,
         }
 
 
@@ -60,6 +64,7 @@ def plan_run(
     output_dir: Path | None = None,
     progress: Progress | None = None,
     family: ModelFamily = "vqvae",
+    audio_limits: AudioLimits | None = None,
     **settings: Any,
 ) -> tuple[RunPlan, Collection]:
     """Look through `folder` and plan a run on its usable files; `settings` override fields of the preset.
@@ -74,7 +79,8 @@ def plan_run(
     resolve_device(settings.get("device", "auto"))
     ModelMetadata(name=name)
     _check_folder(models_dir)
-    collection = scan(find_audio_files(folder), progress)
+    limits = audio_limits or AudioLimits()
+    collection = scan(find_audio_files(folder), progress, limits)
     _check_usable(folder, collection)
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     output_dir = output_dir or default_runs_dir() / f"{safe_stem(name)}-{stamp}"
@@ -89,6 +95,7 @@ def plan_run(
         models_dir=models_dir,
         dataset_name=folder.resolve().name,
         model_name=name,
+        audio_limits=limits,
     )
     return plan, collection
 
@@ -109,6 +116,7 @@ def plan_resume(run_folder: Path, *, device: Device = "auto", models_dir: Path |
             dataset_name=facts["dataset_name"],
             model_name=facts["model_name"],
             resume_from=run_folder,
+            audio_limits=AudioLimits(**(facts.get("audio_limits") or {})),
         )
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{run_folder}: its run.json is incomplete ({error}); start a new run") from error
@@ -134,14 +142,15 @@ def _check_usable(folder: Path, collection: Collection) -> None:
         return
     if not collection.files:
         raise CollectionError(
-            f"{folder}: none of its {len(collection.unreadable)} audio files could be read; "
-            f"the first: {collection.unreadable[0].path.name}: {collection.unreadable[0].reason}"
+            f"{shown(folder)}: none of its {len(collection.unreadable)} audio files could be read; "
+            f"the first: {shown(collection.unreadable[0].path.name)}: {collection.unreadable[0].reason}"
         )
     if not collection.usable:
         raise CollectionError(
-            f"{folder}: all {len(collection.files)} readable files are silent; there is nothing to learn"
+            f"{shown(folder)}: all {len(collection.files)} readable files are silent; there is nothing to learn"
         )
+    only = shown(collection.usable[0].path.name)
     raise CollectionError(
-        f"{folder}: only one usable sound ({collection.usable[0].path.name}); training needs at least two different "
+        f"{shown(folder)}: only one usable sound ({only}); training needs at least two different "
         "ones, one to learn from and one to check the learning with (a long recording can be cut into several)"
     )

@@ -1,0 +1,140 @@
+"""Sound files to blocks of samples; runs in the worker process alone, where a fault of a decoder does no harm."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from distill.audio.limits import AudioLimits
+from distill.audio.suffixes import PYAV_SUFFIXES
+from distill.audio.wire import BLOCK_BYTES
+from distill.errors import AudioError
+
+Block = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+
+_STREAMED = 0x7FFF0000  # bytes: what a program writes as the length when it does not know it yet
+_UNKNOWN = 1 << 62  # frames: libsndfile's answer is its largest number
+_LOUDEST = 2.0**32  # 32-bit integers written as floats go up to here; beyond it is no sound
+
+
+@dataclass(frozen=True)
+class Source:
+    """An open sound file: what its header says, and the blocks `[frames, channels]` that are still to be decoded."""
+
+    sample_rate: int
+    channels: int
+    format: str
+    claimed_frames: int | None  # None: the header does not say
+    blocks: Iterator[Block]
+    declared: Callable[[int], int]  # frames that were decoded, all of them → frames the header promised
+
+
+@contextmanager
+def opened(path: str, limits: AudioLimits) -> Iterator[Source]:
+    """The file at `path`, its header within `limits`; raises `AudioError` with the reason, there and in the body."""
+    open_source = _opened_pyav if PurePath(path).suffix.lower() in PYAV_SUFFIXES else _opened_libsndfile
+    try:
+        with open(path, "rb"):  # noqa: PTH123 - a reason in words, where a decoder would say "system error"
+            pass
+        with open_source(path) as source:
+            limits.check_format(source.sample_rate, source.channels)
+            limits.check_claim(source.claimed_frames or 0, source.sample_rate, source.channels)
+            yield source
+    except OSError as error:
+        raise AudioError(error.strerror or str(error)) from error
+    except MemoryError as error:
+        raise AudioError("decoding it takes more memory than one file may use") from error
+
+
+def checked_blocks(source: Source, limits: AudioLimits) -> Iterator[Block]:
+    """The blocks of `source`; raises `AudioError` as soon as they exceed `limits` or are no sound."""
+    frames = 0
+    for block in source.blocks:
+        frames += len(block)
+        limits.check_decoded(frames, source.sample_rate, source.channels)
+        if block.shape[1] != source.channels:
+            raise AudioError("not readable as audio (the number of channels changes on the way)")
+        peak = float(np.abs(block).max(initial=0.0))
+        if not np.isfinite(peak):
+            raise AudioError("the file holds samples that are not numbers (NaN or infinity)")
+        if peak > _LOUDEST:
+            raise AudioError(f"the file holds a sample of {peak:.3g}, where full scale is 1; it is no sound")
+        yield block
+    if frames == 0:
+        raise AudioError("the file holds no audio frames")
+
+
+class _Forward(soundfile.SoundFile):  # type: ignore[misc]
+    """Never seeks: soundfile does after every read, which fails at the end of a FLAC of unknown length."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+@contextmanager
+def _opened_libsndfile(path: str) -> Iterator[Source]:
+    try:
+        with _Forward(os.fsencode(path) if os.name == "posix" else path) as file:
+            claimed = None if file.frames >= _UNKNOWN else file.frames
+            yield Source(
+                file.samplerate, file.channels, file.format, claimed, _blocks(file), lambda n: _declared(file, n)
+            )
+    except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
+        raise AudioError(f"not readable as audio ({_reason(error)})") from error
+
+
+def _blocks(file: soundfile.SoundFile) -> Iterator[Block]:
+    frames = max(1, BLOCK_BYTES // 4 // file.channels)
+    while len(block := file.read(frames, dtype="float32", always_2d=True)):
+        yield block
+
+
+def _declared(file: soundfile.SoundFile, decoded: int) -> int:
+    """How many frames the header promises; libsndfile cuts WAV and AIFF to what is there, and notes it in passing."""
+    if file.frames >= _UNKNOWN:
+        return decoded
+    cut = re.search(r"(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info)
+    if cut is None or int(cut[1]) >= _STREAMED:
+        return decoded if cut else int(file.frames)
+    return round(decoded * int(cut[1]) / max(1, int(cut[2])))
+
+
+def _reason(error: Exception) -> str:
+    text = str(getattr(error, "error_string", None) or error).rstrip(".").removeprefix("Error : ")
+    return "no sound format that is known" if "not a regular file" in text else text
+
+
+@contextmanager
+def _opened_pyav(path: str) -> Iterator[Source]:
+    try:
+        import av
+    except ImportError:
+        suffix = PurePath(path).suffix
+        raise AudioError(f"{suffix} files need the extra: pip install 'distill-audio[m4a]'") from None
+    try:
+        # A file object, because FFmpeg takes some names for addresses or lists of files.
+        with open(path, "rb") as file, av.open(file, "r", metadata_errors="ignore") as container:  # noqa: PTH123
+            if not container.streams.audio:
+                raise AudioError("there is no audio in it")
+            stream = container.streams.audio[0]
+            seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else None
+            claimed = None if seconds is None else round(seconds * stream.rate)
+            blocks = _pyav_blocks(container.decode(stream))
+            yield Source(int(stream.rate), stream.channels, "M4A", claimed, blocks, lambda decoded: decoded)
+    except (av.FFmpegError, ValueError) as error:
+        raise AudioError(f"not readable as audio ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _pyav_blocks(frames: Iterator[Any]) -> Iterator[Block]:
+    import av
+
+    to_float = av.AudioResampler(format="fltp")
+    for frame in frames:
+        for planes in to_float.resample(frame):
+            yield planes.to_ndarray().T.astype(np.float32)

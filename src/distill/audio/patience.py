@@ -1,0 +1,50 @@
+"""How long a worker process may take: in all, and without a word."""
+
+import threading
+
+from distill.errors import AudioError, Cancelled, DistillError
+
+TICK_S = 0.1
+
+_START_S = 60.0  # a first start from a cold disk, under a virus scanner
+_FILE_S = 8.0  # in all, and without a word: a disk that has to spin up takes as long
+_BYTES_PER_S = 1e6
+_SOUND_PER_S = 60.0  # slower than any decoder on any machine that could train
+
+
+class Patience:
+    """Counts its ticks, not the clock, which goes on while the whole of distill is halted (Ctrl-Z, a laptop's lid)."""
+
+    def __init__(self, total_s: float, stall_s: float, cancel_event: threading.Event | None) -> None:
+        self._total_s, self._stall_s, self._cancel_event = total_s, stall_s, cancel_event
+        self._elapsed_s = self._silent_s = 0.0
+        self.ended: DistillError | None = None  # why it did
+
+    @classmethod
+    def for_start(cls, cancel_event: threading.Event | None) -> "Patience":
+        """With a process that starts."""
+        return cls(_START_S, _START_S, cancel_event)
+
+    @classmethod
+    def for_file(cls, size: int, cancel_event: threading.Event | None) -> "Patience":
+        """With a file of `size` bytes; the sound that comes out of it earns it more time."""
+        return cls(_FILE_S + size / _BYTES_PER_S, _FILE_S, cancel_event)
+
+    def heard(self, sound_s: float = 0.0) -> None:
+        """Take note of a message with so many seconds of sound."""
+        self._silent_s = 0.0
+        self._total_s += sound_s / _SOUND_PER_S
+
+    def tick(self) -> None:
+        """Let `TICK_S` pass."""
+        self._elapsed_s += TICK_S
+        self._silent_s += TICK_S
+        if self._cancel_event is not None and self._cancel_event.is_set():
+            self.ended = Cancelled("stopped before training began")
+        elif self._silent_s > self._stall_s:
+            self.ended = AudioError(f"gave up: nothing came of it for {self._stall_s:.0f} s; {_ADVICE}")
+        elif self._elapsed_s > self._total_s:
+            self.ended = AudioError(f"gave up: not decoded after {self._total_s:.0f} s; {_ADVICE}")
+
+
+_ADVICE = "the file is damaged or its disk very slow; convert it to WAV, or copy it to this machine"

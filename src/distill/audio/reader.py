@@ -1,0 +1,134 @@
+"""Sound files read in a process of their own: no file can take this one down, fill its memory or hold it up."""
+
+import json
+import os
+import stat
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from distill.audio.child import Child
+from distill.audio.limits import AudioLimits
+from distill.audio.patience import Patience
+from distill.audio.recording import Recording
+from distill.audio.wire import Kind
+from distill.errors import AudioError, Cancelled
+from distill.paths import shown
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class AudioReader:
+    """Reads one file after the other; a context manager, at whose end nothing of the process is left.
+
+    The process is started for the first file, and again after a file on which it crashed or was killed.
+    """
+
+    def __init__(self, limits: AudioLimits | None = None, cancel_event: threading.Event | None = None) -> None:
+        self._limits, self._cancel_event = limits or AudioLimits(), cancel_event
+        self._child: Child | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process; the next `read` would start another."""
+        if self._child is not None:
+            self._child.close()
+        self._child = None
+
+    def read(self, path: Path) -> Recording:
+        """Decode the file at `path`; raises `AudioError` with the reason, `Cancelled` when the event is set."""
+        if self._cancel_event is not None and self._cancel_event.is_set():
+            raise Cancelled("stopped before training began")
+        try:
+            patience = Patience.for_file(regular_size(path), self._cancel_event)
+            return self._decoded(path, patience)
+        except AudioError as error:
+            raise AudioError(f"{shown(path)}: {error}") from error.__cause__
+
+    def _decoded(self, path: Path, patience: Patience) -> Recording:
+        child = self._started()
+        request = {"path": os.fsencode(path).hex(), "limits": asdict(self._limits)}
+        try:
+            with child.watched(patience):
+                child.ask(json.dumps(request).encode())
+                return _receive(child, patience)
+        except AudioError:  # refused in good order; the process is ready for the next file
+            raise
+        except BaseException as error:  # what is left of a broken answer must not pass for the next one
+            cause = self._kill()
+            if not isinstance(error, EOFError | ValueError):
+                raise
+            raise patience.ended or AudioError(f"the decoder crashed on it ({cause}); the file is damaged") from None
+
+    def _started(self) -> Child:
+        """The process, ready for a request."""
+        if self._child is not None and self._child.alive:
+            return self._child
+        self.close()
+        patience = Patience.for_start(self._cancel_event)
+        self._child = Child()
+        try:
+            with self._child.watched(patience):
+                self._child.receive()
+        except EOFError:
+            cause = self._kill()
+            raise patience.ended or AudioError(
+                f"the decoder could not be started ({cause}); `python -m distill.audio.worker` shows why"
+            ) from None
+        return self._child
+
+    def _kill(self) -> str:
+        assert self._child is not None
+        child, self._child = self._child, None
+        return child.kill()
+
+
+def regular_size(path: Path) -> int:
+    """The size in bytes of a file that may be opened without harm; raises `AudioError` for anything else."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        gone = "a link to a file that is not there" if path.is_symlink() else "no such file"
+        raise AudioError(gone) from None
+    except (OSError, ValueError) as error:
+        raise AudioError(getattr(error, "strerror", None) or str(error)) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise AudioError(f"not a regular file ({_KINDS.get(stat.S_IFMT(status.st_mode), 'something else')})")
+    if status.st_size == 0:
+        raise AudioError("the file is empty")
+    return status.st_size
+
+
+def _receive(child: Child, patience: Patience) -> Recording:
+    """The answer to a request; raises `AudioError` for a refusal, `EOFError` when the process is gone."""
+    samples, bytes_per_s, header = bytearray(), 1, {}
+    while True:
+        kind, payload = child.receive()
+        patience.heard()
+        if kind is Kind.BLOCK:
+            samples += payload
+            patience.heard(len(payload) / bytes_per_s)
+        elif kind is Kind.COUNTED:
+            patience.heard(json.loads(payload))
+        elif kind is Kind.HEADER:
+            header = json.loads(payload)
+            bytes_per_s = 4 * header["channels"] * header["sample_rate"]
+        elif kind is Kind.END:
+            frames = np.frombuffer(samples, np.float32).reshape(-1, header["channels"])
+            return Recording(frames, header["sample_rate"], header["format"], **json.loads(payload))
+        elif kind is Kind.REFUSED:
+            raise AudioError(json.loads(payload))

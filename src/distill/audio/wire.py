@@ -1,0 +1,51 @@
+"""What the reader and its worker process say to each other: a letter, a length, so many bytes."""
+
+import json
+import struct
+from enum import Enum
+from typing import Any, BinaryIO
+
+BLOCK_BYTES = 1 << 20  # at most so many in one message; no size is ever taken from a file's header
+
+_HEAD = struct.Struct("<cI")
+
+
+class Kind(Enum):
+    """The messages of the worker, in the order in which they come."""
+
+    READY = b"R"  # once, when the worker has started
+    COUNTED = b"C"  # a JSON number of seconds: decoded to learn how much there is, not sent
+    HEADER = b"H"  # JSON: sample_rate, channels, format
+    BLOCK = b"B"  # float32 samples, frame by frame
+    END = b"E"  # JSON: declared_frames
+    REFUSED = b"X"  # a JSON string: why there is no sound to be had
+
+
+def send(stream: BinaryIO, kind: Kind, payload: bytes | memoryview = b"") -> None:
+    """Write one message."""
+    stream.write(_HEAD.pack(kind.value, len(payload)))
+    stream.write(payload)
+    stream.flush()
+
+
+def send_json(stream: BinaryIO, kind: Kind, value: Any) -> None:
+    """Write one message whose payload is `value` as JSON."""
+    send(stream, kind, json.dumps(value).encode())
+
+
+def receive(stream: BinaryIO) -> tuple[Kind, bytes]:
+    """Read one message; raises `EOFError` when the other side is gone or says what is no message."""
+    kind, length = _HEAD.unpack(_exactly(stream, _HEAD.size))
+    if length > BLOCK_BYTES:
+        raise EOFError
+    try:
+        return Kind(kind), _exactly(stream, length)
+    except ValueError as error:
+        raise EOFError from error
+
+
+def _exactly(stream: BinaryIO, count: int) -> bytes:
+    data = stream.read(count)
+    if len(data) < count:
+        raise EOFError
+    return data

@@ -1,0 +1,83 @@
+"""The process that decodes sound files for a reader: asked on stdin, answering on stdout, until stdin closes."""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from distill.audio.decode import Source, checked_blocks, opened
+from distill.audio.limits import AudioLimits
+from distill.audio.wire import BLOCK_BYTES, Kind, send, send_json
+from distill.errors import AudioError
+
+_MEMORY = 1 << 30  # bytes of address space for the decoding of one file
+
+
+def main() -> None:
+    """Answer one request after the other."""
+    requests, answers = _take_pipes()
+    limit_resources()
+    send(answers, Kind.READY)
+    for line in requests:
+        request = json.loads(line)
+        try:
+            _answer(os.fsdecode(bytes.fromhex(request["path"])), AudioLimits(**request["limits"]), answers)
+        except AudioError as error:
+            send_json(answers, Kind.REFUSED, str(error))
+        except Exception as error:  # whatever a decoder may raise is a reason, and no end of the process
+            send_json(answers, Kind.REFUSED, f"not readable as audio ({type(error).__name__}: {error})")
+    os._exit(0)  # at once: the reader waits for it
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Stdin and stdout for ourselves; a library that prints finds the null device in their place."""
+    pipes = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    return pipes
+
+
+def limit_resources() -> None:
+    """No core file, and about 1 GiB more address space than now, where the system has such limits."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError, ValueError):  # only Linux says how much is in use
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY, resource.RLIM_INFINITY))
+
+
+def _answer(path: str, limits: AudioLimits, answers: BinaryIO) -> None:
+    """Decode the file at `path` into messages; raises `AudioError` for one that is refused."""
+    with opened(path, limits) as source:
+        if source.claimed_frames is not None:
+            _send(source, limits, answers)
+            return
+        _count(source, limits, answers)  # first, for nothing may be sent and kept that turns out too long
+    with opened(path, limits) as source:
+        _send(source, limits, answers)
+
+
+def _count(source: Source, limits: AudioLimits, answers: BinaryIO) -> None:
+    for block in checked_blocks(source, limits):
+        send_json(answers, Kind.COUNTED, len(block) / source.sample_rate)
+
+
+def _send(source: Source, limits: AudioLimits, answers: BinaryIO) -> None:
+    header = {"sample_rate": source.sample_rate, "channels": source.channels, "format": source.format}
+    send_json(answers, Kind.HEADER, header)
+    frames = 0
+    for block in checked_blocks(source, limits):
+        frames += len(block)
+        samples = memoryview(block.tobytes())
+        for start in range(0, len(samples), BLOCK_BYTES):
+            send(answers, Kind.BLOCK, samples[start : start + BLOCK_BYTES])
+    send_json(answers, Kind.END, {"declared_frames": source.declared(frames)})
+
+
+if __name__ == "__main__":
+    main()
