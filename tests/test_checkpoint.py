@@ -72,6 +72,9 @@ def checkpoint(epoch: int = 1, step: int = 0, val_loss: float | None = 0.5, **fi
         "planned": True,
         "elapsed_s": 12.5,
         "totals": {"examples": 3, "sums": {"train_loss": torch.tensor(0.25)}},
+        "made_with": {"device": "cpu", "torch": torch.__version__, "threads": "1"},
+        "skips": {"total": 4, "in_row": 0},
+        "rollbacks": 1,
         "model_state": model.state_dict(),
         "optimizer_state": optimizer.state_dict(),
         "scheduler_state": scheduler.state_dict(),
@@ -113,7 +116,7 @@ def save_row(folder: Path, losses: list[float | None], keep: int) -> list[int]:
     [
         (checkpoint(), save_vqvae_checkpoint, load_vqvae_checkpoint),
         (
-            checkpoint(val_loss=None, best_weights=None, best_val_loss=math.inf),
+            checkpoint(val_loss=None, best_weights=None, best_val_loss=None),
             save_vqvae_checkpoint,
             load_vqvae_checkpoint,
         ),
@@ -169,7 +172,7 @@ def test_one_checkpoint_kept_is_the_newest_beside_the_best(tmp_path):
 
 
 def test_a_loss_that_is_no_number_is_never_the_best(tmp_path):
-    assert save_row(tmp_path, [math.nan, 0.4, -math.inf, None, math.nan], keep=1) == [1, 4]
+    assert save_row(tmp_path, [None, 0.4, 0.5, None], keep=1) == [1, 3]
     assert load_vqvae_checkpoint(best_checkpoint(tmp_path)).epoch == 1
 
 
@@ -181,7 +184,7 @@ def test_the_best_is_told_from_the_rest_at_any_scale(tmp_path, losses, best):
 
 def test_without_any_validation_loss_the_newest_is_the_best(tmp_path):
     assert best_checkpoint(tmp_path) is None
-    save_row(tmp_path, [None, math.nan], keep=5)
+    save_row(tmp_path, [None, None], keep=5)
     assert load_vqvae_checkpoint(best_checkpoint(tmp_path)).epoch == 1
 
 
@@ -204,14 +207,40 @@ def test_a_checkpoint_written_twice_at_one_position_stands_once(tmp_path):
 
 def test_a_run_folder_stands_for_its_newest_checkpoint_and_a_file_for_itself(tmp_path):
     old, new = (save_vqvae_checkpoint(tmp_path / "checkpoints", checkpoint(n)) for n in (1, 2))
-    assert find_checkpoint(tmp_path) == new
-    assert find_checkpoint(old) == old
+    assert old != new
+    assert find_checkpoint(tmp_path, "vqvae").epoch == 2
+    assert find_checkpoint(old, "vqvae").epoch == 1
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: flipped(b, len(b) // 2)])
+def test_a_damaged_newest_checkpoint_is_kept_aside_and_the_one_before_it_taken(tmp_path, caplog, damage):
+    old, new = (save_vqvae_checkpoint(tmp_path / "checkpoints", checkpoint(n)) for n in (1, 2))
+    bad = damage(new.read_bytes())
+    new.write_bytes(bad)
+    assert find_checkpoint(tmp_path, "vqvae").epoch == 1
+    assert new.name in caplog.text
+    assert f"going on from the one before it, {old.name}" in caplog.text
+    assert new.with_name(new.name + ".damaged").read_bytes() == bad
+    assert list_checkpoints(old.parent) == [old]
+
+
+def test_where_every_checkpoint_is_damaged_none_is_moved_and_the_newest_is_named(tmp_path):
+    paths = [save_vqvae_checkpoint(tmp_path / "checkpoints", checkpoint(n)) for n in (1, 2)]
+    for path in paths:
+        path.write_bytes(b"gone")
+    with pytest.raises(CheckpointError, match=paths[1].name):
+        find_checkpoint(tmp_path, "vqvae")
+    assert list_checkpoints(tmp_path / "checkpoints") == paths
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
 
 def test_a_place_without_checkpoints_is_refused(tmp_path):
     for place in (tmp_path, tmp_path / "missing"):
         with pytest.raises(CheckpointError, match=str(place)):
-            find_checkpoint(place)
+            find_checkpoint(place, "vqvae")
 
 
 def test_a_checkpoint_that_cannot_be_written_is_a_storage_error(tmp_path):
@@ -247,7 +276,7 @@ def refused(path: Path) -> str:
 def test_a_checkpoint_without_one_of_its_fields_is_refused_by_name(content, write, key):
     del content[key]
     message = refused(write(content))
-    assert "incomplete" in message
+    assert "missing" in message
     assert key in message
 
 
@@ -257,7 +286,7 @@ def test_a_checkpoint_of_the_other_family_is_refused(tmp_path):
         load_checkpoint(save_vqvae_checkpoint(tmp_path, checkpoint()))
 
 
-@pytest.mark.parametrize("version", [None, 0, 2, "1"])
+@pytest.mark.parametrize("version", [None, 0, 1, 3, "2"])
 def test_a_checkpoint_of_another_format_version_is_refused(content, write, version):
     assert "another version" in refused(write(content | {"version": version}))
 
@@ -267,9 +296,11 @@ def test_another_programs_file_is_refused(write, other):
     assert "not a distill checkpoint" in refused(write(other))
 
 
-@pytest.mark.parametrize("history", [None, [], {}, {"step_metrics": [5]}, {"step_metrics": [], "epoch_metrics": [{}]}])
+@pytest.mark.parametrize(
+    "history", [None, [], "", "{}", '{"step_metrics": [5]}', '{"step_metrics": [], "epoch_metrics": [{}]}']
+)
 def test_a_damaged_history_is_refused(content, write, history):
-    assert "history" in refused(write(content | {"history": history}))
+    assert "damaged" in refused(write(content | {"history": history}))
 
 
 @pytest.mark.parametrize("garbage", [b"", b"text", b"PK\x03\x04", bytes(1000)], ids=["empty", "text", "zip", "zeros"])

@@ -9,7 +9,7 @@ import torch
 
 from distill.data.collection import find_audio_files
 from distill.errors import CheckpointError, ConfigError
-from distill.training.checkpoint import find_checkpoint, list_checkpoints, load_vqvae_checkpoint, read_checkpoint
+from distill.training.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
 from distill.training.loop import train_vqvae
 from distill.training.metrics import PreviewEvent, VQEpochMetrics, VQStepMetrics
 from distill.training.run_folder import RunFolder
@@ -26,9 +26,13 @@ def without_clocks(events):
     ]
 
 
+def newest(run: Path, family: str = "vqvae") -> Checkpoint:
+    return read_checkpoint(list_checkpoints(run / "checkpoints")[-1], family)
+
+
 def same_run(one: Path, other: Path, family: str = "vqvae") -> None:
     """Both ended alike: weights, codebooks, optimizer, schedule, best weights, history, event log."""
-    a, b = (read_checkpoint(find_checkpoint(path), family) for path in (one, other))
+    a, b = (newest(path, family) for path in (one, other))
     for part in ("model_state", "best_weights"):
         mine, theirs = getattr(a, part), getattr(b, part)
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
@@ -116,9 +120,9 @@ def test_other_settings_or_files_are_refused_by_name(config, sounds, uninterrupt
 
 
 def test_a_finished_run_resumed_changes_nothing(config, sounds, uninterrupted):
-    before = load_vqvae_checkpoint(find_checkpoint(uninterrupted))
+    before = newest(uninterrupted)
     result = train_vqvae(config, sounds, uninterrupted, resume_from=uninterrupted)
-    after = load_vqvae_checkpoint(find_checkpoint(uninterrupted))
+    after = newest(uninterrupted)
     assert all(torch.equal(before.model_state[name], after.model_state[name]) for name in before.model_state)
     assert len(result["metrics_history"].epoch_metrics) == 3
 
@@ -134,9 +138,8 @@ def test_going_back_to_an_older_checkpoint_drops_what_came_after_it(sounds, unin
     every_epoch = small_config(max_epochs=3, checkpoint_interval=1, max_checkpoints=9)
     train_vqvae(every_epoch, sounds, tmp_path / "run")
     first, *later = list_checkpoints(tmp_path / "run" / "checkpoints")
-    stop = StopAt(VQStepMetrics, epoch=1, step=0)
+    stop = StopAt(VQStepMetrics, epoch=0, step=1)
     train_vqvae(every_epoch, sounds, tmp_path / "run", callback=stop, cancel_event=stop.cancel, resume_from=first)
     kept = list_checkpoints(tmp_path / "run" / "checkpoints")
     assert first in kept
     assert not set(later) & set(kept)
-    assert find_checkpoint(tmp_path / "run") == kept[-1]

@@ -171,7 +171,8 @@ def test_cancelling_leaves_a_checkpoint_and_the_same_keys(files, tmp_path):
     assert [type(e) for e in events] == [VQStepMetrics, VQStepMetrics, TrainingCompleteEvent]
     assert set(result) == RESULT_KEYS
     assert events[-1].total_epochs == 0
-    assert len(list_checkpoints(tmp_path / "run" / "checkpoints")) == 1
+    stopped = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    assert stopped.name == "checkpoint_00000_00002_none.pt"
     assert not (tmp_path / "models").exists()
 
 

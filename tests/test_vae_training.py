@@ -18,7 +18,7 @@ from distill.data.collection import find_audio_files
 from distill.errors import CheckpointError
 from distill.models import load_model
 from distill.models.vae import ConvVAE
-from distill.training.checkpoint import find_checkpoint, list_checkpoints, load_checkpoint, load_vqvae_checkpoint
+from distill.training.checkpoint import list_checkpoints, load_checkpoint, load_vqvae_checkpoint
 from distill.training.config import TrainingConfig
 from distill.training.engine import Epoch
 from distill.training.loop import VAEFamily, train, train_epoch, validate_epoch
@@ -236,7 +236,8 @@ def test_cancelling_leaves_a_checkpoint_and_the_same_keys(files, tmp_path):
     assert [type(e) for e in events] == [StepMetrics, StepMetrics, TrainingCompleteEvent]
     assert set(result) == RESULT_KEYS
     assert result["analysis"] is None
-    assert len(list_checkpoints(tmp_path / "run" / "checkpoints")) == 1
+    stopped = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    assert stopped.name == "checkpoint_00000_00002_none.pt"
     assert not (tmp_path / "models").exists()
 
 
@@ -279,7 +280,7 @@ def test_a_run_stopped_anywhere_ends_like_the_uninterrupted_one(stop, resumable,
 
 
 def test_a_checkpoint_says_which_family_it_is_of(uninterrupted):
-    path = find_checkpoint(uninterrupted[0])
+    path = list_checkpoints(uninterrupted[0] / "checkpoints")[-1]
     checkpoint = load_checkpoint(path)
     assert (checkpoint.family, checkpoint.kl_weight, checkpoint.commitment_weight) == ("vae", 0.002, None)
     with pytest.raises(CheckpointError, match="from a vae run, not a vqvae run"):

@@ -24,7 +24,11 @@ _PICKLE = "data.pkl"
 _TENSORS = "data/"
 _SMALL_MEMBERS = frozenset({".format_version", ".storage_alignment", "byteorder", "version", ".data/serialization_id"})
 _MAX_SMALL = 64  # bytes
-_MAX_OPCODES = frozenset(
+_MAX_OPCODES = 1_000_000  # a real file has some thousands, and four per epoch for its curves
+_MAX_DEPTH = 16
+_BLOCK = 1 << 20
+
+_OPCODES = frozenset(
     {
         *("PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
         *("NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"),

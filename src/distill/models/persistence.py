@@ -12,7 +12,7 @@ import torch
 from distill.audio.spectrogram import SpectrogramConfig
 from distill.errors import ConfigError, ModelFileError
 from distill.library.catalog import ModelEntry, ModelLibrary
-from distill.library.container import malformed_as
+from distill.library.container import Malformed, malformed_as
 from distill.library.header import MODEL_FILE_EXTENSION, MODEL_FORMAT_MARKER, ModelMetadata
 from distill.models.archive import read_archive, write_archive
 from distill.models.format import (
@@ -181,8 +181,10 @@ def add_to_library(content: dict[str, Any], metadata: ModelMetadata, models_dir:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    with malformed_as(ModelFileError, path, "model"):
+    try:
         write_archive(path, content)
+    except Malformed as error:
+        raise ModelFileError(f"{path}: not saved: {error}") from error
 
 
 def _content(

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from distill.training.config import MAX_EPOCHS
+
 UNPLANNED = 10**9  # epochs: while a budget is being measured, schedules stand at their beginning
 
 _MEASURED_SHARE = 0.08  # of the budget is spent measuring before the number of epochs is settled
@@ -16,5 +18,6 @@ def epochs_within(budget_s: float, epoch_ends: Sequence[float]) -> tuple[int, bo
     done, elapsed = len(epoch_ends), epoch_ends[-1]
     pace = (elapsed - epoch_ends[0]) / (done - 1) if done > 1 else elapsed
     total = done + int(max(0.0, budget_s * (1 - _RESERVE) - elapsed) / max(pace, 1e-6))
+    total = min(total, max(done, MAX_EPOCHS))
     measured = done > 2 and elapsed >= _MEASURED_SHARE * budget_s
     return total, measured or total <= done + (done > 1)

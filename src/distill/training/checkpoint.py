@@ -18,10 +18,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from distill.errors import CheckpointError
-from distill.library.container import malformed_as
+from distill.library.container import Malformed, malformed_as
 from distill.models.archive import read_archive, write_archive
 from distill.storage import storage_errors
-from distill.training.metrics import CodebookHealth, MetricsHistory, VQMetricsHistory
+from distill.training.metrics import MetricsHistory, VQMetricsHistory
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Checkpoint:
     best_weights: Weights | None
     history: InstanceOf[VQMetricsHistory] | InstanceOf[MetricsHistory]
     commitment_weight: float | None = None  # RVQ-VAE
-    codebook_health: CodebookHealth | None = None  # RVQ-VAE
+    codebook_health: dict[str, dict[str, Any]] | None = None  # RVQ-VAE
     kl_weight: float | None = None  # VAE
 
 
@@ -75,11 +75,15 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, max_checkpoints: int 
     Nothing is dropped before the new one is on disk. Raises `CheckpointError` when a number is not finite.
     """
     loss = checkpoint.val_loss
-    path = folder / f"checkpoint_{checkpoint.epoch:05d}_{checkpoint.step:05d}_{'none' if loss is None else repr(loss)}.pt"
+    path = (
+        folder / f"checkpoint_{checkpoint.epoch:05d}_{checkpoint.step:05d}_{'none' if loss is None else repr(loss)}.pt"
+    )
     content = {"format": FORMAT, "version": VERSION} | {name: getattr(checkpoint, name) for name in _FIELDS}
     content["history"] = json.dumps(checkpoint.history.to_dict(), allow_nan=False)
-    with malformed_as(CheckpointError, path, "checkpoint"):
+    try:
         write_archive(path, content)
+    except Malformed as error:
+        raise CheckpointError(f"{path}: not saved: {error}") from error
     with storage_errors(path):
         _retain(folder, max_checkpoints)
     return path

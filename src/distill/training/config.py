@@ -11,6 +11,8 @@ from distill.schema import CHECKED, Checked
 
 LEVEL_NAMES = ("Structure", "Timbre", "Detail", "Fine")
 
+MAX_EPOCHS = 100_000  # the loss curves in a model file have a value for each
+
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -19,7 +21,7 @@ class EngineConfig(Checked):
     """What the training engine reads, whichever family it trains."""
 
     batch_size: int = Field(default=16, ge=1, le=4096)
-    max_epochs: int = Field(default=200, ge=1, le=1_000_000)
+    max_epochs: int = Field(default=200, ge=1, le=MAX_EPOCHS)
     learning_rate: float = Field(default=1e-3, gt=0, le=1, allow_inf_nan=False)
     weight_decay: float = Field(default=0.01, ge=0, le=1, allow_inf_nan=False)
     gradient_clip_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)

@@ -91,6 +91,10 @@ class Family(ABC):
     warmup_fraction: float = 0.0  # of the run, in which the train loss is not yet weighted like the validation loss
 
     @abstractmethod
+    def facts(self, mels: Iterable[Tensor]) -> dict[str, Any]:
+        """What the run's record says of the validation mels `[B, 1, M, T]`."""
+
+    @abstractmethod
     def prepare(self, model: nn.Module, mels: Iterable[Tensor]) -> None:
         """Get `model` ready for its first step, from training mels `[B, 1, M, T]`."""
 
@@ -193,7 +197,8 @@ def train_steps(
 ) -> int:
     """Train from `first_step` to the end of the epoch or until cancelled; returns the step to go on with.
 
-    Raises `Diverged` when `skips` are counted, and there were too many. Without `total_epochs`, schedules that follow the progress of a run stand at their end.
+    Without `total_epochs`, schedules that follow the progress of a run stand at their end.
+    Raises `Diverged` when `skips` are counted, and there were too many in a row.
     """
     if isinstance(sampler := getattr(loader, "sampler", None), EpochSampler):
         sampler.set_epoch(epoch)

@@ -5,8 +5,10 @@ Read `train_vqvae` for the whole course of a run; what both families share is in
 
 import dataclasses
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -14,7 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
+from distill.errors import Cancelled
+from distill.library.catalog import ModelLibrary
 from distill.models.analysis import analyse_latent_space
 from distill.models.blocks import STRIDE
 from distill.models.grid import sounding_columns
@@ -35,6 +40,7 @@ from distill.training.metrics import (
     MetricsCallback,
     MetricsHistory,
     StepMetrics,
+    TrainingCompleteEvent,
     VQEpochMetrics,
     VQMetricsHistory,
     VQStepMetrics,
@@ -46,6 +52,7 @@ from distill.training.preview import (
     generate_vqvae_reconstruction_preview,
 )
 from distill.training.run import RunRequest, set_up
+from distill.training.run_folder import RunFolder
 from distill.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -61,6 +68,10 @@ class VQFamily(Family):
 
     def __init__(self, commitment_weight: float) -> None:
         self.commitment_weight = commitment_weight
+
+    def facts(self, mels: Iterable[Tensor]) -> dict[str, Any]:
+        """How many vectors the mels are coded with: what health figures are counted over."""
+        return {"validation_vectors": sum(int(sounding_columns(m).sum()) * -(-m.shape[-2] // STRIDE) for m in mels)}
 
     def prepare(self, model: nn.Module, mels: Iterable[Tensor]) -> None:
         """Place the codebooks by k-means over many batches, if no step has done so yet."""
@@ -181,73 +192,86 @@ def train_vqvae(
     model_name: str = "",
     resume_from: Path | str | None = None,
     spectrogram_config: SpectrogramConfig | None = None,
+    audio_limits: AudioLimits | None = None,
 ) -> dict[str, Any]:
     """Train an RVQ-VAE on sound files, in the run folder `output_dir`.
 
     Returns `{model, metrics_history, output_dir, best_checkpoint_path, final_codebook_health}`; the model has the
     weights of the best validation epoch. With `models_dir` it is saved there as well. `resume_from` is a checkpoint
-    or a run folder. Raises `CollectionError`, `CheckpointError`, `StorageError`, `TrainingError`.
+    or a run folder. A cancellation leaves a checkpoint to go on from, or nothing where none was needed yet.
+    Raises `CollectionError`, `CheckpointError`, `StorageError`, `TrainingError`.
     """
     request = RunRequest(
         config, file_paths, Path(output_dir), str(device), dataset_name, model_name,
-        spectrogram_config or SpectrogramConfig(), models_dir, resume_from,
+        spectrogram_config or SpectrogramConfig(), models_dir, resume_from, audio_limits or AudioLimits(),
     )  # fmt: skip
-    trainer = set_up(
-        VQFamily(config.commitment_weight),
-        lambda: ConvVQVAE(**config.model_settings()),
-        VQMetricsHistory(),
-        request,
-        callback,
-        cancel_event,
-    )
-    trainer.note(validation_vectors=_count_vectors(trainer))
-    finished = trainer.fit()
-    model, history = cast(ConvVQVAE, trainer.best_model()), cast(VQMetricsHistory, trainer.state.history)
-    health = _health(model, _codes(trainer, trainer.loaders[1]))
-    trainer.note(final_codebook_health=health)
 
-    def save(folder: Path | str) -> Path:
-        return save_model_v2(
-            model, trainer.bench.spectrogram.config, config, trainer.training_config(), trainer.metadata(),
-            folder, codebook_health=health, loss_curve_history=history.get_loss_curves(),
-        )  # fmt: skip
+    def conclude(trainer: Trainer, finished: bool) -> dict[str, Any]:
+        model, history = cast(ConvVQVAE, trainer.best_model()), cast(VQMetricsHistory, trainer.state.history)
+        health = _health(model, _codes(trainer, trainer.loaders[1]))
+        trainer.note(final_codebook_health=health)
 
-    def draw(path: Path) -> None:
-        draw_vqvae_run(path, history, _code_counts(trainer), *_example(trainer, model.reconstruct))
+        def save(folder: Path | str) -> Path:
+            return save_model_v2(
+                model, trainer.bench.spectrogram.config, config, trainer.training_config(), trainer.metadata(),
+                folder, codebook_health=health, loss_curve_history=history.get_loss_curves(),
+            )  # fmt: skip
 
-    _conclude(trainer, finished, models_dir, save, draw)
-    return _result(trainer) | {"final_codebook_health": health}
+        def draw(path: Path) -> None:
+            draw_vqvae_run(path, history, _code_counts(trainer), *_example(trainer, model.reconstruct))
+
+        if finished:
+            _keep(trainer, models_dir, save, draw)
+        return {"final_codebook_health": health}
+
+    family, nothing = VQFamily(config.commitment_weight), {"final_codebook_health": None}
+    model = partial(ConvVQVAE, **config.model_settings())
+    return _run(family, model, VQMetricsHistory(), request, callback, cancel_event, conclude, nothing)
 
 
-def _conclude(
-    trainer: Trainer,
-    finished: bool,
-    models_dir: Path | str | None,
-    save: Callable[[Path | str], Path],
-    draw: Callable[[Path], object],
+def _run(
+    family: Family,
+    make_model: Callable[[], nn.Module],
+    history: VQMetricsHistory | MetricsHistory,
+    request: RunRequest,
+    callback: MetricsCallback | None,
+    cancel_event: threading.Event | None,
+    conclude: Callable[[Trainer, bool], dict[str, Any]],
+    nothing: dict[str, Any],
+) -> dict[str, Any]:
+    """The course of a run of either family; `conclude` gives what its result has beside the common, or `nothing`."""
+    folder = RunFolder(request.output_dir)
+    with folder.in_use():
+        try:
+            trainer = set_up(family, make_model, history, request, callback, cancel_event)
+        except Cancelled:  # while the sounds were read: there is no run to go on with, and none is needed
+            if callback:
+                callback(TrainingCompleteEvent(0, 0.0, math.nan, math.nan, math.inf, -1))
+            return _result(make_model().eval(), history, folder) | nothing
+        own = conclude(trainer, trainer.fit())
+        trainer.complete()
+        return _result(trainer.bench.model, trainer.state.history, folder) | own
+
+
+def _keep(
+    trainer: Trainer, models_dir: Path | str | None, save: Callable[[Path | str], Path], draw: Callable[[Path], object]
 ) -> None:
-    """Keep what a finished run has made, once, and tell that the run is over."""
-    if finished:
-        if models_dir is not None and not Path(trainer.facts.get("model_path") or "").is_file():
-            trainer.note(model_path=str(save(models_dir).absolute()))
-        draw(trainer.folder.picture_path)
-    trainer.complete()
+    """Save the model of a finished run, unless an earlier try had got as far, and draw the picture."""
+    if models_dir is not None:
+        library = ModelLibrary(models_dir)
+        saved = [library.path(entry) for entry in library.entries() if entry.model_id == trainer.facts["model_id"]]
+        trainer.note(model_path=str((saved[0] if saved else save(models_dir)).absolute()))
+    draw(trainer.folder.picture_path)
 
 
-def _result(trainer: Trainer) -> dict[str, Any]:
+def _result(model: nn.Module, history: VQMetricsHistory | MetricsHistory, folder: RunFolder) -> dict[str, Any]:
     """What both families return of a run."""
     return {
-        "model": trainer.bench.model,
-        "metrics_history": trainer.state.history,
-        "output_dir": trainer.folder.path,
-        "best_checkpoint_path": best_checkpoint(trainer.folder.checkpoints),
+        "model": model,
+        "metrics_history": history,
+        "output_dir": folder.path,
+        "best_checkpoint_path": best_checkpoint(folder.checkpoints),
     }
-
-
-def _count_vectors(trainer: Trainer) -> int:
-    """How many vectors the validation set is coded with: what its health figures are counted over."""
-    bench, rows = trainer.bench, -(-trainer.bench.spectrogram.config.n_mels // STRIDE)
-    return sum(int(sounding_columns(mel).sum()) * rows for mel in bench.mels(trainer.loaders[1]))
 
 
 def _codes(trainer: Trainer, loader: Loader) -> Tensor:
@@ -279,6 +303,11 @@ class VAEFamily(Family):
     def kl_weight(self, progress: float) -> float:
         """The weight at a share of the run, 0 to 1: rising in a line to its full value, then constant."""
         return self.kl_weight_max * (min(1.0, progress / self.warmup_fraction) if self.warmup_fraction else 1.0)
+
+    def facts(self, mels: Iterable[Tensor]) -> dict[str, Any]:
+        """A VAE has nothing to say of them."""
+        del mels
+        return {}
 
     def prepare(self, model: nn.Module, mels: Iterable[Tensor]) -> None:
         """A VAE is ready as it is."""
@@ -374,6 +403,7 @@ def train(
     model_name: str = "",
     resume_from: Path | str | None = None,
     spectrogram_config: SpectrogramConfig | None = None,
+    audio_limits: AudioLimits | None = None,
 ) -> dict[str, Any]:
     """`train_vqvae` for a VAE, ending in the analysis of its latent space.
 
@@ -381,26 +411,30 @@ def train(
     """
     request = RunRequest(
         config, file_paths, Path(output_dir), str(device), dataset_name, model_name,
-        spectrogram_config or SpectrogramConfig(), models_dir, resume_from,
+        spectrogram_config or SpectrogramConfig(), models_dir, resume_from, audio_limits or AudioLimits(),
     )  # fmt: skip
-    settings = dataclasses.asdict(VAESettings(**config.model_settings(), **_chunk_shape(request)))
+
+    def conclude(trainer: Trainer, finished: bool) -> dict[str, Any]:
+        model, history = cast(ConvVAE, trainer.best_model()), cast(MetricsHistory, trainer.state.history)
+        analysis = analyse_latent_space(model.decode, _latents(trainer)) if finished else None
+
+        def save(folder: Path | str) -> Path:
+            return save_model(
+                model, trainer.bench.spectrogram.config, trainer.training_config(), trainer.metadata(),
+                folder, analysis=analysis, loss_curve_history=history.get_loss_curves(),
+            )  # fmt: skip
+
+        def draw(path: Path) -> None:
+            draw_vae_run(path, history, analysis or {}, *_example(trainer, model.reconstruct))
+
+        if finished:
+            _keep(trainer, models_dir, save, draw)
+        return {"analysis": analysis}
+
     family = VAEFamily(config.kl_weight_max, config.free_bits, config.kl_warmup_fraction)
-    trainer = set_up(family, lambda: ConvVAE(**settings), MetricsHistory(), request, callback, cancel_event)
-    finished = trainer.fit()
-    model, history = cast(ConvVAE, trainer.best_model()), cast(MetricsHistory, trainer.state.history)
-    analysis = analyse_latent_space(model.decode, _latents(trainer)) if finished else None
-
-    def save(folder: Path | str) -> Path:
-        return save_model(
-            model, trainer.bench.spectrogram.config, trainer.training_config(), trainer.metadata(),
-            folder, analysis=analysis, loss_curve_history=history.get_loss_curves(),
-        )  # fmt: skip
-
-    def draw(path: Path) -> None:
-        draw_vae_run(path, history, analysis or {}, *_example(trainer, model.reconstruct))
-
-    _conclude(trainer, finished, models_dir, save, draw)
-    return _result(trainer) | {"analysis": analysis}
+    settings = dataclasses.asdict(VAESettings(**config.model_settings(), **_chunk_shape(request)))
+    model = partial(ConvVAE, **settings)
+    return _run(family, model, MetricsHistory(), request, callback, cancel_event, conclude, {"analysis": None})
 
 
 def _chunk_shape(request: RunRequest) -> dict[str, int]:

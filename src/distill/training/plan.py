@@ -85,7 +85,7 @@ def plan_run(
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     output_dir = output_dir or default_runs_dir() / f"{safe_stem(name)}-{stamp}"
     _check_folder(output_dir)
-    if RunFolder(output_dir).facts_path.exists():
+    if RunFolder(output_dir).used:
         raise ConfigError(used_folder(output_dir))
     plan = RunPlan(
         family=family,

@@ -3,7 +3,9 @@
 import dataclasses
 import datetime
 import hashlib
+import logging
 import threading
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,27 +17,21 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from distill import __version__
+from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
 from distill.errors import CheckpointError, ConfigError
-from distill.storage import storage_errors
+from distill.storage import free_bytes, megabytes
 from distill.training.budget import UNPLANNED
-from distill.training.checkpoint import Checkpoint, drop_later, find_checkpoint, read_checkpoint
+from distill.training.checkpoint import Checkpoint, find_checkpoint
 from distill.training.config import EngineConfig
 from distill.training.dataset import Loader, create_data_loaders
 from distill.training.device import resolve_device
-from distill.training.engine import Family, Totals, Workbench
-from distill.training.metrics import (
-    EpochMetrics,
-    Event,
-    MetricsCallback,
-    MetricsHistory,
-    StepMetrics,
-    VQEpochMetrics,
-    VQMetricsHistory,
-    VQStepMetrics,
-)
+from distill.training.engine import Family, Workbench
+from distill.training.metrics import MetricsCallback, MetricsHistory, VQMetricsHistory
 from distill.training.run_folder import RunFolder, used_folder
-from distill.training.trainer import State, Trainer
+from distill.training.trainer import State, Trainer, made_with
+
+logger = logging.getLogger(__name__)
 
 _MAY_DIFFER = {"device", "num_workers", "checkpoint_interval", "preview_interval", "max_checkpoints"}
 
@@ -71,7 +67,7 @@ def set_up(
     """
     config, folder = request.config, RunFolder(request.output_dir)
     device = resolve_device(config.device if request.device == "auto" else request.device)
-    if request.resume_from is None and folder.facts_path.exists():
+    if request.resume_from is None and folder.used:
         raise ConfigError(used_folder(folder.path))
     spectrogram = AudioSpectrogram(request.spectrogram_config).to(device)
     checkpoint = None
@@ -81,14 +77,15 @@ def set_up(
         request.file_paths, config, spectrogram.config.sample_rate, request.audio_limits, cancel_event
     )
     model = _seeded(config.seed, make_model).to(device)
+    bench = Workbench(family, model, spectrogram, device)
     optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     trainer = Trainer(
-        bench=Workbench(family, model, spectrogram, device),
+        bench=bench,
         loaders=loaders,
         config=config,
         state=State(history, config.max_epochs, planned=config.minutes is None),
         folder=folder,
-        facts=_known_facts(folder, checkpoint) | _facts(family, model, request, loaders),
+        facts={"model_id": uuid.uuid4().hex} | _known_facts(folder, checkpoint) | _facts(bench, request, loaders),
         callback=callback,
         cancel_event=cancel_event,
         identity=_identity(request, loaders),
@@ -99,16 +96,15 @@ def set_up(
         _begin(trainer, request)
     else:
         _go_on(trainer, checkpoint)
+    trainer.note(total_epochs=trainer.state.total_epochs if trainer.state.planned else None)
     return trainer
 
 
 def _begin(trainer: Trainer, request: RunRequest) -> None:
-    """The first checkpoint and the run's facts, so that whatever happens from now on, there is a way to go on."""
+    """Write a first checkpoint: whatever happens from now on, there is a way to go on."""
     _warn_of_space(trainer, request)
     trainer.folder.rewind(0, 0)
     trainer.checkpoint()
-    trainer.facts["model_id"] = uuid.uuid4().hex
-    trainer.note()
 
 
 def _go_on(trainer: Trainer, checkpoint: Checkpoint) -> None:
@@ -116,9 +112,10 @@ def _go_on(trainer: Trainer, checkpoint: Checkpoint) -> None:
     now = made_with(trainer.bench.device)
     if checkpoint.made_with != now:
         changes = ", ".join(f"{name} {checkpoint.made_with.get(name)} → {now[name]}" for name in now)
-        logger.warning("the run goes on in other circumstances (%s); its outcome can differ in the last digits", changes)
+        logger.warning(
+            "the run goes on in other circumstances (%s); its outcome can differ in the last digits", changes
+        )
     trainer.restore(checkpoint)
-    trainer.note()
 
 
 def _warn_of_space(trainer: Trainer, request: RunRequest) -> None:
@@ -174,9 +171,8 @@ def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
             raise CheckpointError(f"a run goes on with the settings it began with; these differ: {listed}")
 
 
-def _facts(
-    family: Family, model: nn.Module, request: RunRequest, loaders: tuple[Loader, Loader]
-) -> dict[str, Any]:
+def _facts(bench: Workbench, request: RunRequest, loaders: tuple[Loader, Loader]) -> dict[str, Any]:
+    family, model = bench.family, bench.model
     train, validation = (loader.dataset for loader in loaders)
     return {
         "format": "distill_run",
@@ -192,8 +188,8 @@ def _facts(
         "audio_limits": dataclasses.asdict(request.audio_limits),
         "files": [str(Path(path).absolute()) for path in request.file_paths],
         "model_settings": model.settings,
+        **family.facts(bench.mels(loaders[1])),
         "train_files": len(train.digests),  # type: ignore[attr-defined]
         "validation_files": len(validation.digests),  # type: ignore[attr-defined]
         "duration_s": round(sum(d.duration_s for d in (train, validation)), 3),  # type: ignore[attr-defined]
     }
-

@@ -1,6 +1,7 @@
 """A run on disk, complete in one folder: `run.json`, `events.jsonl`, checkpoints, previews, the picture."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from distill.training.metrics import (
     event_from_dict,
     event_to_dict,
 )
+
+_FIRST = re.compile("checkpoint_0+_0+_")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ class RunFolder:
     def picture_path(self) -> Path:
         """The picture drawn at the end."""
         return self.path / "run.png"
+
+    @property
+    def used(self) -> bool:
+        """Whether a run has got further here than its first checkpoint."""
+        return self.facts_path.exists() or any(not _FIRST.match(path.name) for path in self.checkpoints.glob("*.pt"))
 
     def write_facts(self, facts: dict[str, Any]) -> None:
         """Store the run's facts; raises `StorageError`."""

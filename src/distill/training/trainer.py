@@ -113,6 +113,9 @@ class Trainer:
     _restored: _Restored | None = field(init=False, default=None)
     _fruitless: set[tuple[int, int]] = field(init=False, default_factory=set)  # from where no step was learnt
 
+    def __post_init__(self) -> None:
+        self._clock = time.perf_counter() - self.state.elapsed_s
+
     def fit(self) -> bool:
         """Train; returns whether the run reached its end rather than a cancellation. Raises `TrainingError`."""
         with torch.random.fork_rng(devices=[]):
@@ -182,6 +185,7 @@ class Trainer:
     def complete(self) -> None:
         """Tell that the run is over."""
         state = self.state
+        self.note(skipped_steps=state.skips.total)
         last = state.history.epoch_metrics[-1] if state.history.epoch_metrics else None
         self.emit(
             TrainingCompleteEvent(
@@ -233,10 +237,11 @@ class Trainer:
             checkpoint = find_checkpoint(self.folder.path, self.bench.family.name, self._leads_on)
         except CheckpointError as error:
             raise TrainingError(_DIVERGED) from error
+        clock = self._clock
         self.restore(checkpoint)
+        self._clock = clock  # the time is spent, whatever came of it
         self.state.rollbacks = failed.rollbacks + 1
         self._halve_rate(self.state.rollbacks - checkpoint.rollbacks)
-        self.state.elapsed_s = time.perf_counter() - self._clock
         self._restored = _Restored((checkpoint.epoch, checkpoint.step), len(self.state.history.step_metrics))
         logger.warning(
             "%d steps in a row were not finite: back to epoch %d, with half the learning rate (time %d of at most %d)",
@@ -275,6 +280,7 @@ class Trainer:
         optimizer.load_state_dict(checkpoint.optimizer_state)
         scheduler.load_state_dict(checkpoint.scheduler_state)
         self.state = State.of(checkpoint)
+        self._clock = time.perf_counter() - self.state.elapsed_s
         self.folder.rewind(checkpoint.epoch, checkpoint.step)
         drop_later(self.folder.checkpoints, checkpoint.epoch, checkpoint.step)
 
@@ -385,7 +391,7 @@ def _names(of: type[Totals] | type[Skips]) -> set[str]:
 
 
 def _fits_optimizer(state: dict[str, Any], optimizer: AdamW) -> bool:
-    """Whether `state` has the groups of `optimizer`, and for all of its parameters, or for none yet, what AdamW keeps."""
+    """Whether `state` has the groups of `optimizer`, and what AdamW keeps for all its parameters, or for none yet."""
     own, groups, kept = optimizer.state_dict()["param_groups"], state.get("param_groups"), state.get("state")
     if state.keys() != {"param_groups", "state"} or not isinstance(groups, list) or not isinstance(kept, dict):
         return False
