@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -33,6 +33,7 @@ class Source:
     claimed_frames: int | None  # None: the header does not say
     blocks: Iterator[Block]
     declared: Callable[[int], int]  # frames that were decoded, all of them → frames the header promised
+    goes_on: Callable[[int], bool] = lambda _: False  # whether the file holds more than these frames
 
 
 @contextmanager
@@ -40,16 +41,12 @@ def opened(path: str, limits: AudioLimits) -> Iterator[Source]:
     """The file at `path`, its header within `limits`; raises `AudioError` with the reason, there and in the body."""
     open_source = _opened_pyav if PurePath(path).suffix.lower() in PYAV_SUFFIXES else _opened_libsndfile
     try:
-        with open(path, "rb"):  # noqa: PTH123 - a reason in words, where a decoder would say "system error"
-            pass
-        with open_source(path) as source:
+        with open(path, "rb") as file, open_source(file) as source:  # noqa: PTH123 - the path is no Path, only a name
             limits.check_format(source.sample_rate, source.channels)
             limits.check_claim(source.claimed_frames or 0, source.sample_rate, source.channels)
             yield source
     except OSError as error:
         raise AudioError(error.strerror or str(error)) from error
-    except MemoryError as error:
-        raise AudioError("decoding it takes more memory than one file may use") from error
 
 
 def checked_blocks(source: Source, limits: AudioLimits) -> Iterator[Block]:
@@ -68,6 +65,8 @@ def checked_blocks(source: Source, limits: AudioLimits) -> Iterator[Block]:
         yield block
     if frames == 0:
         raise AudioError("the file holds no audio frames")
+    if source.goes_on(frames):
+        raise AudioError("the file goes on after the length that its header gives; decode it and save it anew")
 
 
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]
@@ -78,13 +77,17 @@ class _Forward(soundfile.SoundFile):  # type: ignore[misc]
 
 
 @contextmanager
-def _opened_libsndfile(path: str) -> Iterator[Source]:
+def _opened_libsndfile(handle: BinaryIO) -> Iterator[Source]:
+    # Not by its number on Windows, where libsndfile has numbers of its own.
+    target = handle.fileno() if os.name == "posix" else handle.name
     try:
-        with _Forward(os.fsencode(path) if os.name == "posix" else path) as file:
+        with _Forward(target, closefd=False) as file:
             claimed = None if file.frames >= _UNKNOWN else file.frames
             yield Source(
-                file.samplerate, file.channels, file.format, claimed, _blocks(file), lambda n: _declared(file, n)
-            )
+                file.samplerate, file.channels, file.format, claimed, _blocks(file),
+                declared=lambda decoded: _declared(file, decoded),
+                goes_on=lambda decoded: file.format == "FLAC" and decoded == claimed and _mostly_unread(handle),
+            )  # fmt: skip
     except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
         raise AudioError(f"not readable as audio ({_reason(error)})") from error
 
@@ -105,21 +108,28 @@ def _declared(file: soundfile.SoundFile, decoded: int) -> int:
     return round(decoded * int(cut[1]) / max(1, int(cut[2])))
 
 
+def _mostly_unread(handle: BinaryIO) -> bool:
+    """Whether libsndfile has left more in the file than tags."""
+    size = os.fstat(handle.fileno()).st_size
+    left = size - os.lseek(handle.fileno(), 0, os.SEEK_CUR)
+    return os.name == "posix" and left > max(1 << 16, size // 2)
+
+
 def _reason(error: Exception) -> str:
     text = str(getattr(error, "error_string", None) or error).rstrip(".").removeprefix("Error : ")
     return "no sound format that is known" if "not a regular file" in text else text
 
 
 @contextmanager
-def _opened_pyav(path: str) -> Iterator[Source]:
+def _opened_pyav(file: BinaryIO) -> Iterator[Source]:
     try:
         import av
     except ImportError:
-        suffix = PurePath(path).suffix
+        suffix = PurePath(file.name).suffix
         raise AudioError(f"{suffix} files need the extra: pip install 'distill-audio[m4a]'") from None
     try:
         # A file object, because FFmpeg takes some names for addresses or lists of files.
-        with open(path, "rb") as file, av.open(file, "r", metadata_errors="ignore") as container:  # noqa: PTH123
+        with av.open(file, "r", metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise AudioError("there is no audio in it")
             stream = container.streams.audio[0]

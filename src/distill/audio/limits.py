@@ -52,9 +52,9 @@ class AudioLimits(Checked):
     def check_decoded(self, frames: int, sample_rate: int, channels: int) -> None:
         """Refuse a file of which so many frames have been decoded, when that is too much already."""
         if frames > self.hours * 3600 * sample_rate:
-            raise AudioError(f"lasts longer than it says; {_raise(self.hours, ' h', 'hours', 'HOURS')}")
+            raise AudioError(f"lasts longer than the limit of {self.hours:g} h; raise it with --limit hours=HOURS")
         if self._gib(frames, channels) > self.gib:
-            raise AudioError(f"holds more samples than it says; {_raise(self.gib, ' GiB', 'gib', 'GIB')}")
+            raise AudioError(f"holds more samples than the limit of {self.gib:g} GiB; raise it with --limit gib=GIB")
 
     @staticmethod
     def _gib(frames: int, channels: int) -> float:

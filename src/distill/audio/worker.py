@@ -25,6 +25,8 @@ def main() -> None:
             _answer(os.fsdecode(bytes.fromhex(request["path"])), AudioLimits(**request["limits"]), answers)
         except AudioError as error:
             send_json(answers, Kind.REFUSED, str(error))
+        except MemoryError:
+            send_json(answers, Kind.REFUSED, "decoding it takes more memory than one file may use")
         except Exception as error:  # whatever a decoder may raise is a reason, and no end of the process
             send_json(answers, Kind.REFUSED, f"not readable as audio ({type(error).__name__}: {error})")
     os._exit(0)  # at once: the reader waits for it
