@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -368,6 +369,22 @@ def test_a_file_that_may_not_be_read_says_so(
     worker_that("os.geteuid() or os.seteuid(65534)")  # root may read anything
     bad.chmod(0)
     assert refusal(reader, bad) == "Permission denied"
+
+
+@posix
+def test_a_folder_that_may_not_be_opened_is_named(good: Path) -> None:
+    with tempfile.TemporaryDirectory() as place:  # not pytest's, which is closed to others as a whole
+        Path(place).chmod(0o755)
+        (closed := Path(place) / "closed").mkdir(mode=0)
+        user = os.geteuid()
+        try:
+            if user == 0:
+                os.seteuid(65534)  # root may open anything
+            (unreadable,) = scan(find_audio_files(Path(place))).unreadable
+            assert (unreadable.path, unreadable.reason) == (closed, "Permission denied")
+        finally:
+            os.seteuid(user)
+            closed.chmod(0o700)
 
 
 # Names

@@ -78,18 +78,25 @@ class _Forward(soundfile.SoundFile):  # type: ignore[misc]
 
 @contextmanager
 def _opened_libsndfile(handle: BinaryIO) -> Iterator[Source]:
-    # Not by its number on Windows, where libsndfile has numbers of its own.
-    target = handle.fileno() if os.name == "posix" else handle.name
     try:
-        with _Forward(target, closefd=False) as file:
+        with _Forward(_target(handle), closefd=False) as file:
             claimed = None if file.frames >= _UNKNOWN else file.frames
             yield Source(
                 file.samplerate, file.channels, file.format, claimed, _blocks(file),
                 declared=lambda decoded: _declared(file, decoded),
-                goes_on=lambda decoded: file.format == "FLAC" and decoded == claimed and _mostly_unread(handle),
+                goes_on=lambda decoded: isinstance(file.name, int) and decoded == claimed and _mostly_unread(handle),
             )  # fmt: skip
     except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
         raise AudioError(f"not readable as audio ({_reason(error)})") from error
+
+
+def _target(handle: BinaryIO) -> int | bytes | str:
+    """What to open: a FLAC by its number, to see how far it is read; others by name, which tells an MP3 with junk."""
+    if os.name != "posix":  # libsndfile has numbers of its own there
+        return handle.name
+    magic = handle.read(4)
+    os.lseek(handle.fileno(), 0, os.SEEK_SET)
+    return handle.fileno() if magic == b"fLaC" else os.fsencode(handle.name)
 
 
 def _blocks(file: soundfile.SoundFile) -> Iterator[Block]:
@@ -112,7 +119,7 @@ def _mostly_unread(handle: BinaryIO) -> bool:
     """Whether libsndfile has left more in the file than tags."""
     size = os.fstat(handle.fileno()).st_size
     left = size - os.lseek(handle.fileno(), 0, os.SEEK_CUR)
-    return os.name == "posix" and left > max(1 << 16, size // 2)
+    return left > max(1 << 16, size // 2)
 
 
 def _reason(error: Exception) -> str:

@@ -6,7 +6,7 @@ import stat
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class AudioReader:
         if self._cancel_event is not None and self._cancel_event.is_set():
             raise Cancelled("stopped before training began")
         try:
-            patience = Patience.for_file(regular_size(path), self._cancel_event)
+            patience = Patience.for_file(_regular_size(path), self._cancel_event)
             return self._decoded(path, patience)
         except AudioError as error:
             raise AudioError(f"{shown(path)}: {error}") from error.__cause__
@@ -80,7 +80,10 @@ class AudioReader:
             return self._child
         self.close()
         patience = Patience.for_start(self._cancel_event)
-        self._child = Child()
+        try:
+            self._child = Child()
+        except OSError as error:
+            raise AudioError(f"the decoder could not be started ({error.strerror}); close other programs") from error
         try:
             with self._child.watched(patience):
                 self._child.receive()
@@ -97,10 +100,12 @@ class AudioReader:
         return child.kill()
 
 
-def regular_size(path: Path) -> int:
+def _regular_size(path: Path) -> int:
     """The size in bytes of a file that may be opened without harm; raises `AudioError` for anything else."""
     try:
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            os.scandir(path).close()  # one that may not be opened says so itself
     except FileNotFoundError:
         gone = "a link to a file that is not there" if path.is_symlink() else "no such file"
         raise AudioError(gone) from None
@@ -115,7 +120,8 @@ def regular_size(path: Path) -> int:
 
 def _receive(child: Child, patience: Patience) -> Recording:
     """The answer to a request; raises `AudioError` for a refusal, `EOFError` when the process is gone."""
-    samples, bytes_per_s, header = bytearray(), 1, {}
+    header: dict[str, Any] = {}
+    samples, bytes_per_s = bytearray(), 1
     while True:
         kind, payload = child.receive()
         patience.heard()

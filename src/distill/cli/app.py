@@ -12,6 +12,7 @@ import typer
 from distill import __version__
 from distill.cli import generate, inspect, models, reconstruct, train
 from distill.errors import DistillError
+from distill.paths import shown
 
 app = typer.Typer(
     name="distill",
@@ -64,5 +65,5 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    print("error:", " ".join(message.split()), file=sys.stderr)  # noqa: T201
+    print("error:", shown(" ".join(message.split())), file=sys.stderr)  # noqa: T201
     raise SystemExit(1)

@@ -90,16 +90,21 @@ class Collection:
 
 
 def find_audio_files(folder: Path) -> list[Path]:
-    """Every visible audio file below `folder`, sorted by path; raises `CollectionError` when there is none."""
+    """Every visible audio file below `folder`, sorted by path; raises `CollectionError` when there is none.
+
+    What only has the name of one is among them, and folders that may not be opened: reading says what is wrong.
+    """
     if not folder.exists():
         raise CollectionError(f"{shown(folder)}: no such folder; give the folder that holds your sounds")
     if not folder.is_dir():
         raise CollectionError(f"{shown(folder)} is a file; give the folder that holds your sounds")
-    found = []
-    for place, folders, names in os.walk(folder):
+    closed: list[OSError] = []
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=closed.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = (Path(place, name) for name in names if not name.startswith("."))
         found += [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES and not path.is_dir()]
+    found += [Path(error.filename) for error in closed]
     if not found:
         kinds = " ".join(sorted(suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES))
         raise CollectionError(f"{shown(folder)}: no audio files in it (looked for {kinds})")
