@@ -10,6 +10,7 @@ _START_S = 60.0  # a first start from a cold disk, under a virus scanner
 _FILE_S = 8.0  # in all, and without a word: a disk that has to spin up takes as long
 _BYTES_PER_S = 1e6
 _SOUND_PER_S = 60.0  # slower than any decoder on any machine that could train
+_ADVICE = "the file is damaged or its disk very slow; convert it to WAV, or copy it to this machine"
 
 
 class Patience:
@@ -45,6 +46,3 @@ class Patience:
             self.ended = AudioError(f"gave up: nothing came of it for {self._stall_s:.0f} s; {_ADVICE}")
         elif self._elapsed_s > self._total_s:
             self.ended = AudioError(f"gave up: not decoded after {self._total_s:.0f} s; {_ADVICE}")
-
-
-_ADVICE = "the file is damaged or its disk very slow; convert it to WAV, or copy it to this machine"

@@ -57,7 +57,7 @@ class AudioReader:
             patience = Patience.for_file(_regular_size(path), self._cancel_event)
             return self._decoded(path, patience)
         except AudioError as error:
-            raise AudioError(f"{shown(path)}: {error}") from error.__cause__
+            raise AudioError(shown(f"{path}: {error}")) from error.__cause__
 
     def _decoded(self, path: Path, patience: Patience) -> Recording:
         child = self._started()

@@ -17,7 +17,7 @@ _MEMORY = 1 << 30  # bytes of address space for the decoding of one file
 def main() -> None:
     """Answer one request after the other."""
     requests, answers = _take_pipes()
-    limit_resources()
+    _limit_resources()
     send(answers, Kind.READY)
     for line in requests:
         request = json.loads(line)
@@ -41,7 +41,7 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     return pipes
 
 
-def limit_resources() -> None:
+def _limit_resources() -> None:
     """No core file, and about 1 GiB more address space than now, where the system has such limits."""
     try:
         import resource
