@@ -358,12 +358,30 @@ def test_a_run_stopped_before_its_first_step_goes_on_with_the_settings_and_their
 ) -> None:
     sounds, folder = write_collection(tmp_path / "kit", 2), tmp_path / "run"
     running = start("train", sounds, "--epochs", 3, "--batch-size", 4, "--output-dir", folder)
-    running.wait_for("run folder:")
+    wait_until((folder / "run.json").exists)
     running.kill(signal.SIGINT)
     assert running.end().code == 130
     resumed = run("train", "--resume", folder)
     assert resumed.code == 0, resumed.err
     assert "epochs 3 (override), learning rate 0.0005 (auto), batch size 4 (override)" in resumed.out
+
+
+def test_a_run_stopped_while_the_sounds_are_read_leaves_nothing_and_says_so(start: Any, tmp_path: Path) -> None:
+    sounds, folder = write_collection(tmp_path / "kit", 200), tmp_path / "run"
+    running = start("train", sounds, "--output-dir", folder)
+    running.wait_for("run folder:")
+    running.kill(signal.SIGINT)
+    said = running.end()
+    assert said.code == 130
+    assert "stopped before training began" in said.err
+    assert not folder.exists()
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_sigterm_saves_a_checkpoint_too_and_json_says_so(start: Any, tmp_path: Path) -> None:
@@ -385,14 +403,14 @@ def test_a_second_ctrl_c_leaves_at_once(start: Any, tmp_path: Path) -> None:
     for number in range(4):
         soundfile.write(sounds / f"{number}.wav", tone(110 * (number + 1), 8, decay=0.1), RATE)
     running = start("train", sounds, "--batch-size", 64, "--output-dir", folder)
-    running.wait_for("run folder:")
+    wait_until((folder / "run.json").exists)
     running.kill(signal.SIGINT)
     running.wait_for("once more to leave at once")
     running.kill(signal.SIGINT)
     said = running.end()
     assert said.code == 130
     assert "a checkpoint is saved" not in said.err
-    assert not list(folder.glob("checkpoints/*.pt"))
+    assert [path.name for path in folder.glob("checkpoints/*.pt")] == ["checkpoint_00000_00000_none.pt"]
 
 
 def test_resuming_a_finished_run_adds_no_second_model(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_a_damaged_file_is_refused_when_it_is_loaded_and_not_when_it_is_used(sav
 
 
 def test_a_checkpoint_becomes_a_model_with_its_best_weights(world, trained, tmp_path):
-    [checkpoint] = (world / "run" / "checkpoints").glob("*.pt")
+    checkpoint = list_checkpoints(world / "run" / "checkpoints")[-1]
     loaded = load_model(save_model_from_checkpoint(checkpoint, ModelMetadata(name="Rescued"), tmp_path))
     weights = trained.model.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in loaded.model.state_dict().items())

@@ -137,8 +137,8 @@ def test_a_used_run_folder_is_refused_and_left_as_it_is(config, sounds, uninterr
 def test_going_back_to_an_older_checkpoint_drops_what_came_after_it(sounds, uninterrupted, tmp_path):
     every_epoch = small_config(max_epochs=3, checkpoint_interval=1, max_checkpoints=9)
     train_vqvae(every_epoch, sounds, tmp_path / "run")
-    first, *later = list_checkpoints(tmp_path / "run" / "checkpoints")
-    stop = StopAt(VQStepMetrics, epoch=0, step=1)
+    _, first, *later = list_checkpoints(tmp_path / "run" / "checkpoints")
+    stop = StopAt(VQStepMetrics, epoch=1, step=0)
     train_vqvae(every_epoch, sounds, tmp_path / "run", callback=stop, cancel_event=stop.cancel, resume_from=first)
     kept = list_checkpoints(tmp_path / "run" / "checkpoints")
     assert first in kept

@@ -80,6 +80,9 @@ class View(ABC):
 
     def interrupted(self) -> None:
         """Say where the run stopped and how to go on."""
+        if not self.facts():
+            err.print("stopped before training began; nothing is lost, start it again with the same command")
+            return
         folder = shlex.quote(str(self.plan.output_dir))
         err.print(f"stopped; a checkpoint is saved. Go on with:\n  distill train --resume {folder}", markup=False)
 
@@ -130,7 +133,7 @@ class JsonView(View):
 
     def interrupted(self) -> None:
         """Print where the run can be resumed."""
-        print_json({"event": "Interrupted", "resume": str(self.plan.output_dir)})
+        print_json({"event": "Interrupted", "resume": str(self.plan.output_dir) if self.facts() else None})
 
     def summary(self, result: dict[str, Any]) -> None:
         """Print the run's facts and outcome."""
