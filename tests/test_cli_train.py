@@ -540,7 +540,7 @@ def test_a_run_folder_that_may_not_be_written_is_named(world: Path, tmp_path: Pa
     assert_refused(said, 1, "locked/run")
 
 
-def test_a_reader_that_goes_away_gets_no_traceback(start: Any, tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_is_told_of_in_one_line(start: Any, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "out_0.txt")
     with subprocess.Popen(["head", "-1", tmp_path / "out_0.txt"], stdout=subprocess.PIPE, text=True) as head:
         running = start("train", write_collection(tmp_path / "kit", 2), "--epochs", 30, "--batch-size", 4)
@@ -548,4 +548,4 @@ def test_a_reader_that_goes_away_gets_no_traceback(start: Any, tmp_path: Path) -
     running.out = str
     said = running.end()
     assert said.code == 1
-    assert said.err == ""
+    assert said.err == "error: what reads the output has gone away\n"

@@ -7,8 +7,16 @@ from rich.console import Console
 
 from distill.training.metrics import to_json
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    """A console that lets a broken pipe out; rich by itself would leave without a word."""
+
+    def on_broken_pipe(self) -> None:
+        raise
+
+
+out = _Console(highlight=False, soft_wrap=True)
+err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from distill.library.catalog import ModelEntry, ModelLibrary
 
-app = typer.Typer(help="List, show, rename and delete the models in your library.", no_args_is_help=True)
+app = typer.Typer(help="List, show, rename and delete the models in your library.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -27,6 +27,12 @@ class Sort(StrEnum):
     name = "name"
     loss = "loss"
     size = "size"
+
+
+@app.callback(invoke_without_command=True)
+def _help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def _library(models_dir: "Path | None") -> "ModelLibrary":
@@ -134,8 +140,9 @@ def delete_model(
     if not yes:
         if not sys.stdin.isatty():
             raise LibraryError(f"deleting {entry.name!r} needs a yes; without a terminal, give --yes")
-        typer.confirm(f"Delete {entry.name} ({library.path(entry)})?", abort=True)
-    library.remove(entry.model_id)
+        if not typer.confirm(f"Delete {entry.name} ({library.path(entry)})?"):
+            raise LibraryError(f"{entry.name!r} was not deleted")
+    library.delete(entry)
     out.print(f"deleted {entry.name}", markup=False)
 
 

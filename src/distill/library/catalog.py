@@ -1,16 +1,19 @@
 """The library: an index of the model files in a folder, which follows the files and can always be made anew."""
 
+import hashlib
 import json
 import logging
 import math
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from filelock import FileLock, Timeout
-from pydantic import Field
+from pydantic import Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
 from distill.errors import ConfigError, LibraryError, ModelFileError
@@ -26,6 +29,14 @@ _INDEX = "library.json"
 _LOCK = ".library.lock"
 _LOCK_TIMEOUT_S = 30.0
 _FORMAT = "distill_library"
+_VERSION = 2  # 1 had no digest
+
+
+def _file_name(value: Any) -> str:
+    """A name without a folder; not pydantic's own `str`, which file names that are not UTF-8 do not pass."""
+    if not isinstance(value, str) or Path(value).name != value:
+        raise ValueError("it should be the name of a file in the library's folder")
+    return value
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -34,7 +45,7 @@ class ModelEntry(Checked):
 
     model_id: str
     name: str
-    file: str
+    file: Annotated[str, PlainValidator(_file_name)]
     model_type: str
     save_date: str
     dataset_name: str = ""
@@ -49,6 +60,7 @@ class ModelEntry(Checked):
     @classmethod
     def of_file(cls, path: Path) -> Self:
         """The entry that the model file at `path` describes; raises `ModelFileError`."""
+        status = _status(path)  # before the content, so that a file replaced in between is read again
         header = read_header(path)
         about = header.metadata
         try:
@@ -64,8 +76,8 @@ class ModelEntry(Checked):
                 val_loss=about.val_loss,
                 num_quantizers=header.settings.get("num_quantizers"),
                 codebook_size=header.settings.get("codebook_size"),
-                size_bytes=path.stat().st_size,
-                modified_ns=path.stat().st_mtime_ns,
+                size_bytes=status.st_size,
+                modified_ns=status.st_mtime_ns,
             )
         except ConfigError as error:
             raise ModelFileError(f"{path}: its metadata is damaged ({error})") from error
@@ -83,7 +95,7 @@ class ModelLibrary:
 
     def entries(self, sort: str = "date") -> list[ModelEntry]:
         """All models: newest first, or by `name`, `loss` (best first) or `size` (largest first)."""
-        if not self.folder.exists():
+        if not self._is_there():
             return []
         with self._locked():
             entries = self._follow_files(self._read_index())
@@ -130,8 +142,7 @@ class ModelLibrary:
             if len(exact) == 1:
                 return exact[0]
             if exact:
-                ids = ", ".join(e.model_id[:8] for e in exact)
-                raise LibraryError(f"{len(exact)} models are called {query!r}; say which by its id: {ids}")
+                raise LibraryError(f"{len(exact)} models are called {query!r}; say which by its {_differences(exact)}")
         raise LibraryError(f"no model {query!r} in {self.folder}; `distill models list` shows those there are")
 
     def add(self, entry: ModelEntry) -> None:
@@ -141,24 +152,31 @@ class ModelLibrary:
             self._write_index([*others, entry])
 
     def remove(self, model_id: str) -> ModelEntry:
-        """Delete a model, its file included; raises `LibraryError` when there is none with this id."""
+        """Delete the one model with this id, its file included; raises `LibraryError` when that is not one model."""
         with self._locked():
-            entries = self._follow_files(self._read_index())
-            found = [e for e in entries if e.model_id == model_id]
+            found = [entry for entry in self._follow_files(self._read_index()) if entry.model_id == model_id]
             if not found:
                 raise LibraryError(f"no model with the id {model_id!r} in {self.folder}")
-            if len(found) > 1:  # a copy made by hand: which one is meant cannot be known
-                files = ", ".join(e.file for e in found)
-                raise LibraryError(f"{len(found)} files have the id {model_id!r} ({files}); delete one by hand")
-            entry = found[0]
+            if len(found) > 1:  # copies made by hand
+                raise LibraryError(
+                    f"{len(found)} models have the id {model_id!r}; say which by its {_differences(found)}"
+                )
+            self.delete(found[0])
+        return found[0]
+
+    def delete(self, entry: ModelEntry) -> None:
+        """Delete a model and its file; raises `LibraryError` when the file is no longer what the entry says."""
+        with self._locked():
+            entries = self._follow_files(self._read_index())
+            if entry not in entries:
+                raise LibraryError(f"{self.path(entry)} was changed or taken away meanwhile; nothing is deleted")
             with storage_errors(self.path(entry)):
                 self.path(entry).unlink()
-            self._write_index([other for other in entries if other is not entry])
-        return entry
+            self._write_index([other for other in entries if other != entry])
 
     def rebuild(self) -> list[ModelEntry]:
         """Make the index anew from the model files and return what is in it."""
-        if not self.folder.exists():
+        if not self._is_there():
             return []
         with self._locked():
             return self._follow_files([])
@@ -174,10 +192,16 @@ class ModelLibrary:
                 path = self.folder / f"{next(counted)}{MODEL_FILE_EXTENSION}"
             yield path
 
+    def _is_there(self) -> bool:
+        """Whether the folder exists yet; raises `LibraryError` where there cannot be one."""
+        place = next(place for place in (self.folder, *self.folder.absolute().parents) if place.exists())
+        if not place.is_dir():
+            raise LibraryError(f"{place} is a file; give the folder of a library")
+        return place == self.folder
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        if self.folder.exists() and not self.folder.is_dir():
-            raise LibraryError(f"{self.folder} is a file; give the folder of a library")
+        self._is_there()
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -196,30 +220,26 @@ class ModelLibrary:
     def _read_index(self) -> list[ModelEntry]:
         """The index as stored; a broken one is kept aside and reads as empty, to be filled from the files."""
         path = self.folder / _INDEX
-        if not path.exists():
-            return []
         try:
-            content = json.loads(path.read_text())
-            if content["format"] != _FORMAT:
-                raise ValueError(f"format {content['format']!r}")
-            return [ModelEntry(**item) for item in content["models"]]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
-            aside = path.with_suffix(".broken.json")
+            return _parsed(path.read_bytes())
+        except FileNotFoundError:
+            return []
+        except (ValueError, LookupError, TypeError, RecursionError, ConfigError, IsADirectoryError) as error:
+            aside = next(place for place in _places_aside(path) if not place.exists())
             logger.warning("the library index %s is broken (%s); kept as %s and made anew", path, error, aside.name)
             with storage_errors(aside):
-                path.replace(aside)
+                path.rename(aside)
             return []
+        except OSError as error:  # it may be whole: what cannot be read is not replaced
+            raise LibraryError(f"{path}: {error.strerror}; make it readable, then try again") from error
 
     def _follow_files(self, entries: list[ModelEntry]) -> list[ModelEntry]:
         """Entries for the files that are there: new files are read, entries without a file dropped."""
         known = {entry.file: entry for entry in entries}
-        present = sorted(self.folder.glob(f"*{MODEL_FILE_EXTENSION}"))
         followed = []
-        for path in present:
+        for path in sorted(self.folder.glob(f"*{MODEL_FILE_EXTENSION}"), key=lambda path: path.name):
             try:
                 followed.append(_unchanged(known.get(path.name), path) or ModelEntry.of_file(path))
-            except FileNotFoundError:
-                continue  # deleted a moment ago
             except ModelFileError as error:
                 logger.warning("not listed: %s", error)
         if followed != entries:
@@ -227,8 +247,29 @@ class ModelLibrary:
         return followed
 
     def _write_index(self, entries: list[ModelEntry]) -> None:
-        content = {"format": _FORMAT, "version": 1, "models": [asdict(entry) for entry in entries]}
+        models = [asdict(entry) for entry in sorted(entries, key=lambda entry: entry.file)]
+        content = {"format": _FORMAT, "version": _VERSION, "digest": _digest(models), "models": models}
         atomic_write_text(self.folder / _INDEX, json.dumps(content, indent=1) + "\n")
+
+
+def _parsed(index: bytes) -> list[ModelEntry]:
+    content = json.loads(index)
+    if (content["format"], content["version"]) != (_FORMAT, _VERSION):
+        raise ValueError(f"it is {content['format']!r}, version {content['version']!r}")
+    if content["digest"] != _digest(content["models"]):
+        raise ValueError("its digest is that of another content")
+    return [ModelEntry(**item) for item in content["models"]]
+
+
+def _digest(models: Any) -> str:
+    """Of what an index says of its models, for a changed letter in a name would be believed otherwise."""
+    return hashlib.sha256(json.dumps(models).encode()).hexdigest()
+
+
+def _places_aside(index: Path) -> Iterator[Path]:
+    """Where a broken index can be kept, so that it replaces none that was kept before."""
+    yield index.with_suffix(".broken.json")
+    yield from (index.with_suffix(f".broken_{n}.json") for n in range(2, 1_000_000))
 
 
 def locate(model: str, models_dir: Path) -> tuple[ModelLibrary, ModelEntry]:
@@ -244,7 +285,26 @@ def locate(model: str, models_dir: Path) -> tuple[ModelLibrary, ModelEntry]:
 
 
 def _unchanged(entry: ModelEntry | None, path: Path) -> ModelEntry | None:
-    """The entry, if the file is still the one it was made from."""
-    stat = path.stat()
-    same = entry is not None and (entry.size_bytes, entry.modified_ns) == (stat.st_size, stat.st_mtime_ns)
+    """The entry, if the file is still the one it was made from; raises `ModelFileError`."""
+    status = _status(path)
+    same = entry is not None and (entry.size_bytes, entry.modified_ns) == (status.st_size, status.st_mtime_ns)
     return entry if same else None
+
+
+def _status(path: Path) -> os.stat_result:
+    """The size and time of a model file; raises `ModelFileError` when there is none, or a pipe in its place."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ModelFileError(f"{path}: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise ModelFileError(f"{path}: not a file; a model is one")
+    return status
+
+
+def _differences(entries: list[ModelEntry]) -> str:
+    """What tells models of one name apart: their ids, or their files where copies share an id."""
+    ids = [entry.model_id[:8] for entry in entries]
+    if len(set(ids)) == len(ids):
+        return f"id: {', '.join(ids)}"
+    return f"file: {', '.join(entry.file for entry in entries)}"
