@@ -34,7 +34,7 @@ _VERSION = 2  # 1 had no digest
 
 def _file_name(value: Any) -> str:
     """A name without a folder; not pydantic's own `str`, which file names that are not UTF-8 do not pass."""
-    if not isinstance(value, str) or Path(value).name != value:
+    if not (isinstance(value, str) and value and Path(value).name == value):
         raise ValueError("it should be the name of a file in the library's folder")
     return value
 

@@ -1,0 +1,252 @@
+"""The library under stress: many processes at once, a killed one, and every kind of damage to its index."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill.errors import ConfigError, LibraryError
+from distill.library.catalog import ModelEntry, ModelLibrary
+from test_library import write_model
+
+# Many at once
+
+# Models are added, every second one renamed and every third one deleted, all in one library. A model file is a real
+# one with next to no weights; its name and id are replaced by others of the same length, which the archive allows
+# where it is written anew. The file-level half of a rename is that of distill.models.persistence, without torch.
+WORKER = """if True:
+    import os, sys, zipfile
+    from pathlib import Path
+    from distill.library.catalog import ModelEntry, ModelLibrary
+    from distill.storage import atomic_write
+
+    folder, seed, worker, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    library = ModelLibrary(folder)
+    source = zipfile.ZipFile(seed)
+    members = {info.filename: source.read(info) for info in source.infolist()}
+
+    def write(name, model_id):
+        def fill(file):
+            with zipfile.ZipFile(file, "w") as archive:
+                for member, content in members.items():
+                    archive.writestr(member, content.replace(b"name-000000", name).replace(b"mark-000000", model_id))
+        return fill
+
+    def add(number):
+        name, model_id = (f"{kind}-{worker:02d}{number:04d}".encode() for kind in ("name", "mark"))
+        with library.new_file("drum") as path:
+            atomic_write(path, write(name, model_id))
+            library.add(ModelEntry.of_file(path))
+        return model_id.decode()
+
+    def rename(model_id):
+        entry = library.find(model_id)
+        with library.new_file("bass") as path:
+            old = library.path(entry)
+            atomic_write(old, write(entry.name.replace("name", "bass").encode(), model_id.encode()))
+            old.rename(path)
+            library.add(ModelEntry.of_file(path))
+
+    for number in range(count):
+        model_id = add(number)
+        if number % 2 == 0:
+            rename(model_id)
+        if number % 3 == 0:
+            library.remove(model_id)
+"""
+
+
+@pytest.mark.parametrize(("processes", "count"), [(4, 10), pytest.param(8, 100, marks=pytest.mark.soak)])
+def test_processes_that_add_rename_and_delete_at_once_lose_nothing(tmp_path: Path, processes: int, count: int) -> None:
+    seed = write_model(tmp_path / "seed.distill", "name-000000", model_id="mark-000000")
+    folder = tmp_path / "models"
+    working = [
+        subprocess.Popen([sys.executable, "-c", WORKER, folder, seed, str(worker), str(count)])
+        for worker in range(processes)
+    ]
+    assert [process.wait(900) for process in working] == [0] * processes
+    left = {
+        f"mark-{worker:02d}{number:04d}": f"{'bass' if number % 2 == 0 else 'name'}-{worker:02d}{number:04d}"
+        for worker in range(processes)
+        for number in range(count)
+        if number % 3
+    }
+    stored = json.loads((folder / "library.json").read_text())["models"]
+    listed = ModelLibrary(folder).entries()
+    assert {entry.model_id: entry.name for entry in listed} == left
+    assert len(listed) == len(list(folder.glob("*.distill"))) == len(left)
+    assert ModelLibrary(folder).rebuild() == sorted(listed, key=lambda entry: entry.file)
+    assert {item["file"] for item in stored} >= {entry.file for entry in listed}
+    assert not list(folder.glob("library.broken*"))
+
+
+HOLDER = """if True:
+    import sys, time
+    from distill.library.catalog import ModelLibrary
+    with ModelLibrary(sys.argv[1]).new_file("held") as path:
+        path.write_bytes(b"half a mod")
+        print("held", flush=True)
+        time.sleep(600)
+"""
+
+
+def test_a_killed_holder_of_the_lock_keeps_no_one_waiting(tmp_path: Path) -> None:
+    write_model(tmp_path / "kick.distill")
+    with subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        holder.kill()
+        killed = time.perf_counter()
+        assert [entry.name for entry in ModelLibrary(tmp_path).entries()] == ["kick"]
+        assert time.perf_counter() - killed < 2
+
+
+# A damaged index
+
+
+def indexed(folder: Path) -> tuple[ModelLibrary, list[ModelEntry], bytes]:
+    """A library of three, what is in it, and its whole index."""
+    for name in ("kick", "snare", "hat"):
+        write_model(folder / f"{name}.distill", val_loss=0.5)
+    library = ModelLibrary(folder)
+    return library, library.entries(), (folder / "library.json").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelLibrary, list[ModelEntry], bytes]:
+    return indexed(tmp_path_factory.mktemp("models"))
+
+
+def assert_made_anew(library: ModelLibrary, entries: list[ModelEntry], damaged: bytes) -> None:
+    """With this index all models are listed, and it is kept aside unless it says the same in other white space."""
+    for old in library.folder.glob("library.broken*"):
+        old.unlink()
+    (library.folder / "library.json").write_bytes(damaged)
+    assert library.entries() == entries
+    kept = [path.read_bytes() for path in library.folder.glob("library.broken*")]
+    assert kept == [damaged] or json.loads(damaged) == json.loads((library.folder / "library.json").read_bytes())
+
+
+@settings(max_examples=60, deadline=None)
+@given(share=st.floats(0, 1))
+def test_an_index_cut_short_anywhere_is_made_anew(shared, share: float) -> None:
+    library, entries, whole = shared
+    assert_made_anew(library, entries, whole[: int(share * (len(whole) - 2))])
+
+
+@settings(max_examples=150, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
+def test_an_index_with_any_byte_changed_is_made_anew(shared, place: float, flip: int) -> None:
+    library, entries, whole = shared
+    damaged = bytearray(whole)
+    damaged[int(place * len(whole))] ^= flip
+    assert_made_anew(library, entries, bytes(damaged))
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), value=ANY_JSON)
+def test_an_index_with_any_part_of_another_type_is_made_anew(shared, data: st.DataObject, value: object) -> None:
+    library, entries, whole = shared
+    content = json.loads(whole)
+    part = data.draw(st.sampled_from(["", *content, *content["models"][0]]))
+    if part in content:
+        content[part] = value
+    elif part:
+        content["models"][0][part] = value
+    assert_made_anew(library, entries, json.dumps(content if part else value).encode())
+
+
+@pytest.mark.parametrize("name", ["../x.distill", "/x.distill", "a/../kick.distill", "", ".", 5, ["kick.distill"]])
+def test_an_entry_whose_file_is_no_name_in_the_folder_is_refused(tmp_path: Path, name: object) -> None:
+    _, (entry, *_), _ = indexed(tmp_path)
+    with pytest.raises(ConfigError, match="file"):
+        ModelEntry(**dataclasses.asdict(entry) | {"file": name})
+
+
+def test_every_broken_index_is_kept_beside_those_before(tmp_path: Path) -> None:
+    library, entries, _ = indexed(tmp_path)
+    for text in ("first", "second", "third"):
+        (tmp_path / "library.json").write_text(text)
+        assert library.entries() == entries
+    assert {path.read_text() for path in tmp_path.glob("library.broken*.json")} == {"first", "second", "third"}
+
+
+def test_a_folder_in_the_place_of_the_index_is_put_aside(tmp_path: Path) -> None:
+    library, entries, _ = indexed(tmp_path)
+    (tmp_path / "library.json").unlink()
+    (tmp_path / "library.json").mkdir()
+    assert library.entries() == entries
+    assert (tmp_path / "library.broken.json").is_dir()
+
+
+def test_an_index_that_may_not_be_read_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library, _, whole = indexed(tmp_path)
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:  # root may read everything
+        patch.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(LibraryError, match=r"library\.json: Permission denied"):
+            library.entries()
+    assert (tmp_path / "library.json").read_bytes() == whole
+    assert not list(tmp_path.glob("library.broken*"))
+
+
+def test_adding_to_a_library_with_a_broken_index_keeps_the_others(tmp_path: Path) -> None:
+    library, entries, _ = indexed(tmp_path)
+    (tmp_path / "library.json").write_text("")
+    library.add(ModelEntry.of_file(write_model(tmp_path / "tom.distill")))
+    assert {entry.name for entry in library.entries()} == {entry.name for entry in entries} | {"tom"}
+
+
+# What a crash, or a hand, can leave in the folder
+
+
+def test_a_rename_broken_off_after_its_first_half_is_finished_in_the_list(tmp_path: Path) -> None:
+    library, _, _ = indexed(tmp_path)
+    write_model(tmp_path / "kick.distill", "Big Kick", model_id="id-kick")  # the new name in the old place
+    assert library.find("id-kick").name == "Big Kick"
+    (tmp_path / "kick.distill").rename(tmp_path / "Big Kick.distill")  # and the index knows nothing of it
+    assert library.find("id-kick").file == "Big Kick.distill"
+    assert len(library.entries()) == 3
+
+
+def test_copies_with_one_id_are_told_apart_and_deleted_by_file(tmp_path: Path) -> None:
+    library, _, _ = indexed(tmp_path)
+    shutil.copy(tmp_path / "kick.distill", tmp_path / "copy.distill")
+    with pytest.raises(LibraryError, match=r"by its file: copy\.distill, kick\.distill"):
+        library.remove("id-kick")
+    library.delete(library.find("copy.distill"))
+    assert library.find("id-kick").file == "kick.distill"
+    assert not (tmp_path / "copy.distill").exists()
+
+
+def test_a_model_that_was_replaced_after_it_was_looked_up_is_not_deleted(tmp_path: Path) -> None:
+    library, _, _ = indexed(tmp_path)
+    entry = library.find("kick")
+    write_model(tmp_path / "kick.distill", "another", dataset_name="other sounds")
+    with pytest.raises(LibraryError, match="nothing is deleted"):
+        library.delete(entry)
+    assert library.find("another").file == "kick.distill"
+
+
+def test_a_pipe_named_like_a_model_keeps_no_one_waiting(tmp_path: Path) -> None:
+    library, entries, _ = indexed(tmp_path)
+    os.mkfifo(tmp_path / "pipe.distill")
+    assert library.entries() == entries
