@@ -57,8 +57,8 @@ def strict(text: str) -> Any:
 
 
 def tree(*folders: Path) -> dict[Path, tuple[int, int]]:
-    """Every path below `folders` with its size and time; the library's lock file is no content."""
-    paths = (path for folder in folders for path in folder.rglob("*") if path.name != ".library.lock")
+    """Every path below `folders` with its size and time; the library's lock files are no content."""
+    paths = (path for folder in folders for path in folder.rglob("*") if not path.name.startswith(".library."))
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else (0, 0) for path in paths}
 
 

@@ -7,12 +7,12 @@ import math
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
@@ -27,7 +27,9 @@ SORT_KEYS = ("date", "name", "loss", "size")
 
 _INDEX = "library.json"
 _LOCK = ".library.lock"
+_QUEUE = ".library.queue"
 _LOCK_TIMEOUT_S = 30.0
+_POLL_S = 0.01
 _FORMAT = "distill_library"
 _VERSION = 2  # 1 had no digest
 
@@ -205,9 +207,8 @@ class ModelLibrary:
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            lock = FileLock(self.folder / _LOCK, timeout=_LOCK_TIMEOUT_S, is_singleton=True)
             with storage_errors(self.folder):
-                lock.acquire()
+                lock = self._acquired()
         except Timeout:
             raise LibraryError(
                 f"{self.folder} is in use by another distill for over {_LOCK_TIMEOUT_S:.0f} s; try again later"
@@ -216,6 +217,19 @@ class ModelLibrary:
             yield
         finally:
             lock.release()
+
+    def _acquired(self) -> BaseFileLock:
+        """The lock, held; raises `Timeout`.
+
+        Whoever waits for it holds the queue, so that one who works on and on cannot take it again and again.
+        """
+        lock, queue = (
+            FileLock(self.folder / name, timeout=_LOCK_TIMEOUT_S, poll_interval=_POLL_S, is_singleton=True)
+            for name in (_LOCK, _QUEUE)
+        )
+        with nullcontext() if lock.is_locked else queue:
+            lock.acquire()
+        return lock
 
     def _read_index(self) -> list[ModelEntry]:
         """The index as stored; a broken one is kept aside and reads as empty, to be filled from the files."""
