@@ -203,7 +203,6 @@ class ModelLibrary:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self._is_there()
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         try:
