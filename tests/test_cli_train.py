@@ -146,7 +146,7 @@ def test_the_event_log_holds_what_json_printed(in_json: Run) -> None:
 
 def test_the_run_folder_has_everything_of_the_run(plain: Run) -> None:
     names = {path.name for path in plain.folder.iterdir()}
-    assert names == {"run.json", "events.jsonl", "checkpoints", "previews", "run.png"}
+    assert names == {".lock", "run.json", "events.jsonl", "checkpoints", "previews", "run.png"}
     facts = plain.facts()
     assert facts["total_epochs"] == 2
     assert facts["model_path"] == str(plain.models / "kit.distill")

@@ -34,6 +34,7 @@ from distill.models.persistence import (
 )
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
+from distill.training.checkpoint import list_checkpoints
 from distill.training.config import TrainingConfig
 from distill.training.loop import train
 from test_cli import Said, assert_refused, run, strict

@@ -6,6 +6,8 @@ import re
 import sys
 from typing import TextIO
 
+from distill.paths import shown
+
 
 def open_streams() -> bool:
     """Make all three streams fit to be used; returns whether there was a standard output."""
@@ -47,6 +49,5 @@ def _drop(stream: TextIO) -> None:
 
 def one_line(text: str) -> str:
     """`text` without line breaks and control characters, and with no word longer than a file name can be."""
-    line = " ".join(text.split())
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    line = shown(" ".join(text.split()))
     return re.sub(r"[^ /]{300,}", lambda word: f"{word[0][:60]}…{word[0][-20:]}", line)

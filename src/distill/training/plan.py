@@ -14,6 +14,7 @@ from distill.errors import CheckpointError, CollectionError, ConfigError, Storag
 from distill.home import default_models_dir, default_runs_dir
 from distill.library.header import ModelMetadata
 from distill.paths import shown
+from distill.paths import shown
 from distill.storage import safe_stem
 from distill.training.config import Device, TrainingConfig, VQVAEConfig, get_adaptive_config, get_adaptive_vqvae_config
 from distill.training.device import resolve_device
@@ -74,7 +75,8 @@ def plan_run(
     if family not in _PRESETS:
         raise ConfigError(f"there is no family {family!r}; there are {', '.join(_PRESETS)}")
     _PRESETS[family](0, **settings)  # a bad setting is told before the files are read, not after
-    name = model_name or folder.resolve().name or "model"
+    dataset_name = shown(folder.resolve().name)
+    name = model_name or dataset_name or "model"
     models_dir = models_dir or default_models_dir()
     resolve_device(settings.get("device", "auto"))
     ModelMetadata(name=name)
@@ -93,7 +95,7 @@ def plan_run(
         file_paths=tuple(file.path for file in collection.usable),
         output_dir=output_dir,
         models_dir=models_dir,
-        dataset_name=folder.resolve().name,
+        dataset_name=dataset_name,
         model_name=name,
         audio_limits=limits,
     )
@@ -103,9 +105,9 @@ def plan_run(
 def plan_resume(run_folder: Path, *, device: Device = "auto", models_dir: Path | None = None) -> RunPlan:
     """The plan of the run in `run_folder`, to go on from its newest checkpoint; raises `CheckpointError`."""
     facts = RunFolder(run_folder).read_facts()
-    if Path(facts.get("model_path") or "").is_file():
-        raise CheckpointError(f"{run_folder}: this run is finished; its model is {facts['model_path']}")
     try:
+        if Path(facts.get("model_path") or "").is_file():
+            raise CheckpointError(f"{run_folder}: this run is finished; its model is {facts['model_path']}")
         family: ModelFamily = facts["family"]
         return RunPlan(
             family=family,
@@ -118,7 +120,7 @@ def plan_resume(run_folder: Path, *, device: Device = "auto", models_dir: Path |
             resume_from=run_folder,
             audio_limits=AudioLimits(**(facts.get("audio_limits") or {})),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OSError) as error:
         raise CheckpointError(f"{run_folder}: its run.json is incomplete ({error}); start a new run") from error
 
 

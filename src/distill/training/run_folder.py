@@ -66,7 +66,7 @@ class RunFolder:
         """The run's facts; raises `CheckpointError` when this is no run folder."""
         try:
             facts = json.loads(self.facts_path.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{self.path}: not a run folder (no readable run.json in it)") from error
         if not isinstance(facts, dict) or facts.get("format") != "distill_run":
             raise CheckpointError(f"{self.facts_path}: not written by distill")
