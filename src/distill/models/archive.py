@@ -44,9 +44,14 @@ def read_archive(path: Path) -> Any:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its unpickler meets
         raise Malformed("torch cannot read it") from error
+    check_tensors(content)
+    return content
+
+
+def check_tensors(content: Any) -> None:
+    """Raise `Malformed` if a tensor in nested dictionaries and lists holds a number that is not finite."""
     if not all(_is_finite(value) for _, value in _leaves(content, "") if isinstance(value, Tensor)):
         raise Malformed("its weights are not all finite numbers")
-    return content
 
 
 def same_form(state: Any, expected: dict[str, Tensor]) -> bool:

@@ -14,7 +14,6 @@ from distill.errors import CheckpointError, CollectionError, ConfigError, Storag
 from distill.home import default_models_dir, default_runs_dir
 from distill.library.header import ModelMetadata
 from distill.paths import shown
-from distill.paths import shown
 from distill.storage import safe_stem
 from distill.training.config import Device, TrainingConfig, VQVAEConfig, get_adaptive_config, get_adaptive_vqvae_config
 from distill.training.device import resolve_device

@@ -1,0 +1,71 @@
+"""Models as other programs read them: weights and JSON in a `.safetensors` file, with no pickle at all; and back.
+
+The tensors are those of `model_state_dict`; everything else of a model file stands as JSON under `distill` in the
+file's metadata. Coming back, a file from anybody, it goes through the same checks as a `.distill` file.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from distill.errors import LibraryError, ModelFileError
+from distill.library.catalog import ModelLibrary
+from distill.library.container import Malformed, check_values, malformed_as
+from distill.models.archive import check_tensors
+from distill.models.format import check_marker, check_parts, kind_of, read_content
+from distill.models.persistence import add_to_library
+from distill.storage import atomic_write
+
+SAFETENSORS = ".safetensors"
+_KEY = "distill"
+_WEIGHTS = "model_state_dict"
+
+
+def export_safetensors(model_path: Path, target: Path) -> Path:
+    """Write the model at `model_path` to `target` as safetensors; raises `ModelFileError`, `StorageError`."""
+    content = read_content(model_path)
+    check_parts(model_path, content, kind_of(content))
+    weights = content.pop(_WEIGHTS)
+    atomic_write(target, save(weights, metadata={_KEY: json.dumps(content)}))
+    return target
+
+
+def import_model(path: Path, models_dir: Path) -> Path:
+    """Add a model file from elsewhere, `.distill` or `.safetensors`, to the library `models_dir`; returns its place.
+
+    Raises `ModelFileError` when anything in it is not as it should be, `LibraryError` when the library has it already.
+    """
+    content = _read_safetensors(path) if path.suffix.lower() == SAFETENSORS else read_content(path)
+    parts = check_parts(path, content, kind_of(content))
+    for entry in ModelLibrary(models_dir).entries():
+        if entry.model_id and entry.model_id == parts.metadata.model_id:
+            raise LibraryError(f"{path}: this model is in the library already, as {entry.name!r} ({entry.file})")
+    del content["metadata"]
+    return add_to_library(content, parts.metadata, models_dir)
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file")
+    with malformed_as(ModelFileError, path, "model file"):
+        content, weights = _parts_of(path)
+        check_tensors(weights)
+    if not isinstance(content, dict) or _WEIGHTS in content:
+        raise ModelFileError(f"{path}: not a distill model")
+    check_marker(path, content)
+    return content | {_WEIGHTS: weights}
+
+
+def _parts_of(path: Path) -> tuple[Any, dict[str, Any]]:
+    """The JSON and the tensors of a safetensors file; raises `Malformed`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_KEY, "null")
+            content = json.loads(text)
+            check_values(content, len(text))
+            return content, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise Malformed(" ".join(str(error).split())[:200]) from error
