@@ -12,7 +12,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n auto
 
 soak: $(STAMP)
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -n auto -m soak
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
