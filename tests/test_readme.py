@@ -58,3 +58,19 @@ def test_both_commands_are_targets_of_the_makefile():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
         assert f"\n{target}: " in makefile
+
+
+PROMISES = re.findall(r"`(test_\w+)\.py`:((?:\s+`test_\w+`,?)+)", (ROOT / "docs" / "reliability.md").read_text())
+
+
+@pytest.mark.parametrize(("file", "names"), PROMISES, ids=[file for file, _ in PROMISES])
+def test_every_promise_is_kept_by_a_test_that_exists(file, names):
+    source = (ROOT / "tests" / f"{file}.py").read_text()
+    for name in re.findall(r"test_\w+", names):
+        assert f"def {name}(" in source
+
+
+def test_no_promise_is_without_a_test():
+    promises = re.findall(r"^- \*\*.*?(?=^- \*\*|^#|\Z)", (ROOT / "docs" / "reliability.md").read_text(), re.M | re.S)
+    assert len(promises) > 12
+    assert all(re.search(r"`test_\w+\.py`:\s+`test_", promise) for promise in promises)
