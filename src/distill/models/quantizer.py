@@ -5,6 +5,7 @@ form is SoundStream's, Zeghidour et al. 2021). Everything that changes is in buf
 state, and nothing in a training step waits for the device.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -139,15 +140,18 @@ class ResidualQuantizer(nn.Module):
         self.sums[level] = torch.where(dead.unsqueeze(-1), revived, self.sums[level])
 
     @torch.no_grad()
-    def initialize(self, x: Tensor, batches: int = 1) -> None:
-        """Place all codebooks by k-means on float `[N, D]` from so many batches, each on the residual of the last."""
+    def initialize(self, x: Tensor, batches: int = 1, go_on: Callable[[], None] = lambda: None) -> None:
+        """Place all codebooks by k-means on float `[N, D]` from so many batches, each on the residual of the last.
+
+        What `go_on` raises, called every now and then, leaves them to be placed anew.
+        """
         x = x[x.isfinite().all(dim=-1)]  # one damaged sample must not decide over the codebooks
         if len(x) == 0:
             return
         limit = self.kmeans_vectors
         residual = x if len(x) <= limit else x[torch.randperm(len(x), device=x.device)[:limit]]
         for level in range(self.levels):
-            self.codebooks[level], counts = kmeans(residual, self.size, self.kmeans_iters)
+            self.codebooks[level], counts = kmeans(residual, self.size, self.kmeans_iters, go_on)
             self.usage[level] = counts / batches * (len(x) / len(residual))
             self.sums[level] = self.codebooks[level] * self.usage[level].unsqueeze(-1)
             residual = residual - self.codebooks[level][self._nearest(residual, self.codebooks[level])]
@@ -175,10 +179,13 @@ class ResidualQuantizer(nn.Module):
         return counts.scatter_add_(1, flat, torch.ones_like(flat))[:, 1:]
 
 
-def kmeans(x: Tensor, clusters: int, iterations: int) -> tuple[Tensor, Tensor]:
+def kmeans(
+    x: Tensor, clusters: int, iterations: int, go_on: Callable[[], None] = lambda: None
+) -> tuple[Tensor, Tensor]:
     """Lloyd's algorithm on `[N, D]` from a k-means++ start: centres `[K, D]` and their sizes `[K]`."""
-    centres = _kmeans_plus_plus(x, clusters)
+    centres = _kmeans_plus_plus(x, clusters, go_on)
     for _ in range(iterations):
+        go_on()
         index = ResidualQuantizer._nearest(x, centres)
         counts = torch.bincount(index, minlength=clusters).to(x.dtype)
         sums = torch.zeros_like(centres).index_add_(0, index, x)
@@ -186,11 +193,12 @@ def kmeans(x: Tensor, clusters: int, iterations: int) -> tuple[Tensor, Tensor]:
     return centres, torch.bincount(ResidualQuantizer._nearest(x, centres), minlength=clusters).to(x.dtype)
 
 
-def _kmeans_plus_plus(x: Tensor, clusters: int) -> Tensor:
+def _kmeans_plus_plus(x: Tensor, clusters: int, go_on: Callable[[], None]) -> Tensor:
     """Starting centres `[K, D]` drawn from `[N, D]` in proportion to the squared distance from those before."""
     picks = [torch.randint(len(x), (1,), device=x.device)]
     distance = (x - x[picks[0]]).square().sum(dim=-1)
     for _ in range(clusters - 1):
+        go_on()
         picks.append(torch.multinomial(distance + 1e-12, 1))  # fewer distinct vectors than codes: repeat some
         distance = torch.minimum(distance, (x - x[picks[-1]]).square().sum(dim=-1))
     return x[torch.cat(picks)]

@@ -11,8 +11,9 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from distill.audio.spectrogram import AudioSpectrogram
+from distill.errors import Cancelled
 from distill.training.dataset import EpochSampler, Loader
 from distill.training.metrics import (
     Event,
@@ -88,6 +90,7 @@ class Family(ABC):
     """What a model family adds to the engine."""
 
     name: ClassVar[str]
+    terms: ClassVar[tuple[str, ...]]  # what `evaluate` names beside the total
     warmup_fraction: float = 0.0  # of the run, in which the train loss is not yet weighted like the validation loss
 
     @abstractmethod
@@ -95,8 +98,11 @@ class Family(ABC):
         """What the run's record says of the validation mels `[B, 1, M, T]`."""
 
     @abstractmethod
-    def prepare(self, model: nn.Module, mels: Iterable[Tensor]) -> None:
-        """Get `model` ready for its first step, from training mels `[B, 1, M, T]`."""
+    def prepare(self, model: nn.Module, mels: Iterable[Tensor], go_on: Callable[[], None]) -> None:
+        """Get `model` ready for its first step, from training mels `[B, 1, M, T]`.
+
+        `go_on` is called every now and then; it raises `Cancelled` when that is all for now.
+        """
 
     @abstractmethod
     def evaluate(self, model: nn.Module, mel: Tensor, progress: float) -> Evaluation:
@@ -205,7 +211,10 @@ def train_steps(
     bench.model.train()
     if seed is not None:
         torch.manual_seed(_step_seed(seed, epoch, -1))
-    bench.family.prepare(bench.model, bench.mels(loader))
+    try:
+        bench.family.prepare(bench.model, bench.mels(loader), partial(_go_on, cancel_event))
+    except Cancelled:
+        return first_step
     total_steps = len(loader)
     for step, waveform in enumerate(itertools.islice(loader, first_step, None), first_step):
         if cancel_event is not None and cancel_event.is_set():
@@ -227,6 +236,11 @@ def train_steps(
         if skips:
             skips.count(learnt)
     return total_steps
+
+
+def _go_on(cancel_event: threading.Event | None) -> None:
+    if cancel_event is not None and cancel_event.is_set():
+        raise Cancelled("stopped before the first step")
 
 
 def _train_step(

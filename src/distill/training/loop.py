@@ -51,7 +51,7 @@ from distill.training.preview import (
     generate_reconstruction_preview,
     generate_vqvae_reconstruction_preview,
 )
-from distill.training.run import RunRequest, set_up
+from distill.training.run import RunRequest, seeded, set_up
 from distill.training.run_folder import RunFolder
 from distill.training.trainer import Trainer
 
@@ -65,6 +65,7 @@ class VQFamily(Family):
     """The RVQ-VAE: reconstruction plus weighted commitment, codebook health beside it."""
 
     name: ClassVar[str] = "vqvae"
+    terms: ClassVar[tuple[str, ...]] = ("recon_loss", "commit_loss")
 
     def __init__(self, commitment_weight: float) -> None:
         self.commitment_weight = commitment_weight
@@ -73,7 +74,7 @@ class VQFamily(Family):
         """How many vectors the mels are coded with: what health figures are counted over."""
         return {"validation_vectors": sum(int(sounding_columns(m).sum()) * -(-m.shape[-2] // STRIDE) for m in mels)}
 
-    def prepare(self, model: nn.Module, mels: Iterable[Tensor]) -> None:
+    def prepare(self, model: nn.Module, mels: Iterable[Tensor], go_on: Callable[[], None]) -> None:
         """Place the codebooks by k-means over many batches, if no step has done so yet."""
         if not isinstance(model, ConvVQVAE) or model.quantizer.ready:
             return
@@ -81,12 +82,13 @@ class VQFamily(Family):
         model.eval()
         with torch.no_grad():
             for mel in mels:
+                go_on()
                 encoded = model.encode(mel).movedim(1, -1)  # [B, H, W, D]
                 coded = sounding_columns(mel)[:, None].expand(encoded.shape[:3])
                 vectors.append(encoded[coded])
                 if sum(map(len, vectors)) >= model.quantizer.kmeans_vectors:
                     break
-            model.quantizer.initialize(torch.cat(vectors), batches=len(vectors))
+            model.quantizer.initialize(torch.cat(vectors), len(vectors), go_on)
         model.train()
 
     def evaluate(self, model: nn.Module, mel: Tensor, progress: float) -> Evaluation:
@@ -208,7 +210,8 @@ def train_vqvae(
 
     def conclude(trainer: Trainer, finished: bool) -> dict[str, Any]:
         model, history = cast(ConvVQVAE, trainer.best_model()), cast(VQMetricsHistory, trainer.state.history)
-        health = _health(model, _codes(trainer, trainer.loaders[1]))
+        best = trainer.state.best_epoch
+        health = history.epoch_metrics[best].codebook_health if best >= 0 else None
         trainer.note(final_codebook_health=health)
 
         def save(folder: Path | str) -> Path:
@@ -247,7 +250,7 @@ def _run(
         except Cancelled:  # while the sounds were read: there is no run to go on with, and none is needed
             if callback:
                 callback(TrainingCompleteEvent(0, 0.0, math.nan, math.nan, math.inf, -1))
-            return _result(make_model().eval(), history, folder) | nothing
+            return _result(seeded(request.config.seed, make_model).eval(), history, folder) | nothing
         own = conclude(trainer, trainer.fit())
         trainer.complete()
         return _result(trainer.bench.model, trainer.state.history, folder) | own
@@ -296,6 +299,7 @@ class VAEFamily(Family):
     """The continuous VAE: reconstruction plus KL divergence, its weight warmed up, collapsed dimensions watched."""
 
     name: ClassVar[str] = "vae"
+    terms: ClassVar[tuple[str, ...]] = ("recon_loss", "kl_loss")
 
     def __init__(self, kl_weight_max: float, free_bits: float, warmup_fraction: float = 0.0) -> None:
         self.kl_weight_max, self.free_bits, self.warmup_fraction = kl_weight_max, free_bits, warmup_fraction
@@ -309,7 +313,7 @@ class VAEFamily(Family):
         del mels
         return {}
 
-    def prepare(self, model: nn.Module, mels: Iterable[Tensor]) -> None:
+    def prepare(self, model: nn.Module, mels: Iterable[Tensor], go_on: Callable[[], None]) -> None:
         """A VAE is ready as it is."""
 
     def evaluate(self, model: nn.Module, mel: Tensor, progress: float) -> Evaluation:

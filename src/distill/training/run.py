@@ -34,6 +34,7 @@ from distill.training.trainer import State, Trainer, made_with
 logger = logging.getLogger(__name__)
 
 _MAY_DIFFER = {"device", "num_workers", "checkpoint_interval", "preview_interval", "max_checkpoints"}
+_UNSAID = "not said"  # a setting that is None is said
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def set_up(
     loaders = create_data_loaders(
         request.file_paths, config, spectrogram.config.sample_rate, request.audio_limits, cancel_event
     )
-    model = _seeded(config.seed, make_model).to(device)
+    model = seeded(config.seed, make_model).to(device)
     bench = Workbench(family, model, spectrogram, device)
     optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     trainer = Trainer(
@@ -109,9 +110,11 @@ def _begin(trainer: Trainer, request: RunRequest) -> None:
 
 def _go_on(trainer: Trainer, checkpoint: Checkpoint) -> None:
     _check_identity(checkpoint, trainer.identity)
-    now = made_with(trainer.bench.device)
-    if checkpoint.made_with != now:
-        changes = ", ".join(f"{name} {checkpoint.made_with.get(name)} → {now[name]}" for name in now)
+    then, now = checkpoint.made_with, made_with(trainer.bench.device)
+    if then.keys() != now.keys():
+        raise CheckpointError("the checkpoint does not say what it was made with; it is damaged")
+    if then != now:
+        changes = ", ".join(f"{name} {then[name]} → {now[name]}" for name in now if then[name] != now[name])
         logger.warning(
             "the run goes on in other circumstances (%s); its outcome can differ in the last digits", changes
         )
@@ -138,7 +141,8 @@ def _known_facts(folder: RunFolder, checkpoint: Checkpoint | None) -> dict[str, 
     return folder.read_facts() if checkpoint is not None and folder.facts_path.exists() else {}
 
 
-def _seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
+def seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
+    """The model as every run with `seed` begins with it; torch's own random numbers stay where they are."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()
@@ -166,8 +170,11 @@ def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
         )
     for part in ("config", "spectrogram_config"):
         before, now = then[part], identity[part]
-        if changed := sorted(name for name in before.keys() | now if before.get(name) != now.get(name)):
-            listed = ", ".join(f"{name} (was {before.get(name)}, is {now.get(name)})" for name in changed)
+        names = sorted(before.keys() | now)
+        if changed := [name for name in names if before.get(name, _UNSAID) != now.get(name, _UNSAID)]:
+            listed = ", ".join(
+                f"{name} (was {before.get(name, _UNSAID)}, is {now.get(name, _UNSAID)})" for name in changed
+            )
             raise CheckpointError(f"a run goes on with the settings it began with; these differ: {listed}")
 
 

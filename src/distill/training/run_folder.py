@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,9 +101,10 @@ class RunFolder:
             yield
         finally:
             held.lock.release()
-            if set(self.path.iterdir()) <= {lock}:
-                lock.unlink(missing_ok=True)
-                self.path.rmdir()
+            with suppress(OSError):  # the folder itself may be gone, and how the run ended is what counts
+                if set(self.path.iterdir()) <= {lock}:
+                    lock.unlink(missing_ok=True)
+                    self.path.rmdir()
 
     def events(self) -> list[Event]:
         """The logged events in order; a last line that a crash cut short is left out."""

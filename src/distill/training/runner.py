@@ -1,6 +1,7 @@
 """A training run on a background thread: started, watched, cancelled, waited for, resumed."""
 
 import threading
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,7 @@ class TrainingRunner:
         try:
             self._result = train()
         except BaseException as error:  # kept for the thread that waits, whatever it is
+            traceback.clear_frames(error.__traceback__)  # but not what they hold: model, sounds, worker processes
             self._error = error
 
     @property

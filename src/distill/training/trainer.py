@@ -271,7 +271,9 @@ class Trainer:
             and _fits_optimizer(checkpoint.optimizer_state, optimizer)
             and checkpoint.scheduler_state.keys() == scheduler.state_dict().keys()
             and checkpoint.totals.keys() == _names(Totals)
+            and checkpoint.totals["sums"].keys() == self._summed(checkpoint.totals["examples"])
             and checkpoint.skips.keys() == _names(Skips)
+            and bool(checkpoint.optimizer_state["state"]) == (_learnt_steps(checkpoint) > 0)
         )
         own = self.bench.family.checkpoint_fields(checkpoint.history)
         if not fits or any(getattr(checkpoint, name) != value for name, value in own.items()):
@@ -283,6 +285,9 @@ class Trainer:
         self._clock = time.perf_counter() - self.state.elapsed_s
         self.folder.rewind(checkpoint.epoch, checkpoint.step)
         drop_later(self.folder.checkpoints, checkpoint.epoch, checkpoint.step)
+
+    def _summed(self, examples: int) -> set[str]:
+        return {"train_loss", *self.bench.family.terms} if examples else set()
 
     def _validate_epoch(self) -> bool:
         """Validate, and settle what follows from it; returns whether it was not cut short by a cancellation."""
@@ -388,6 +393,10 @@ def _finite(value: float) -> float | None:
 
 def _names(of: type[Totals] | type[Skips]) -> set[str]:
     return {field.name for field in dataclasses.fields(of)}
+
+
+def _learnt_steps(checkpoint: Checkpoint) -> int:
+    return len(checkpoint.history.step_metrics) - checkpoint.skips["total"]
 
 
 def _fits_optimizer(state: dict[str, Any], optimizer: AdamW) -> bool:
