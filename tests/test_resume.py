@@ -1,21 +1,58 @@
 """A run that was stopped and resumed ends as if it had never stopped."""
 
 import dataclasses
+import itertools
+import json
+import os
+import pkgutil
+import shutil
+import subprocess
+import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from conftest import write_collection
+from distill.audio.spectrogram import AudioSpectrogram
 from distill.data.collection import find_audio_files
 from distill.errors import CheckpointError, ConfigError
+from distill.models import load_model_v2
+from distill.models.archive import read_archive
+from distill.models.quantizer import ResidualQuantizer
+from distill.training import loop
 from distill.training.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
-from distill.training.loop import train_vqvae
-from distill.training.metrics import PreviewEvent, VQEpochMetrics, VQStepMetrics
+from distill.training.config import TrainingConfig
+from distill.training.dataset import create_data_loaders
+from distill.training.loop import train, train_vqvae
+from distill.training.metrics import PreviewEvent, VQStepMetrics
 from distill.training.run_folder import RunFolder
+from test_checkpoint import same
 from test_training import small_config
 
+NARROW = (4, 16, 32)  # the widths of the nets: what is tested here does not depend on them
 CLOCKS = {"step_time_s": 0.0, "eta_seconds": 0.0, "elapsed_seconds": 0.0, "total_time_s": 0.0}
+
+
+def no_picture(*_: object) -> None:
+    """Takes the place of what costs more than a whole run here, and is no part of what is compared."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Narrow nets and no picture."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.models.blocks.WIDTHS", NARROW)
+        for name in ("draw_vqvae_run", "draw_vae_run"):
+            patch.setattr(loop, name, no_picture)
+        yield
+
+
+# What two runs have in common
 
 
 def without_clocks(events):
@@ -30,19 +67,91 @@ def newest(run: Path, family: str = "vqvae") -> Checkpoint:
     return read_checkpoint(list_checkpoints(run / "checkpoints")[-1], family)
 
 
+def parts(run: Path, family: str) -> dict[str, Any]:
+    """All that a run ended with, by name: its checkpoint to the last buffer, its history, its log; no clocks."""
+    end = newest(run, family)
+    fields = {field.name: getattr(end, field.name) for field in dataclasses.fields(end)}
+    history, _ = fields.pop("history"), fields.pop("elapsed_s")
+    return fields | {
+        "steps": without_clocks(history.step_metrics),
+        "epochs": without_clocks(history.epoch_metrics),
+        "log": without_clocks(RunFolder(run).events()),
+    }
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    assert one.keys() == other.keys()
+    return [name for name in one if not same(one[name], other[name])]
+
+
 def same_run(one: Path, other: Path, family: str = "vqvae") -> None:
     """Both ended alike: weights, codebooks, optimizer, schedule, best weights, history, event log."""
-    a, b = (newest(path, family) for path in (one, other))
-    for part in ("model_state", "best_weights"):
-        mine, theirs = getattr(a, part), getattr(b, part)
-        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
-    for key, state in a.optimizer_state["state"].items():
-        assert all(torch.equal(state[name], b.optimizer_state["state"][key][name]) for name in state)
-    assert a.scheduler_state == b.scheduler_state
-    for name in ("epoch", "step", "best_epoch", "best_val_loss", "model_settings", "kl_weight", "commitment_weight"):
-        assert getattr(a, name) == getattr(b, name)
-    assert without_clocks(a.history.step_metrics) == without_clocks(b.history.step_metrics)
-    assert without_clocks(RunFolder(one).events()) == without_clocks(RunFolder(other).events())
+    assert differences(parts(one, family), parts(other, family)) == []
+
+
+def models_of(run: Path) -> Path:
+    """The library of a run."""
+    return run.with_name(f"{run.name} models")
+
+
+def saved_parts(run: Path, sounds: torch.Tensor, family: str) -> dict[str, Any]:
+    """`parts`, with all of the model file but what it says of itself, and the codes it chooses for `sounds`."""
+    (path,) = models_of(run).glob("*.distill")
+    saved = {f"saved {name}": value for name, value in read_archive(path).items() if name != "metadata"}
+    if family == "vqvae":
+        saved["codes"] = load_model_v2(path).model.encode_to_codes(sounds)
+    return parts(run, family) | saved
+
+
+# Where a run is stopped
+
+
+class Killed(Exception):
+    """What a run ends of that has no time to save anything."""
+
+
+class AtEvent:
+    """Cancels the run, or kills it, when it tells of a certain event, of either family."""
+
+    def __init__(self, kind: str, killed: bool = False, **place: int) -> None:
+        self.kind, self.killed, self.place = kind, killed, place
+
+    @contextmanager
+    def laid(self) -> Iterator[dict[str, Any]]:
+        """The arguments for the training that is to be stopped."""
+        cancel = threading.Event()
+
+        def callback(event: object) -> None:
+            if type(event).__name__.removeprefix("VQ") != self.kind:
+                return
+            if all(getattr(event, name) == value for name, value in self.place.items()):
+                if self.killed:
+                    raise Killed
+                cancel.set()
+
+        with suppress(Killed):
+            yield {"callback": callback, "cancel_event": cancel}
+
+
+class InCall:
+    """Cancels the run when a function is called for the n-th time, counted from 0."""
+
+    def __init__(self, function: str, call: int = 0) -> None:
+        self.function, self.call = f"distill.{function}", call
+
+    @contextmanager
+    def laid(self) -> Iterator[dict[str, Any]]:
+        """The arguments for the training that is to be stopped."""
+        cancel, calls, real = threading.Event(), itertools.count(), pkgutil.resolve_name(self.function)
+
+        def watched(*arguments: Any, **named: Any) -> Any:
+            if next(calls) == self.call:
+                cancel.set()
+            return real(*arguments, **named)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.function, watched)
+            yield {"cancel_event": cancel}
 
 
 class StopAt:
@@ -56,16 +165,134 @@ class StopAt:
             self.cancel.set()
 
 
+Stops = dict[str, AtEvent | InCall]
+
+STEPS = 6  # of an epoch
+
+
+def at_steps(epochs: int) -> Stops:
+    places = itertools.product(range(epochs), range(STEPS))
+    return {f"epoch {e} step {s}": AtEvent("StepMetrics", epoch=e, step=s) for e, s in places}
+
+
+VQ_STOPS: Stops = {
+    "before k-means": InCall("training.loop.VQFamily.prepare"),
+    "in k-means": InCall("models.quantizer.kmeans"),
+    "in a preview": InCall("training.loop.VQFamily.preview"),
+    "killed in an epoch": AtEvent("StepMetrics", killed=True, epoch=1, step=3),
+    "in the last k-means": InCall("models.quantizer.kmeans", 2),
+    "in the first checkpoint": InCall("training.trainer.write_checkpoint", 0),
+    "in a later checkpoint": InCall("training.trainer.write_checkpoint", 1),
+    "in a validation": InCall("training.trainer.validate", 1),
+    "in the last validation": InCall("training.trainer.validate", 2),
+    "at the end of epoch 0": AtEvent("EpochMetrics", epoch=0),
+    "at the end of epoch 1": AtEvent("EpochMetrics", epoch=1),
+    **at_steps(3),
+}
+VAE_STOPS: Stops = {
+    "at the end of epoch 1": AtEvent("EpochMetrics", epoch=1),
+    "in a preview": InCall("training.loop.VAEFamily.preview"),
+    "killed in an epoch": AtEvent("StepMetrics", killed=True, epoch=1, step=3),
+    "in a checkpoint": InCall("training.trainer.write_checkpoint", 1),
+    "in the first checkpoint": InCall("training.trainer.write_checkpoint", 0),
+    "in a validation": InCall("training.trainer.validate", 0),
+    "in the last validation": InCall("training.trainer.validate", 2),
+    "at the end of epoch 0": AtEvent("EpochMetrics", epoch=0),
+    **at_steps(2),
+}
+
+
+def some(stops: Stops, count: int) -> Stops:
+    return dict(itertools.islice(stops.items(), count))
+
+
+def go_on(*jobs: tuple[Path, dict[str, int] | None]) -> None:
+    """Go on with the runs in these folders, in one new process, each to the step given or to its end."""
+    asked = json.dumps([(str(folder), stop) for folder, stop in jobs])
+    command = [sys.executable, Path(__file__).with_name("resume_child.py")]
+    said = subprocess.run(command, input=asked, capture_output=True, text=True, env=os.environ, timeout=400)
+    assert said.returncode == 0, said.stderr
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """A run that nothing stopped, and where it replaced dead codes."""
+
+    train: Callable[..., Any]
+    config: Any
+    sounds: list[Path]
+    end: dict[str, Any]
+    validation: torch.Tensor
+    revivals: list[tuple[int, int]]
+
+    def stopped(self, folder: Path, stop: AtEvent | InCall) -> Path:
+        """A run in `folder` like this one, stopped."""
+        with stop.laid() as options:
+            self.train(self.config, self.sounds, folder, models_dir=models_of(folder), **options)
+        assert not models_of(folder).exists(), "the run was not stopped"
+        return folder
+
+    def ended_otherwise(self, folder: Path) -> list[str]:
+        """In what a run that went on ended otherwise than this one."""
+        return differences(saved_parts(folder, self.validation, self.end["family"]), self.end)
+
+
+@contextmanager
+def revivals_noted(places: list[tuple[int, int]]) -> Iterator[Callable[[object], None]]:
+    """Notes the steps at which dead codes are replaced; gives the callback that it counts them by."""
+    real, done = ResidualQuantizer._revive, itertools.count()
+    now = [0]
+
+    def revive(quantizer: ResidualQuantizer, level: int, *arguments: torch.Tensor) -> None:
+        before = quantizer.codebooks[level].clone()
+        real(quantizer, level, *arguments)
+        if not torch.equal(before, quantizer.codebooks[level]):
+            places.append(divmod(now[0], STEPS))
+
+    def callback(event: object) -> None:
+        if isinstance(event, VQStepMetrics):
+            now[0] = next(done) + 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ResidualQuantizer, "_revive", revive)
+        yield callback
+
+
+def whole(train: Callable[..., Any], config: Any, sounds: list[Path], folder: Path, family: str) -> Whole:
+    revivals: list[tuple[int, int]] = []
+    with revivals_noted(revivals) as callback:
+        train(config, sounds, folder, models_dir=models_of(folder), callback=callback)
+    mels = torch.cat(list(validation_mels(config, sounds)))
+    return Whole(train, config, sounds, saved_parts(folder, mels, family), mels, revivals)
+
+
+def validation_mels(config: Any, sounds: list[Path]) -> Iterator[torch.Tensor]:
+    spectrogram = AudioSpectrogram()
+    yield from map(spectrogram.waveform_to_mel, create_data_loaders(sounds, config)[1])
+
+
 @pytest.fixture(scope="module")
 def config():
-    return small_config(augmentation_copies=4, max_epochs=3, preview_interval=1)
+    return small_config(augmentation_copies=6, max_epochs=3, preview_interval=2, checkpoint_interval=2, decay=0.8)
 
 
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory):
-    from conftest import write_collection
-
     return find_audio_files(write_collection(tmp_path_factory.mktemp("sounds")))
+
+
+@pytest.fixture(scope="module")
+def whole_vqvae(config, sounds, tmp_path_factory):
+    return whole(train_vqvae, config, sounds, tmp_path_factory.mktemp("whole") / "run", "vqvae")
+
+
+@pytest.fixture(scope="module")
+def whole_vae(sounds, tmp_path_factory):
+    config = TrainingConfig(
+        latent_dim=16, batch_size=4, max_epochs=3, chunk_duration_s=0.5, val_fraction=0.3, augmentation_copies=6,
+        preview_interval=2, checkpoint_interval=2, kl_warmup_fraction=0.8, kl_weight_max=0.002,
+    )  # fmt: skip
+    return whole(train, config, sounds, tmp_path_factory.mktemp("whole") / "run", "vae")
 
 
 @pytest.fixture(scope="module")
@@ -75,41 +302,61 @@ def uninterrupted(config, sounds, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(
-    "stop",
-    [
-        StopAt(VQStepMetrics, epoch=0, step=0),
-        StopAt(VQStepMetrics, epoch=1, step=2),
-        StopAt(VQStepMetrics, epoch=1, step=5),  # the last step of an epoch, before its validation
-        StopAt(VQEpochMetrics, epoch=0),
-        StopAt(PreviewEvent, epoch=1),
-    ],
-    ids=["first step", "mid epoch", "last step", "epoch end", "in a preview"],
-)
-def test_a_run_stopped_anywhere_ends_like_the_uninterrupted_one(stop, config, sounds, uninterrupted, tmp_path):
-    stop.cancel.clear()
-    train_vqvae(config, sounds, tmp_path / "run", callback=stop, cancel_event=stop.cancel)
-    train_vqvae(config, sounds, tmp_path / "run", resume_from=tmp_path / "run")
-    same_run(tmp_path / "run", uninterrupted)
+def stopped_and_gone_on(run: Whole, stops: Stops, folder: Path) -> dict[str, list[str]]:
+    """For each stop, in what the run that was stopped there and went on in a new process ended otherwise."""
+    folders = {name: run.stopped(folder / name, stop) for name, stop in stops.items()}
+    go_on(*((place, None) for place in folders.values()))
+    return {name: differing for name, place in folders.items() if (differing := run.ended_otherwise(place))}
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("place", [(epoch, step) for epoch in range(3) for step in range(6)])
-def test_a_run_stopped_at_any_step_ends_like_the_uninterrupted_one(place, config, sounds, uninterrupted, tmp_path):
-    stop = StopAt(VQStepMetrics, epoch=place[0], step=place[1])
-    train_vqvae(config, sounds, tmp_path / "run", callback=stop, cancel_event=stop.cancel)
-    train_vqvae(config, sounds, tmp_path / "run", resume_from=tmp_path / "run")
-    same_run(tmp_path / "run", uninterrupted)
+@pytest.mark.parametrize("count", [4, pytest.param(len(VQ_STOPS), marks=pytest.mark.soak)])
+def test_an_rvq_vae_stopped_anywhere_ends_in_a_new_process_like_the_one_that_was_not(count, whole_vqvae, tmp_path):
+    epoch, step = next(place for place in whole_vqvae.revivals if place[1] > 0)
+    revival = {"just before a dead code is replaced": AtEvent("StepMetrics", epoch=epoch, step=step - 1)}
+    assert stopped_and_gone_on(whole_vqvae, some(VQ_STOPS, count) | revival, tmp_path) == {}
 
 
-def test_a_run_stopped_again_and_again_ends_like_the_uninterrupted_one(config, sounds, uninterrupted, tmp_path):
-    resume, folder = None, tmp_path / "run"
-    for place in [(0, 1), (0, 3), (1, 0), (2, 4)]:
-        stop = StopAt(VQStepMetrics, epoch=place[0], step=place[1])
-        train_vqvae(config, sounds, folder, callback=stop, cancel_event=stop.cancel, resume_from=resume)
-        resume = folder
-    train_vqvae(config, sounds, folder, resume_from=folder)
-    same_run(folder, uninterrupted)
+@pytest.mark.parametrize("count", [3, pytest.param(len(VAE_STOPS), marks=pytest.mark.soak)])
+def test_a_vae_stopped_anywhere_ends_in_a_new_process_like_the_one_that_was_not(count, whole_vae, tmp_path):
+    assert stopped_and_gone_on(whole_vae, some(VAE_STOPS, count), tmp_path) == {}
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.soak)])
+def test_a_run_stopped_again_and_again_each_time_in_a_new_process_ends_alike(times, whole_vqvae, tmp_path):
+    places = [divmod(place, STEPS) for place in range(1, 3 * STEPS)][:: 3 * STEPS // times][:times]
+    first, *later = [{"epoch": epoch, "step": step} for epoch, step in places]
+    folder = whole_vqvae.stopped(tmp_path / "run", AtEvent("StepMetrics", **first))
+    for stop in [*later, None]:
+        go_on((folder, stop))
+    assert whole_vqvae.ended_otherwise(folder) == []
+
+
+def test_workers_previews_and_health_figures_do_not_move_the_training(whole_vqvae, tmp_path, monkeypatch):
+    run, ways = whole_vqvae, {"previews": {"preview_interval": 1}, "worker": {"num_workers": 1, "preview_interval": 99}}
+    for name, changes in ways.items():
+        run.train(dataclasses.replace(run.config, **changes), run.sounds, tmp_path / name)
+    stopped = dataclasses.replace(run, config=dataclasses.replace(run.config, num_workers=1))
+    stopped.stopped(tmp_path / "gone on", AtEvent("StepMetrics", epoch=1, step=2))
+    go_on((tmp_path / "gone on", None))
+    monkeypatch.setattr(loop, "_HEALTH_INTERVAL", 1)
+    run.train(run.config, run.sounds, tmp_path / "health")
+    figures = {"steps", "epochs", "log"}  # where the figures themselves stand
+    for name, shown in {"previews": set(), "worker": set(), "gone on": set(), "health": figures}.items():
+        end = parts(tmp_path / name, "vqvae")
+        assert set(differences(end, {part: run.end[part] for part in end})) <= shown, name
+
+
+def test_a_run_under_a_time_budget_that_is_settled_goes_on_exactly(whole_vqvae, tmp_path):
+    run = dataclasses.replace(whole_vqvae, config=dataclasses.replace(whole_vqvae.config, minutes=0.05))
+    one, other = tmp_path / "one", tmp_path / "other"
+    run.stopped(one, InCall("training.trainer.Trainer.note", 1))  # where the number of epochs is settled
+    settled = newest(one)
+    assert settled.planned
+    shutil.copytree(one, other)
+    go_on((one, None), (other, {"epoch": settled.epoch, "step": 1}), (other, None))
+    ends = [saved_parts(folder, run.validation, "vqvae") for folder in (one, other)]
+    assert differences(*ends) == []
+    assert ends[0]["total_epochs"] == settled.total_epochs == ends[0]["epoch"]
 
 
 def test_other_settings_or_files_are_refused_by_name(config, sounds, uninterrupted, tmp_path):

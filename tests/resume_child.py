@@ -1,0 +1,31 @@
+"""Goes on with stopped runs in a process that never saw their first parts: run folders, and where to stop, on stdin."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from distill.models import blocks
+from distill.training import loop
+from distill.training.plan import plan_resume
+from test_resume import NARROW, AtEvent, models_of, no_picture
+
+TRAIN = {"vqvae": loop.train_vqvae, "vae": loop.train}
+
+
+def go_on(folder: Path, stop: dict[str, int] | None) -> None:
+    plan = plan_resume(folder, models_dir=models_of(folder))
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    with AtEvent("StepMetrics", **(stop or {"epoch": -1})).laid() as options:
+        TRAIN[plan.family](**plan.arguments(), **options)
+    assert torch.equal(before, torch.get_rng_state()), "torch's random numbers were moved"
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    blocks.WIDTHS = NARROW
+    loop.draw_vqvae_run = loop.draw_vae_run = no_picture
+    for name, place in json.load(sys.stdin):
+        go_on(Path(name), place)
