@@ -3,32 +3,51 @@
 import errno
 import os
 import signal
-from collections.abc import Callable
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 # What `distill.storage` does to files goes through these.
 CALLS = ("open", "write", "read", "lseek", "fsync", "fstat", "ftruncate", "close", "replace", "unlink")
+# What the rest of distill does to them, by way of `pathlib`.
+PATH_CALLS = ("replace", "unlink", "rename", "mkdir")
 
 
 class FaultyOS:
     """`os` for `distill.storage`, in which the system call number `at` (from 0) of `calls` meets `fault`."""
 
     def __init__(self, at: int, fault: Callable[["FaultyOS", str, tuple[Any, ...]], Any], calls=CALLS) -> None:
-        self.at, self.fault, self.calls, self.count, self.struck = at, fault, calls, 0, ""
+        self.at, self.fault, self.count, self.struck = at, fault, 0, ""
+        self.calls = {name: getattr(os, name) for name in calls}
 
     def __getattr__(self, name: str) -> Any:
-        real = getattr(os, name)
         if name not in self.calls:
-            return real
+            return getattr(os, name)
 
         def call(*arguments: Any, **options: Any) -> Any:
             self.count += 1
             if self.count == self.at + 1:
                 self.struck = name
                 return self.fault(self, name, arguments)
-            return real(*arguments, **options)
+            return self.calls[name](*arguments, **options)
 
         return call
+
+
+@contextmanager
+def failing(at: int, number: int) -> Iterator[FaultyOS]:
+    """The call number `at` that distill makes to change files, from anywhere, raises the error `number`."""
+    faulty = FaultyOS(at, fail(number), (*CALLS, "rename", "mkdir"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.storage.os", faulty)
+        for name in PATH_CALLS:
+            patch.setattr(os, name, getattr(faulty, name))
+        yield faulty
 
 
 def fail(number: int) -> Callable[..., Any]:
@@ -56,3 +75,59 @@ def kill(faulty: FaultyOS, name: str, arguments: tuple[Any, ...]) -> Any:
         handle, data = arguments
         os.write(handle, data[: len(data) // 2])
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Disk:
+    """`os` for `distill.storage`: a disk that is full after `room` bytes, or read-only after `files` were opened.
+
+    It knows what was put on it: `placed` has the content of every file that was complete, `written` how much it was.
+    """
+
+    def __init__(self, room: float = float("inf"), files: float = float("inf")) -> None:
+        self.room, self.files, self.written, self.placed = room, files, 0, dict[Path, bytes]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def open(self, path: Any, flags: int, *mode: int) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            if self.files <= 0:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            self.files -= 1
+        return os.open(path, flags, *mode)
+
+    def write(self, handle: int, data: memoryview) -> int:
+        fits = int(min(len(data), self.room - self.written))
+        if not fits:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.written += fits
+        return os.write(handle, data[:fits])
+
+    def replace(self, source: Path, target: Path) -> None:
+        os.replace(source, target)
+        self.placed[target] = target.read_bytes()
+
+
+def killed(work: Callable[[Callable[[object], None]], None], wait: Callable[[], float]) -> list[str]:
+    """Do `work` in a forked process, which is killed `wait()` seconds after it began; what it had said by then."""
+    reading, writing = os.pipe()
+
+    def say(word: object) -> None:
+        os.write(writing, f"{word}\n".encode())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking: the other threads are none of the child's
+        child = os.fork()
+    if child == 0:
+        try:
+            say("begun")
+            work(say)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading) as pipe:  # noqa: PTH123
+        pipe.readline()
+        time.sleep(wait())
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return pipe.read().split()

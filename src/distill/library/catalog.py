@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 from distill.errors import ConfigError, LibraryError, ModelFileError
 from distill.library.header import MODEL_FILE_EXTENSION, read_header
 from distill.schema import CHECKED, Checked
-from distill.storage import atomic_write_text, safe_stem, storage_errors
+from distill.storage import atomic_write_text, remove_orphans, safe_stem, storage_errors
 
 logger = logging.getLogger(__name__)
 
@@ -247,7 +247,11 @@ class ModelLibrary:
             raise LibraryError(f"{path}: {error.strerror}; make it readable, then try again") from error
 
     def _follow_files(self, entries: list[ModelEntry]) -> list[ModelEntry]:
-        """Entries for the files that are there: new files are read, entries without a file dropped."""
+        """Entries for the files that are there: new files are read, entries without a file dropped.
+
+        What a killed writer has left half-written is cleared away.
+        """
+        remove_orphans(self.folder)
         known = {entry.file: entry for entry in entries}
         followed = []
         for path in sorted(self.folder.glob(f"*{MODEL_FILE_EXTENSION}"), key=lambda path: path.name):

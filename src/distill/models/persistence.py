@@ -4,13 +4,14 @@ import dataclasses
 import datetime
 import math
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from distill.audio.spectrogram import SpectrogramConfig
-from distill.errors import ConfigError, ModelFileError
+from distill.errors import ConfigError, ModelFileError, StorageError
 from distill.library.catalog import ModelEntry, ModelLibrary
 from distill.library.container import Malformed, malformed_as
 from distill.library.header import MODEL_FILE_EXTENSION, MODEL_FORMAT_MARKER, ModelMetadata
@@ -171,11 +172,12 @@ def add_to_library(content: dict[str, Any], metadata: ModelMetadata, models_dir:
     metadata.save_date = metadata.save_date or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     library = ModelLibrary(models_dir)
     with library.new_file(metadata.name) as path:
-        _write(path, content | {"metadata": dataclasses.asdict(metadata)})
         try:
+            _write(path, content | {"metadata": dataclasses.asdict(metadata)})
             library.add(ModelEntry.of_file(path))
-        except ModelFileError:  # a file that cannot be read back is not left behind
-            path.unlink()
+        except (ModelFileError, StorageError):  # nothing is left behind, or a second try would make a second model
+            with suppress(OSError):
+                path.unlink()
             raise
     return path
 

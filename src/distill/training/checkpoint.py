@@ -85,13 +85,13 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, max_checkpoints: int 
     except Malformed as error:
         raise CheckpointError(f"{path}: not saved: {error}") from error
     with storage_errors(path):
-        _retain(folder, max_checkpoints)
+        _retain(folder, max_checkpoints, path)
     return path
 
 
-def _retain(folder: Path, keep: int) -> None:
+def _retain(folder: Path, keep: int, written: Path) -> None:
     paths = list_checkpoints(folder)
-    kept = {*paths[-keep:], best_checkpoint(folder)}
+    kept = {*paths[-keep:], best_checkpoint(folder), written}  # of no other is it known that it can be read
     for path in paths:
         if path not in kept:
             path.unlink()

@@ -20,7 +20,7 @@ from distill import __version__
 from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
 from distill.errors import CheckpointError, ConfigError
-from distill.storage import free_bytes, megabytes
+from distill.storage import free_bytes, shown_size
 from distill.training.budget import UNPLANNED
 from distill.training.checkpoint import Checkpoint, find_checkpoint
 from distill.training.config import EngineConfig
@@ -132,7 +132,7 @@ def _warn_of_space(trainer: Trainer, request: RunRequest) -> None:
         if (free := free_bytes(place)) < needed:
             logger.warning(
                 "%s: the run will need about %s there, and %s are free; make room, or it will have to stop",
-                place, megabytes(needed), megabytes(free),
+                place, shown_size(needed), shown_size(free),
             )  # fmt: skip
 
 

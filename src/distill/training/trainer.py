@@ -283,8 +283,9 @@ class Trainer:
         scheduler.load_state_dict(checkpoint.scheduler_state)
         self.state = State.of(checkpoint)
         self._clock = time.perf_counter() - self.state.elapsed_s
-        self.folder.rewind(checkpoint.epoch, checkpoint.step)
+        # In this order: a checkpoint that stayed would be ahead of the log, and its events gone for good.
         drop_later(self.folder.checkpoints, checkpoint.epoch, checkpoint.step)
+        self.folder.rewind(checkpoint.epoch, checkpoint.step)
 
     def _summed(self, examples: int) -> set[str]:
         return {"train_loss", *self.bench.family.terms} if examples else set()

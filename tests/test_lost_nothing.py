@@ -1,0 +1,636 @@
+"""Kill it, fill the disk, take the disk away: what distill said was saved is there, and the run can go on."""
+
+import errno
+import functools
+import itertools
+import json
+import logging
+import os
+import random
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from conftest import write_collection
+from distill.audio.io import write_wav
+from distill.audio.spectrogram import SpectrogramConfig
+from distill.data.collection import find_audio_files
+from distill.errors import LibraryError, StorageError
+from distill.library.catalog import ModelEntry, ModelLibrary
+from distill.library.header import ModelMetadata
+from distill.models.format import read_content
+from distill.models.persistence import add_to_library, delete_model, load_any, rename_model, save_model_v2
+from distill.models.vqvae import ConvVQVAE
+from distill.storage import atomic_write, storage_errors
+from distill.training.checkpoint import find_checkpoint, list_checkpoints, read_checkpoint, write_checkpoint
+from distill.training.loop import train_vqvae
+from distill.training.metrics import VQEpochMetrics, VQStepMetrics
+from distill.training.run_folder import RunFolder
+from faults import Disk, failing, killed
+from test_checkpoint import checkpoint
+from test_cli import run as distill
+from test_library import write_model
+from test_resume import StopAt, same_run
+from test_training import small_config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_and_quick() -> Iterator[None]:
+    """Nets of a tenth of the width, and a picture that costs no time: the files are what matters here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.models.blocks.WIDTHS", (4, 16, 32))
+        patch.setattr("distill.training.loop.draw_vqvae_run", lambda path, *_: atomic_write(path, b"picture" * 5000))
+        yield
+
+
+# One save of each kind
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file: how a folder gets from state `n - 1` to `n`, how it is read, and what is read then."""
+
+    write: Callable[[Path, int], object]
+    read: Callable[[Path], Any]
+    state: Callable[[int], Any]
+    mend: Callable[[Path], object] = lambda folder: None  # what is always done before the first write
+
+
+SAVED = checkpoint()
+
+
+def write_nth_checkpoint(folder: Path, n: int) -> None:
+    write_checkpoint(folder / "checkpoints", replace(SAVED, epoch=n, val_loss=1 / (n % 7 + 1)), 2)
+
+
+def newest_epoch(folder: Path) -> int:
+    paths = list_checkpoints(folder / "checkpoints")
+    if not paths:
+        return 0
+    assert [read_checkpoint(path, "vqvae").epoch for path in paths][-1] == find_checkpoint(folder, "vqvae").epoch
+    return find_checkpoint(folder, "vqvae").epoch
+
+
+ACTS = 3
+
+
+def models_after(n: int) -> dict[str, str]:
+    """Every third write adds a model, the one after renames it, the third deletes the one before."""
+    models: dict[str, str] = {}
+    for number, act in (divmod(k, ACTS) for k in range(n)):
+        if act == 2:
+            models.pop(f"id-{number - 1}", None)
+        else:
+            models[f"id-{number}"] = f"{'old' if act == 0 else 'new'} {number}"
+    return models
+
+
+def listed(folder: Path) -> dict[str, str]:
+    entries = ModelLibrary(folder).entries()
+    assert ModelLibrary(folder).rebuild() == sorted(entries, key=lambda entry: entry.file)
+    assert len({entry.model_id for entry in entries}) == len(entries)
+    assert not list(folder.glob("library.broken*"))
+    assert not list(folder.glob("*.tmp"))
+    return {entry.model_id: entry.name for entry in entries}
+
+
+def read_models(folder: Path) -> dict[str, str]:
+    names = listed(folder)
+    assert {loaded_id(path, path.stat().st_mtime_ns) for path in folder.glob("*.distill")} == set(names)
+    return names
+
+
+@functools.cache  # loading takes its time, and most models are still what they were
+def loaded_id(path: Path, modified_ns: int) -> str:
+    return load_any(path).metadata.model_id
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What is in a model file."""
+    model = ConvVQVAE(codebook_dim=8, codebook_size=8, num_quantizers=2)
+    folder = tmp_path_factory.mktemp("content")
+    path = save_model_v2(model, SpectrogramConfig(), {}, {}, ModelMetadata(name="model"), folder)
+    return read_content(path)
+
+
+def model_writer(content: dict[str, Any]) -> Callable[[Path, int], object]:
+    def write(folder: Path, n: int) -> None:
+        number, act = divmod(n - 1, ACTS)
+        library = ModelLibrary(folder)
+        if act == 0:
+            add_to_library(content, ModelMetadata(name=f"old {number}", model_id=f"id-{number}"), folder)
+        elif act == 1:
+            rename_model(library, library.find(f"id-{number}"), f"new {number}")
+        elif number:
+            delete_model(f"id-{number - 1}", folder)
+
+    return write
+
+
+def write_index(folder: Path, n: int) -> None:
+    """What `model_writer` does, with the files of next to no weights that the library alone knows how to read."""
+    number, act = divmod(n - 1, ACTS)
+    library = ModelLibrary(folder)
+
+    def data() -> bytes:
+        name = f"{'old' if act == 0 else 'new'} {number}"
+        return write_model(folder.parent / "next.distill", name, model_id=f"id-{number}").read_bytes()
+
+    if act == 0:
+        with library.new_file(f"model {number}") as path:
+            atomic_write(path, data())
+            library.add(ModelEntry.of_file(path))
+    elif act == 1:
+        old = library.path(library.find(f"id-{number}"))
+        with library.new_file(f"other {number}") as path, storage_errors(path):
+            atomic_write(old, data())
+            old.rename(path)
+            library.add(ModelEntry.of_file(path))
+    elif number:
+        library.remove(f"id-{number - 1}")
+
+
+def event(n: int) -> VQStepMetrics:
+    return VQStepMetrics(n, 0, 1, *[0.5] * 6)
+
+
+def write_event(folder: Path, n: int) -> None:
+    RunFolder(folder).append(event(n))
+    RunFolder(folder).sync_events()
+
+
+def write_facts(folder: Path, n: int) -> None:
+    RunFolder(folder).write_facts({"format": "distill_run", "n": n, "filling": "x" * 10_000})
+
+
+def read_facts(folder: Path) -> int:
+    return RunFolder(folder).read_facts()["n"] if RunFolder(folder).facts_path.exists() else 0
+
+
+def write_sound(folder: Path, n: int) -> None:
+    write_wav(folder / "preview.wav", np.full(20_000, n / 10_000), 48_000)
+
+
+def read_sound(folder: Path) -> int:
+    if not (folder / "preview.wav").exists():
+        return 0
+    samples, _ = soundfile.read(folder / "preview.wav")
+    assert len(samples) == 20_000
+    return round(samples[0] * 10_000)
+
+
+KINDS = {
+    "checkpoints": Kind(write_nth_checkpoint, newest_epoch, int),
+    "models": Kind(write_index, read_models, models_after),  # `write` is that of `content`
+    "index": Kind(write_index, listed, models_after),
+    "events": Kind(
+        write_event,
+        lambda folder: RunFolder(folder).events(),
+        lambda n: [event(k) for k in range(1, n + 1)],
+        lambda folder: RunFolder(folder).rewind(10**9, 0),
+    ),
+    "run.json": Kind(write_facts, read_facts, int),
+    "previews": Kind(write_sound, read_sound, int),
+}
+
+
+@pytest.fixture
+def kind(request: pytest.FixtureRequest, content: dict[str, Any]) -> Kind:
+    kind = KINDS[request.param]
+    return replace(kind, write=model_writer(content)) if request.param == "models" else kind
+
+
+each_kind = pytest.mark.parametrize("kind", KINDS, indirect=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    return folder
+
+
+# Killed
+
+
+@each_kind
+@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.soak)])
+def test_killed_at_any_moment_what_was_said_to_be_saved_is_there(kind: Kind, kills: int, folder: Path) -> None:
+    moments, done = random.Random(kills), 0
+
+    def work(say: Callable[[object], None]) -> None:
+        kind.mend(folder)
+        for n in itertools.count(done + 1):
+            kind.write(folder, n)
+            say(n)
+
+    for _ in range(kills):
+        said = killed(work, lambda: moments.uniform(0, 0.1))
+        saved = int(said[-1]) if said else done
+        reached = kind.read(folder)
+        assert reached in (kind.state(saved), kind.state(saved + 1))
+        done = saved + (reached == kind.state(saved + 1))
+    assert done > kills  # most had got some way
+
+
+# An error at every system call
+
+
+@each_kind
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, pytest.param(errno.EIO, marks=pytest.mark.soak)], ids=["ENOSPC", "EIO"]
+)
+def test_whichever_system_call_fails_the_state_is_the_old_or_the_new_one_and_a_second_try_works(
+    kind: Kind, number: int, folder: Path
+) -> None:
+    n = at = 0
+    struck = [""] * ACTS
+    while at == 0 or any(struck):
+        for act in range(ACTS):
+            with failing(at, number) as faulty:
+                try:
+                    kind.write(folder, n + 1)
+                    possible = [n + 1]
+                except (StorageError, LibraryError):
+                    possible = [n, n + 1]
+            struck[act] = faulty.struck
+            reached = kind.read(folder)
+            assert reached in map(kind.state, possible), (at, faulty.struck)
+            if reached != kind.state(n + 1):
+                kind.write(folder, n + 1)
+                assert kind.read(folder) == kind.state(n + 1)
+            n += 1
+        at += 1
+    assert at > 5
+
+
+# Whole runs
+
+CONFIG = small_config(augmentation_copies=2, max_epochs=3, checkpoint_interval=1, max_checkpoints=2)
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return find_audio_files(write_collection(tmp_path_factory.mktemp("sounds")))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that went through: its folder, how long it took and how much it wrote."""
+
+    folder: Path
+    seconds: float
+    written: int
+
+
+@pytest.fixture(scope="module")
+def whole(sounds: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    base = tmp_path_factory.mktemp("whole")
+    with on(Disk()) as disk:
+        train_vqvae(CONFIG, sounds, base / "warm", models_dir=base / "warm models")
+        written, started = disk.written, time.perf_counter()
+        train_vqvae(CONFIG, sounds, base / "run", models_dir=base / "models")
+        return Whole(base / "run", time.perf_counter() - started, disk.written - written)
+
+
+@contextmanager
+def on(disk: Disk) -> Iterator[Disk]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.storage.os", disk)
+        yield disk
+
+
+def go_on(sounds: list[Path], folder: Path) -> None:
+    """What is done after a run was broken off: resume it, or start it again where it had not begun."""
+    begun = list_checkpoints(folder / "checkpoints")
+    train_vqvae(CONFIG, sounds, folder, models_dir=folder.parent / "models", resume_from=folder if begun else None)
+
+
+def assert_ended_alike(folder: Path, whole: Whole) -> None:
+    """The run and its one model are those of the run that went through, and nothing half-written lies about."""
+    same_run(folder, whole.folder)
+    (entry,) = ModelLibrary(folder.parent / "models").entries()
+    mine, theirs = (load_any(base / "models" / entry.file).model for base in (folder.parent, whole.folder.parent))
+    expected = theirs.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in mine.state_dict().items())
+    assert not list(folder.parent.rglob("*.tmp"))
+    assert {path.name for path in folder.iterdir()} == {path.name for path in whole.folder.iterdir()}
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1, 11))])
+def test_a_run_killed_at_any_moment_ends_like_the_uninterrupted_one(
+    seed: int, sounds: list[Path], whole: Whole, tmp_path: Path
+) -> None:
+    moments = random.Random(seed)
+    for _ in range(2):
+        killed(lambda say: go_on(sounds, tmp_path / "run"), lambda: moments.uniform(0, whole.seconds))
+    go_on(sounds, tmp_path / "run")
+    assert_ended_alike(tmp_path / "run", whole)
+
+
+def assert_nothing_lost(folder: Path, disk: Disk) -> None:
+    """Every file is what it was when it was last complete; the log is that, or longer by whole lines."""
+    for path in (path for path in folder.rglob("*") if path.is_file() and path.name not in LOCKS):
+        before, now = disk.placed[path], path.read_bytes()
+        if path.name == "events.jsonl":
+            assert now[: len(before)] == before
+            assert now.count(b"\n") == len(RunFolder(path.parent).events())
+            assert now.endswith(b"\n") or not now
+        else:
+            assert now == before
+    placed = [path for path in disk.placed if path.suffix == ".pt"]
+    kept = list_checkpoints(folder / "run" / "checkpoints")
+    assert kept[-1:] == placed[-1:]
+    for path in kept:
+        read_checkpoint(path, "vqvae")
+
+
+LOCKS = (".lock", ".library.lock", ".library.queue")
+
+
+def places(count: int, sample: int) -> list[Any]:
+    """`count` places in the course of a run, 0 to 1; `sample` of them outside the soak."""
+    every = count // sample
+    return [
+        pytest.param((n + 0.5) / count, marks=[] if n % every == every // 2 else pytest.mark.soak) for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("share", places(50, 4))
+def test_where_the_disk_is_full_nothing_is_lost_and_with_room_again_the_run_goes_on(
+    share: float, sounds: list[Path], whole: Whole, tmp_path: Path
+) -> None:
+    with (
+        on(Disk(room=int(share * whole.written))) as disk,
+        pytest.raises(StorageError, match=r"No space left on device \([\d,.]+ [kM]B needed, [\d,.]+ MB free\); free some"),
+    ):
+        go_on(sounds, tmp_path / "run")
+    assert_nothing_lost(tmp_path, disk)
+    go_on(sounds, tmp_path / "run")
+    assert_ended_alike(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("files", [4, 9, *(pytest.param(n, marks=pytest.mark.soak) for n in (0, 1, 2, 3, 6, 12, 16, 20))])
+def test_where_the_disk_turns_read_only_nothing_is_lost_and_then_the_run_goes_on(
+    files: int, sounds: list[Path], whole: Whole, tmp_path: Path
+) -> None:
+    with on(Disk(files=files)) as disk, pytest.raises(StorageError, match="choose a folder that you may write to"):
+        go_on(sounds, tmp_path / "run")
+    assert_nothing_lost(tmp_path, disk)
+    go_on(sounds, tmp_path / "run")
+    assert_ended_alike(tmp_path / "run", whole)
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of two megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if shutil.which("mount") is None or subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.soak
+def test_on_a_real_full_disk_nothing_is_lost_and_with_room_again_the_run_goes_on(
+    sounds: list[Path], whole: Whole, tiny_disk: Path
+) -> None:
+    filling = tiny_disk / "filling"
+    filling.write_bytes(bytes(1_400_000))
+    with pytest.raises(StorageError, match=r"No space left on device \([\d,.]+ [kM]B needed, [\d,.]+ [kM]B free\)"):
+        go_on(sounds, tiny_disk / "run")
+    assert [read_checkpoint(path, "vqvae") for path in list_checkpoints(tiny_disk / "run" / "checkpoints")]
+    filling.unlink()
+    subprocess.run(["mount", "-o", "remount,size=32m", tiny_disk], check=True)
+    go_on(sounds, tiny_disk / "run")
+    assert_ended_alike(tiny_disk / "run", whole)
+
+
+@pytest.fixture
+def shut_folder() -> Iterator[Path]:
+    """A folder that everyone can get to, for who is no longer root."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def as_anyone(work: Callable[[], object]) -> str:
+    """What error `work` ends with when it is done, in a process of its own, by a user with no special rights."""
+
+    def without_rights(say: Callable[[object], None]) -> None:
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        try:
+            work()
+            say("done")
+        except (StorageError, LibraryError) as error:
+            say(str(error).replace(" ", "_"))
+
+    return " ".join(killed(without_rights, None)).replace("_", " ")
+
+
+def shut(folder: Path, closed: bool) -> None:
+    for path in (folder, *folder.rglob("*")):
+        path.chmod((0o555 if closed else 0o755) if path.is_dir() else (0o444 if closed else 0o644))
+
+
+@each_kind
+def test_a_read_only_folder_is_refused_with_advice_and_left_as_it_is(kind: Kind, shut_folder: Path) -> None:
+    folder = shut_folder / "folder"
+    folder.mkdir()
+    kind.write(folder, 1)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    shut(folder, closed=True)
+    assert "Permission denied; choose a folder that you may write to" in as_anyone(lambda: kind.write(folder, 2))
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    shut(folder, closed=False)
+    assert kind.read(folder) == kind.state(1)
+    kind.write(folder, 2)
+    assert kind.read(folder) == kind.state(2)
+
+
+def test_a_run_in_a_read_only_folder_is_refused_with_advice(sounds: list[Path], shut_folder: Path) -> None:
+    shut_folder.chmod(0o555)
+    said = as_anyone(lambda: train_vqvae(CONFIG, sounds, shut_folder / "run"))
+    assert "Permission denied; choose a folder that you may write to" in said
+    assert not list(shut_folder.iterdir())
+
+
+# A run that cannot fit
+
+
+@pytest.mark.parametrize(
+    ("free", "warned"),
+    [({}, []), ({"run": 0}, ["run"]), ({"models": 0}, ["models"]), ({"run": 0, "models": 0}, ["run", "models"])],
+    ids=["enough", "no room for the run", "no room for the model", "no room at all"],
+)
+def test_a_run_that_will_not_fit_is_told_before_it_begins(
+    free: dict[str, int], warned: list[str], sounds, tmp_path, monkeypatch, caplog
+) -> None:
+    monkeypatch.setattr("distill.training.run.free_bytes", lambda place: free.get(place.name, 10**12))
+    first = StopAt(VQStepMetrics, epoch=0, step=0)
+    run, models = tmp_path / "run", tmp_path / "models"
+    train_vqvae(CONFIG, sounds, run, callback=first, cancel_event=first.cancel, models_dir=models)
+    told = re.findall(r"(\S+): the run will need about [\d.]+ [kM]B there, and 0\.0 kB are free; make room", caplog.text)
+    assert told == [str(tmp_path / name) for name in warned]
+
+
+def test_a_run_that_fits_in_what_is_said_to_be_needed_goes_through(sounds, tmp_path, monkeypatch, caplog) -> None:
+    most = {"run": 0, "models": 0}
+
+    class Watched(Disk):
+        def replace(self, source: Path, target: Path) -> None:
+            for name in most:
+                files = (path for path in (tmp_path / name).rglob("*") if path.is_file())
+                most[name] = max(most[name], sum(path.stat().st_size for path in files))
+            super().replace(source, target)
+
+    with on(Watched()):
+        go_on(sounds, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run"), shutil.rmtree(tmp_path / "models")
+    monkeypatch.setattr("distill.training.run.free_bytes", lambda place: most[place.name] - 1)
+    first = StopAt(VQStepMetrics, epoch=0, step=0)
+    models = tmp_path / "models"
+    train_vqvae(CONFIG, sounds, tmp_path / "run", callback=first, cancel_event=first.cancel, models_dir=models)
+    print(most, caplog.text)
+    assert caplog.text.count("make room") == 2
+
+
+# A damaged checkpoint
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut short": lambda data: data[: len(data) // 2],
+    "zeros at the end": lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
+    "one bit": lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 4]) + data[len(data) // 2 + 1 :],
+    "empty": lambda data: b"",
+}
+each_damage = pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+
+
+@pytest.fixture(scope="module")
+def stopped(sounds: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped in its last epoch; tests work on copies."""
+    base = tmp_path_factory.mktemp("stopped")
+    stop = StopAt(VQStepMetrics, epoch=2, step=0)
+    train_vqvae(
+        CONFIG, sounds, base / "run", callback=stop, cancel_event=stop.cancel, models_dir=base / "models",
+        dataset_name="tones",
+    )  # fmt: skip
+    return base / "run"
+
+
+def damaged_copy(stopped: Path, to: Path, damage: Callable[[bytes], bytes]) -> tuple[Path, bytes]:
+    """A copy of the run, its newest checkpoint damaged; where that is, and what it holds now."""
+    shutil.copytree(stopped, to)
+    newest = list_checkpoints(to / "checkpoints")[-1]
+    newest.write_bytes(damage(newest.read_bytes()))
+    return newest, newest.read_bytes()
+
+
+def assert_kept_aside(newest: Path, content: bytes) -> None:
+    assert newest.with_name(newest.name + ".damaged").read_bytes() == content
+    for path in list_checkpoints(newest.parent):
+        read_checkpoint(path, "vqvae")
+
+
+@each_damage
+def test_from_a_damaged_newest_checkpoint_a_run_goes_back_to_the_one_before_and_says_so(
+    damage, stopped, sounds, whole, tmp_path, caplog
+) -> None:
+    newest, content = damaged_copy(stopped, tmp_path / "run", damage)
+    before = list_checkpoints(newest.parent)[-2]
+    go_on(sounds, tmp_path / "run")
+    assert f"{newest}: " in caplog.text
+    assert f"kept aside, going on from the one before it, {before.name}" in caplog.text
+    assert_kept_aside(newest, content)
+    assert_ended_alike(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize(
+    "damage", [DAMAGES["one bit"], pytest.param(DAMAGES["empty"], marks=pytest.mark.soak)], ids=["one bit", "empty"]
+)
+def test_distill_train_resume_does_so_as_well(damage, stopped, whole, tmp_path) -> None:
+    newest, content = damaged_copy(stopped, tmp_path / "run", damage)
+    said = distill("train", "--resume", tmp_path / "run", "--models-dir", tmp_path / "models")
+    assert said.code == 0, said
+    told = "".join((said.err + said.out).split())  # in lines as wide as the terminal
+    assert newest.name in told
+    assert "keptaside,goingonfromtheonebeforeit" in told
+    assert_kept_aside(newest, content)
+    assert_ended_alike(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_whatever_damaged_checkpoints_lie_about_the_one_just_written_is_kept(keep: int, folder: Path) -> None:
+    places = [folder / f"checkpoint_{n:05d}_00000_{loss}.pt" for n in (0, 9, 10, 11) for loss in ("0.001", "none")]
+    for path in places:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"damaged")
+    for n in (1, 2, 3):
+        written = write_checkpoint(folder, replace(SAVED, epoch=n, val_loss=0.5), keep)
+        assert read_checkpoint(written, "vqvae").epoch == n
+
+
+def test_at_every_moment_of_a_run_that_keeps_one_checkpoint_there_is_a_good_one(sounds, tmp_path) -> None:
+    folder, seen = tmp_path / "run", []
+
+    def look(event: object) -> None:
+        if isinstance(event, VQEpochMetrics):
+            for path in list_checkpoints(folder / "checkpoints")[:-1]:
+                path.write_bytes(b"damaged")  # all but the newest
+            seen.append(find_checkpoint(folder, "vqvae").epoch)
+
+    train_vqvae(replace(CONFIG, max_checkpoints=1), sounds, folder, callback=look)
+    assert seen == [0, 1, 2]
+    assert find_checkpoint(folder, "vqvae").epoch == 3
+
+
+def test_going_back_loses_no_event_where_it_is_broken_off_half_way(stopped, sounds, whole, tmp_path, monkeypatch) -> None:
+    shutil.copytree(stopped, tmp_path / "run")
+    older = list_checkpoints(tmp_path / "run" / "checkpoints")[0]
+    for half in ("distill.training.trainer.drop_later", "distill.training.run_folder.RunFolder.rewind"):
+        with monkeypatch.context() as patch, pytest.raises(StorageError):
+            patch.setattr(half, broken_off)
+            train_vqvae(CONFIG, sounds, tmp_path / "run", resume_from=older)
+        assert RunFolder(tmp_path / "run").events()[-1].epoch == 2
+    go_on(sounds, tmp_path / "run")
+    assert_ended_alike(tmp_path / "run", whole)
+
+
+def broken_off(*_: object) -> None:
+    raise StorageError("the disk is gone")
+
+
+# What the killed leave behind
+
+
+def orphan(folder: Path, pid: int) -> Path:
+    """A half-written file, as a process with this number leaves it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: pid)
+        path: Path
+
+        def keep(source: Path, target: Path) -> None:
+            nonlocal path
+            path = source.with_name(source.name)
+            shutil.copy(source, source.with_suffix(".copy"))
+            raise OSError(errno.EIO, "")
+        raise NotImplementedError
