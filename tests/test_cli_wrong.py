@@ -87,12 +87,11 @@ WRONG = {
     "a model that is not UTF-8": Wrong("models show", 1, r"\udcff", more=(b"\xff",)),
     "a command that is not UTF-8": Wrong("", 2, r"\udcff", more=(b"\xff",)),
     "a number that is not UTF-8": Wrong(f"{TRAIN} --epochs", 2, "--epochs", more=(b"\xff",)),
-    "a name of several lines": Wrong("inspect", 1, r"a b\x1b[31m: no such", more=("a\nb\x1b[31m",)),
+    "a name of several lines": Wrong("inspect", 1, r"a\nb\x1b[31m: no such", more=("a\nb\x1b[31m",)),
     # not what it should be
     "a file as the folder": Wrong("inspect {w}/notes.txt", 1, "notes.txt is a file"),
     "a pipe as the folder": Wrong("inspect {w}/pipe", 1, "pipe is a file"),
     "a pipe as the model": Wrong("models show {w}/pipe.distill", 1, "pipe.distill: not a file"),
-    "a pipe as the sound": Wrong("reconstruct kit {w}/pipe -o {t}/made", 1, "pipe"),
     "a text as the model": Wrong("models show {w}/notes.txt", 1, "notes.txt: not a"),
     "a folder as the model": Wrong("models delete {w}/kit --yes", 1, "no model"),
     "a file as the library": Wrong("models rebuild --models-dir {w}/notes.txt", 1, "notes.txt is a file"),
@@ -224,8 +223,8 @@ def test_ctrl_c_while_sounds_are_read_is_one_line(tmp_path: Path) -> None:
     for number in range(3000):
         os.link(sounds / "tone_00.wav", sounds / f"{number}.wav")
     command = [sys.executable, "-c", "import distill.data.collection as c, distill.cli.app as a, os\n"
-               "first = c._inspect\n"
-               "c._inspect = lambda path: (os.write(1, b'.'), first(path))[1]\n"
+               "first = c._describe\n"
+               "c._describe = lambda *found: (os.write(1, b'.'), first(*found))[1]\n"
                "a.main()", "inspect", str(sounds)]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None

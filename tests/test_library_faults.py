@@ -23,7 +23,7 @@ from test_library import write_model
 # one with next to no weights; its name and id are replaced by others of the same length, which the archive allows
 # where it is written anew. The file-level half of a rename is that of distill.models.persistence, without torch.
 WORKER = """if True:
-    import os, sys, zipfile
+    import io, os, sys, zipfile
     from pathlib import Path
     from distill.library.catalog import ModelEntry, ModelLibrary
     from distill.storage import atomic_write
@@ -33,17 +33,17 @@ WORKER = """if True:
     source = zipfile.ZipFile(seed)
     members = {info.filename: source.read(info) for info in source.infolist()}
 
-    def write(name, model_id):
-        def fill(file):
-            with zipfile.ZipFile(file, "w") as archive:
-                for member, content in members.items():
-                    archive.writestr(member, content.replace(b"name-000000", name).replace(b"mark-000000", model_id))
-        return fill
+    def model(name, model_id):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            for member, content in members.items():
+                archive.writestr(member, content.replace(b"name-000000", name).replace(b"mark-000000", model_id))
+        return file.getvalue()
 
     def add(number):
         name, model_id = (f"{kind}-{worker:02d}{number:04d}".encode() for kind in ("name", "mark"))
         with library.new_file("drum") as path:
-            atomic_write(path, write(name, model_id))
+            atomic_write(path, model(name, model_id))
             library.add(ModelEntry.of_file(path))
         return model_id.decode()
 
@@ -51,7 +51,7 @@ WORKER = """if True:
         entry = library.find(model_id)
         with library.new_file("bass") as path:
             old = library.path(entry)
-            atomic_write(old, write(entry.name.replace("name", "bass").encode(), model_id.encode()))
+            atomic_write(old, model(entry.name.replace("name", "bass").encode(), model_id.encode()))
             old.rename(path)
             library.add(ModelEntry.of_file(path))
 
