@@ -377,6 +377,22 @@ def test_a_run_stopped_while_the_sounds_are_read_leaves_nothing_and_says_so(star
     assert not folder.exists()
 
 
+def test_ctrl_c_while_the_folder_is_looked_through_is_one_line(start: Any, tmp_path: Path) -> None:
+    sounds, folder = write_collection(tmp_path / "kit", 200), tmp_path / "run"
+    running = start("train", sounds, "--output-dir", folder)
+    wait_until(lambda: has_child(running))
+    running.kill(signal.SIGINT)
+    said = running.end()
+    assert (said.code, said.out, said.err) == (130, "", "stopped\n")
+    assert not folder.exists()
+
+
+def has_child(running: Started) -> bool:
+    """Whether sounds are being read: that is done by a process of its own."""
+    tasks = Path(f"/proc/{running.process.pid}/task")
+    return any((task / "children").read_text() for task in tasks.iterdir())
+
+
 def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not true():

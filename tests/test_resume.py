@@ -206,11 +206,15 @@ def some(stops: Stops, count: int) -> Stops:
     return dict(itertools.islice(stops.items(), count))
 
 
-def go_on(*jobs: tuple[Path, dict[str, int] | None]) -> None:
-    """Go on with the runs in these folders, in one new process, each to the step given or to its end."""
+def asked_to_go_on(*jobs: tuple[Path, dict[str, int] | None]) -> "subprocess.CompletedProcess[str]":
+    """A new process that was to go on with the runs in these folders, each to the step given or to its end."""
     asked = json.dumps([(str(folder), stop) for folder, stop in jobs])
     command = [sys.executable, Path(__file__).with_name("resume_child.py")]
-    said = subprocess.run(command, input=asked, capture_output=True, text=True, env=os.environ, timeout=400)
+    return subprocess.run(command, input=asked, capture_output=True, text=True, env=os.environ, timeout=400)
+
+
+def go_on(*jobs: tuple[Path, dict[str, int] | None]) -> None:
+    said = asked_to_go_on(*jobs)
     assert said.returncode == 0, said.stderr
 
 

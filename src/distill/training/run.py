@@ -163,11 +163,6 @@ def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
     then = checkpoint.identity
     if then.keys() != identity.keys():
         raise CheckpointError("the checkpoint does not say which run it is of; it is damaged")
-    if then["files"] != identity["files"]:
-        raise CheckpointError(
-            "the sound files are not those the run was started with; "
-            "put them back as they were, or start a new run without --resume"
-        )
     for part in ("config", "spectrogram_config"):
         before, now = then[part], identity[part]
         names = sorted(before.keys() | now)
@@ -176,6 +171,11 @@ def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
                 f"{name} (was {before.get(name, _UNSAID)}, is {now.get(name, _UNSAID)})" for name in changed
             )
             raise CheckpointError(f"a run goes on with the settings it began with; these differ: {listed}")
+    if then["files"] != identity["files"]:
+        raise CheckpointError(
+            "the sound files are not those the run was started with; "
+            "put them back as they were, or start a new run without --resume"
+        )
 
 
 def _facts(bench: Workbench, request: RunRequest, loaders: tuple[Loader, Loader]) -> dict[str, Any]:

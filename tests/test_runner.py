@@ -1,0 +1,232 @@
+"""A run on a background thread: stopped at any moment, broken in any way, it leaves nothing behind and says so."""
+
+import dataclasses
+import random
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from conftest import write_collection
+from distill.data.collection import find_audio_files
+from distill.errors import CollectionError, StorageError, TrainingError
+from distill.training.checkpoint import list_checkpoints
+from distill.training.loop import train, train_vqvae
+from distill.training.metrics import TrainingCompleteEvent, VQStepMetrics
+from distill.training.run_folder import RunFolder
+from distill.training.runner import TrainingRunner
+from test_resume import InCall, asked_to_go_on, models_of, newest, quick, same_run  # noqa: F401  quick is a fixture
+from test_training import RESULT_KEYS, small_config
+from test_vae_training import RESULT_KEYS as VAE_RESULT_KEYS
+from test_vae_training import small_config as small_vae_config
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="what is held is counted in /proc")
+
+
+def held() -> dict[str, Counter[str]]:
+    """The threads, the open files and the child processes of this process."""
+    handles = []
+    for number in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the one that this listing is read by
+            handles.append(str(number.readlink()))
+    tasks = Path("/proc/self/task").iterdir()
+    children = [child for task in tasks for child in (task / "children").read_text().split()]
+    threads = [thread.name for thread in threading.enumerate()]
+    return {"threads": Counter(threads), "handles": Counter(handles), "children": Counter(children)}
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory) -> list[Path]:
+    return find_audio_files(write_collection(tmp_path_factory.mktemp("sounds")))
+
+
+@pytest.fixture(scope="module")
+def config():
+    return small_config(augmentation_copies=6, max_epochs=3, preview_interval=2, checkpoint_interval=1)
+
+
+@pytest.fixture(scope="module")
+def whole(config, sounds, tmp_path_factory) -> tuple[Path, float]:
+    """A run that nothing stopped, and how long one takes when everything is loaded."""
+    base = tmp_path_factory.mktemp("whole")
+    for name in ("first", "second"):
+        started = time.monotonic()
+        train_vqvae(config, sounds, base / name, models_dir=models_of(base / name))
+    return base / "second", time.monotonic() - started
+
+
+# Cancelled
+
+
+@pytest.mark.parametrize("moments", [4, pytest.param(50, marks=pytest.mark.soak)])
+def test_a_run_cancelled_at_any_moment_stops_leaves_nothing_behind_and_can_go_on(
+    moments, config, sounds, whole, tmp_path
+):
+    chance, runner, outcomes = random.Random(0), TrainingRunner(), Counter()
+    for number in range(moments):
+        folder, events, before = tmp_path / str(number), [], held()
+        runner.start_vqvae(config, sounds, folder, callback=events.append, models_dir=models_of(folder))
+        time.sleep(1.1 * whole[1] * (number + chance.random()) / moments)
+        asked = time.monotonic()
+        runner.cancel()
+        assert runner.cancelled
+        assert time.monotonic() - asked < 1
+        result = runner.wait(5)
+        assert result is not None, f"moment {number}: not stopped after 5 s"
+        assert set(result) == RESULT_KEYS
+        assert isinstance(events[-1], TrainingCompleteEvent)
+        del result
+        assert held() == before, f"moment {number}"
+        if models_of(folder).exists():
+            outcomes["finished"] += 1
+        elif not folder.exists():
+            outcomes["not begun"] += 1
+        else:
+            outcomes["stopped"] += 1
+            runner.start_vqvae(config, sounds, folder, resume_from=folder)
+            runner.wait()
+            same_run(folder, whole[0])
+    assert outcomes["stopped"] >= moments // 2, outcomes
+
+
+FAMILIES = {
+    "vqvae": (train_vqvae, small_config, RESULT_KEYS),
+    "vae": (train, small_vae_config, VAE_RESULT_KEYS),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_run_cancelled_while_its_sounds_are_read_has_the_usual_result_and_no_folder(family, sounds, tmp_path):
+    begin, make, keys = FAMILIES[family]
+    events: list[Any] = []
+    numbers = torch.get_rng_state()
+    with InCall("audio.reader.AudioReader.read", 2).laid() as options:
+        result = begin(make(), sounds, tmp_path / "run", callback=events.append, **options)
+    assert set(result) == keys
+    assert [type(event) for event in events] == [TrainingCompleteEvent]
+    assert not (tmp_path / "run").exists()
+    assert torch.equal(torch.get_rng_state(), numbers)
+
+
+def test_a_run_cancelled_while_it_reads_its_sounds_to_go_on_keeps_what_it_had(config, sounds, tmp_path):
+    with InCall("training.trainer.validate").laid() as options:
+        train_vqvae(config, sounds, tmp_path / "run", **options)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
+    with InCall("audio.reader.AudioReader.read", 2).laid() as options:
+        train_vqvae(config, sounds, tmp_path / "run", resume_from=tmp_path / "run", **options)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")} == before
+
+
+def test_k_means_over_many_vectors_can_be_cancelled(config, sounds, tmp_path):
+    large = dataclasses.replace(config, codebook_size=65536)  # would take minutes
+    runner = TrainingRunner()
+    runner.start_vqvae(large, sounds, tmp_path / "run")
+    while not (tmp_path / "run" / "run.json").exists():
+        time.sleep(0.01)
+    time.sleep(1)
+    runner.cancel()
+    assert runner.wait(5) is not None
+    assert newest(tmp_path / "run").step == 0
+
+
+# Broken
+
+
+class Broken:
+    """Raises an error where the run calls it, and knows when."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error, self.at = error, 0.0
+
+    def __call__(self, *_: object, **__: object) -> None:
+        self.at = time.monotonic()
+        raise self.error
+
+
+ERRORS = [ValueError, SystemExit, KeyboardInterrupt, MemoryError, GeneratorExit]
+PLACES = {
+    "a preview": "distill.training.loop.VQFamily.preview",
+    "a checkpoint": "distill.training.trainer.write_checkpoint",
+    "the first model": "distill.training.loop.VQFamily.prepare",
+    "a validation": "distill.training.trainer.validate",
+    "the end": "distill.training.loop.save_model_v2",
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [*(("the callback", error) for error in ERRORS), *((place, OSError) for place in PLACES)],
+)
+def test_whatever_breaks_a_run_reaches_its_caller_at_once_and_frees_everything(
+    place, error, config, sounds, whole, tmp_path, monkeypatch
+):
+    broken, runner, before = Broken(error("broken")), TrainingRunner(), held()
+    short = dataclasses.replace(config, max_epochs=1, num_workers=1 if place == "the callback" else 0)
+    if place in PLACES:
+        monkeypatch.setattr(PLACES[place], broken)
+    callback = broken if place == "the callback" else None
+    runner.start_vqvae(short, sounds, tmp_path / "run", callback=callback, models_dir=tmp_path / "models")
+    with pytest.raises(error, match="broken"):
+        runner.wait(60)
+    assert time.monotonic() - broken.at < 2
+    assert not runner.is_running
+    assert held() == before
+    if (tmp_path / "run").exists():
+        with RunFolder(tmp_path / "run").in_use():  # nobody else has it
+            pass
+    runner.start_vqvae(config, sounds[:1], tmp_path / "other")
+    with pytest.raises(CollectionError):
+        runner.wait(60)
+
+
+def test_a_cancelled_run_with_worker_processes_leaves_none(config, sounds, whole, tmp_path):
+    runner, before = TrainingRunner(), held()
+    runner.start_vqvae(
+        dataclasses.replace(config, num_workers=1), sounds, tmp_path / "run", callback=lambda event: runner.cancel()
+    )
+    assert runner.wait(60) is not None
+    assert held() == before
+
+
+def test_a_run_whose_folder_is_taken_away_says_so(config, sounds, tmp_path):
+    def take_away(event: object) -> None:
+        for path in sorted((tmp_path / "run").rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        (tmp_path / "run").rmdir()
+
+    with pytest.raises(StorageError, match=r"could not write .*events.jsonl"):
+        train_vqvae(config, sounds, tmp_path / "run", callback=take_away)
+
+
+# Two at a time
+
+
+def test_a_run_folder_in_use_is_refused_to_everybody_else_and_the_run_in_it_goes_on(config, sounds, whole, tmp_path):
+    folder, runner, other = tmp_path / "run", TrainingRunner(), TrainingRunner()
+    at_work, gate = threading.Event(), threading.Event()
+
+    def wait(event: object) -> None:
+        if isinstance(event, VQStepMetrics) and (event.epoch, event.step) == (1, 2):
+            at_work.set()
+            assert gate.wait(120)
+
+    runner.start_vqvae(config, sounds, folder, callback=wait)
+    assert at_work.wait(60)
+    for resume in (None, folder):
+        other.start_vqvae(config, sounds, folder, resume_from=resume)
+        with pytest.raises(StorageError, match="in use by a training that is going on"):
+            other.wait(60)
+    elsewhere = asked_to_go_on((folder, None))
+    assert elsewhere.returncode != 0
+    assert "in use by a training that is going on" in elsewhere.stderr
+    with pytest.raises(TrainingError, match="going on already"):
+        runner.start_vqvae(config, sounds, tmp_path / "another")
+    gate.set()
+    assert runner.wait(60) is not None
+    same_run(folder, whole[0])
+    assert list_checkpoints(folder / "checkpoints")
