@@ -2,9 +2,8 @@
 
 import errno
 import functools
+import io
 import itertools
-import json
-import logging
 import os
 import random
 import re
@@ -12,9 +11,10 @@ import shutil
 import subprocess
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from conftest import write_collection
 from distill.audio.io import write_wav
 from distill.audio.spectrogram import SpectrogramConfig
 from distill.data.collection import find_audio_files
-from distill.errors import LibraryError, StorageError
+from distill.errors import CheckpointError, LibraryError, StorageError
 from distill.library.catalog import ModelEntry, ModelLibrary
 from distill.library.header import ModelMetadata
 from distill.models.format import read_content
@@ -38,8 +38,8 @@ from distill.training.checkpoint import find_checkpoint, list_checkpoints, read_
 from distill.training.loop import train_vqvae
 from distill.training.metrics import VQEpochMetrics, VQStepMetrics
 from distill.training.run_folder import RunFolder
-from faults import Disk, failing, killed
-from test_checkpoint import checkpoint
+from faults import Disk, FaultyOS, failing, in_child, kill
+from test_checkpoint import checkpoint, same
 from test_cli import run as distill
 from test_library import write_model
 from test_resume import StopAt, same_run
@@ -66,6 +66,7 @@ class Kind:
     read: Callable[[Path], Any]
     state: Callable[[int], Any]
     mend: Callable[[Path], object] = lambda folder: None  # what is always done before the first write
+    acts: int = 1  # how many writes in a row are each of another sort
 
 
 SAVED = checkpoint()
@@ -194,8 +195,8 @@ def read_sound(folder: Path) -> int:
 
 KINDS = {
     "checkpoints": Kind(write_nth_checkpoint, newest_epoch, int),
-    "models": Kind(write_index, read_models, models_after),  # `write` is that of `content`
-    "index": Kind(write_index, listed, models_after),
+    "models": Kind(write_index, read_models, models_after, acts=ACTS),  # `write` is that of `content`
+    "index": Kind(write_index, listed, models_after, acts=ACTS),
     "events": Kind(
         write_event,
         lambda folder: RunFolder(folder).events(),
@@ -229,7 +230,9 @@ def folder(tmp_path: Path) -> Path:
 @each_kind
 @pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.soak)])
 def test_killed_at_any_moment_what_was_said_to_be_saved_is_there(kind: Kind, kills: int, folder: Path) -> None:
-    moments, done = random.Random(kills), 0
+    moments, done, started = random.Random(kills), 1, time.perf_counter()
+    kind.write(folder, 1)
+    took = time.perf_counter() - started
 
     def work(say: Callable[[object], None]) -> None:
         kind.mend(folder)
@@ -238,12 +241,12 @@ def test_killed_at_any_moment_what_was_said_to_be_saved_is_there(kind: Kind, kil
             say(n)
 
     for _ in range(kills):
-        said = killed(work, lambda: moments.uniform(0, 0.1))
+        said = in_child(work, kill_after=moments.uniform(0, 5 * took))
         saved = int(said[-1]) if said else done
         reached = kind.read(folder)
         assert reached in (kind.state(saved), kind.state(saved + 1))
         done = saved + (reached == kind.state(saved + 1))
-    assert done > kills  # most had got some way
+    assert done > kills // 5  # they were killed at work, and not all before it
 
 
 # An error at every system call
@@ -257,9 +260,9 @@ def test_whichever_system_call_fails_the_state_is_the_old_or_the_new_one_and_a_s
     kind: Kind, number: int, folder: Path
 ) -> None:
     n = at = 0
-    struck = [""] * ACTS
+    struck = [""] * kind.acts
     while at == 0 or any(struck):
-        for act in range(ACTS):
+        for act in range(kind.acts):
             with failing(at, number) as faulty:
                 try:
                     kind.write(folder, n + 1)
@@ -319,13 +322,16 @@ def go_on(sounds: list[Path], folder: Path) -> None:
     train_vqvae(CONFIG, sounds, folder, models_dir=folder.parent / "models", resume_from=folder if begun else None)
 
 
+def only_model(models: Path) -> torch.nn.Module:
+    (entry,) = ModelLibrary(models).entries()
+    return load_any(models / entry.file).model
+
+
 def assert_ended_alike(folder: Path, whole: Whole) -> None:
     """The run and its one model are those of the run that went through, and nothing half-written lies about."""
     same_run(folder, whole.folder)
-    (entry,) = ModelLibrary(folder.parent / "models").entries()
-    mine, theirs = (load_any(base / "models" / entry.file).model for base in (folder.parent, whole.folder.parent))
-    expected = theirs.state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in mine.state_dict().items())
+    mine, theirs = (only_model(base.parent / "models").state_dict() for base in (folder, whole.folder))
+    assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
     assert not list(folder.parent.rglob("*.tmp"))
     assert {path.name for path in folder.iterdir()} == {path.name for path in whole.folder.iterdir()}
 
@@ -336,7 +342,7 @@ def test_a_run_killed_at_any_moment_ends_like_the_uninterrupted_one(
 ) -> None:
     moments = random.Random(seed)
     for _ in range(2):
-        killed(lambda say: go_on(sounds, tmp_path / "run"), lambda: moments.uniform(0, whole.seconds))
+        in_child(lambda say: go_on(sounds, tmp_path / "run"), kill_after=moments.uniform(0, whole.seconds))
     go_on(sounds, tmp_path / "run")
     assert_ended_alike(tmp_path / "run", whole)
 
@@ -375,7 +381,9 @@ def test_where_the_disk_is_full_nothing_is_lost_and_with_room_again_the_run_goes
 ) -> None:
     with (
         on(Disk(room=int(share * whole.written))) as disk,
-        pytest.raises(StorageError, match=r"No space left on device \([\d,.]+ [kM]B needed, [\d,.]+ MB free\); free some"),
+        pytest.raises(
+            StorageError, match=r"No space left on device \([\d,.]+ [kM]B needed, [\d,.]+ MB free\); free some"
+        ),
     ):
         go_on(sounds, tmp_path / "run")
     assert_nothing_lost(tmp_path, disk)
@@ -383,7 +391,7 @@ def test_where_the_disk_is_full_nothing_is_lost_and_with_room_again_the_run_goes
     assert_ended_alike(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("files", [4, 9, *(pytest.param(n, marks=pytest.mark.soak) for n in (0, 1, 2, 3, 6, 12, 16, 20))])
+@pytest.mark.parametrize("files", [7, *(pytest.param(n, marks=pytest.mark.soak) for n in (0, 1, 2, 3, 4, 9, 12, 16))])
 def test_where_the_disk_turns_read_only_nothing_is_lost_and_then_the_run_goes_on(
     files: int, sounds: list[Path], whole: Whole, tmp_path: Path
 ) -> None:
@@ -399,9 +407,12 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of two megabytes."""
     place = tmp_path / "disk"
     place.mkdir()
-    if shutil.which("mount") is None or subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True, check=False
-    ).returncode:
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("no file system can be mounted here")
     yield place
     subprocess.run(["umount", place], check=True)
@@ -442,9 +453,9 @@ def as_anyone(work: Callable[[], object]) -> str:
             work()
             say("done")
         except (StorageError, LibraryError) as error:
-            say(str(error).replace(" ", "_"))
+            say(error)
 
-    return " ".join(killed(without_rights, None)).replace("_", " ")
+    return " ".join(in_child(without_rights))
 
 
 def shut(folder: Path, closed: bool) -> None:
@@ -489,7 +500,9 @@ def test_a_run_that_will_not_fit_is_told_before_it_begins(
     first = StopAt(VQStepMetrics, epoch=0, step=0)
     run, models = tmp_path / "run", tmp_path / "models"
     train_vqvae(CONFIG, sounds, run, callback=first, cancel_event=first.cancel, models_dir=models)
-    told = re.findall(r"(\S+): the run will need about [\d.]+ [kM]B there, and 0\.0 kB are free; make room", caplog.text)
+    told = re.findall(
+        r"(\S+): the run will need about [\d.]+ [kM]B there, and 0\.0 kB are free; make room", caplog.text
+    )
     assert told == [str(tmp_path / name) for name in warned]
 
 
@@ -510,16 +523,25 @@ def test_a_run_that_fits_in_what_is_said_to_be_needed_goes_through(sounds, tmp_p
     first = StopAt(VQStepMetrics, epoch=0, step=0)
     models = tmp_path / "models"
     train_vqvae(CONFIG, sounds, tmp_path / "run", callback=first, cancel_event=first.cancel, models_dir=models)
-    print(most, caplog.text)
     assert caplog.text.count("make room") == 2
 
 
 # A damaged checkpoint
 
+
+def flipped(data: bytes, place: int, bit: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
+
+
+def within_its_largest_tensor(data: bytes) -> int:
+    largest = max(zipfile.ZipFile(io.BytesIO(data)).infolist(), key=lambda member: member.file_size)
+    return largest.header_offset + largest.file_size
+
+
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "cut short": lambda data: data[: len(data) // 2],
     "zeros at the end": lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
-    "one bit": lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 4]) + data[len(data) // 2 + 1 :],
+    "one bit": lambda data: flipped(data, within_its_largest_tensor(data), 2),
     "empty": lambda data: b"",
 }
 each_damage = pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
@@ -603,14 +625,16 @@ def test_at_every_moment_of_a_run_that_keeps_one_checkpoint_there_is_a_good_one(
     assert find_checkpoint(folder, "vqvae").epoch == 3
 
 
-def test_going_back_loses_no_event_where_it_is_broken_off_half_way(stopped, sounds, whole, tmp_path, monkeypatch) -> None:
+def test_a_way_back_that_is_broken_off_loses_no_event(stopped, sounds, whole, tmp_path, monkeypatch) -> None:
     shutil.copytree(stopped, tmp_path / "run")
     older = list_checkpoints(tmp_path / "run" / "checkpoints")[0]
     for half in ("distill.training.trainer.drop_later", "distill.training.run_folder.RunFolder.rewind"):
-        with monkeypatch.context() as patch, pytest.raises(StorageError):
+        with monkeypatch.context() as patch:
             patch.setattr(half, broken_off)
-            train_vqvae(CONFIG, sounds, tmp_path / "run", resume_from=older)
-        assert RunFolder(tmp_path / "run").events()[-1].epoch == 2
+            with pytest.raises(StorageError):
+                train_vqvae(CONFIG, sounds, tmp_path / "run", resume_from=older)
+        (*_, last) = (event for event in RunFolder(tmp_path / "run").events() if isinstance(event, VQStepMetrics))
+        assert last.epoch == 2
     go_on(sounds, tmp_path / "run")
     assert_ended_alike(tmp_path / "run", whole)
 
@@ -619,18 +643,47 @@ def broken_off(*_: object) -> None:
     raise StorageError("the disk is gone")
 
 
+@pytest.mark.parametrize("count", [300, pytest.param(20_000, marks=pytest.mark.soak)])
+def test_a_checkpoint_with_any_bit_changed_is_refused_or_means_the_same(count: int, folder: Path) -> None:
+    path = write_checkpoint(folder, SAVED)
+    data, draw = path.read_bytes(), random.Random(0)
+    bits = [(draw.randrange(len(data)), draw.randrange(8)) for _ in range(count)]
+    bits += [(found.start() + 38, 4) for found in re.finditer(b"PK\x01\x02", data)]  # makes a folder of a tensor
+    for bit in bits:
+        path.write_bytes(flipped(data, *bit))
+        try:
+            read = read_checkpoint(path, "vqvae")
+        except CheckpointError:
+            continue
+        assert all(same(getattr(read, field.name), getattr(SAVED, field.name)) for field in fields(SAVED)), bit
+
+
 # What the killed leave behind
 
 
-def orphan(folder: Path, pid: int) -> Path:
-    """A half-written file, as a process with this number leaves it."""
+def half_written(folder: Path) -> tuple[Path, Path]:
+    """Two half-written files in `folder`: of a killed process, and of this one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "getpid", lambda: pid)
-        path: Path
+        patch.setattr("distill.storage.os", FaultyOS(2, kill))
+        in_child(lambda say: atomic_write(folder / "file", b"new"))
+    (dead,) = folder.glob("*.tmp")
+    host, _, rest = dead.name.removeprefix(".distill-").split("-")
+    mine = folder / f".distill-{host}-{os.getpid()}-{rest}"
+    mine.write_bytes(b"half")
+    return dead, mine
 
-        def keep(source: Path, target: Path) -> None:
-            nonlocal path
-            path = source.with_name(source.name)
-            shutil.copy(source, source.with_suffix(".copy"))
-            raise OSError(errno.EIO, "")
-        raise NotImplementedError
+
+def test_the_next_listing_of_the_library_clears_away_what_the_killed_left(tmp_path: Path) -> None:
+    write_model(tmp_path / "kick.distill")
+    dead, mine = half_written(tmp_path)
+    assert [entry.name for entry in ModelLibrary(tmp_path).entries()] == ["kick"]
+    assert not dead.exists()
+    assert mine.exists()
+
+
+def test_the_next_run_clears_away_what_the_killed_left(stopped, sounds, tmp_path) -> None:
+    shutil.copytree(stopped, tmp_path / "run")
+    left = [half_written(tmp_path / "run" / name) for name in ("", "checkpoints", "previews")]
+    go_on(sounds, tmp_path / "run")
+    assert not any(dead.exists() for dead, _ in left)
+    assert all(mine.exists() for _, mine in left)

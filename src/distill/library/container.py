@@ -22,6 +22,7 @@ from distill.errors import DistillError
 
 _PICKLE = "data.pkl"
 _TENSORS = "data/"
+_FOLDER = 0x10  # torch reads no content of a member with this mark, and takes what lies in memory for it
 _SMALL_MEMBERS = frozenset({".format_version", ".storage_alignment", "byteorder", "version", ".data/serialization_id"})
 _MAX_SMALL = 64  # bytes
 _MAX_OPCODES = 1_000_000  # a real file has some thousands, and four per epoch for its curves
@@ -126,6 +127,8 @@ def _check_members(members: dict[str, zipfile.ZipInfo], size: int) -> None:
             raise Malformed(f"it has a member {name[:80]!r} that no model file has")
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size or info.flag_bits & 1:
             raise Malformed("its members are compressed or encrypted")
+        if info.external_attr & _FOLDER:
+            raise Malformed("a member of it is marked as a folder")
         if name in _SMALL_MEMBERS and info.file_size > _MAX_SMALL:
             raise Malformed(f"its member {name!r} is too large")
     if min(info.header_offset for info in members.values()) != 0 or sum(i.file_size for i in members.values()) > size:
