@@ -6,6 +6,7 @@ ever called with `weights_only=True`. No number that is infinite or NaN is writt
 
 import io
 import math
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 from distill.library.container import Malformed, check_container
 from distill.storage import atomic_write
 
-_MAX_BYTES = 8 << 30
+_MAX_BYTES = (4 << 30) - 1  # from there on zip says its numbers in another way
 
 
 def write_archive(path: Path, content: dict[str, Any]) -> None:
@@ -31,13 +32,16 @@ def write_archive(path: Path, content: dict[str, Any]) -> None:
             raise Malformed(f"{name} is not a finite number")
     buffer = io.BytesIO()
     torch.save(plain, buffer)  # to memory first: on a full disk torch would raise what is no OSError
+    if buffer.tell() > _MAX_BYTES:
+        raise Malformed("it is far too large")
     atomic_write(path, buffer.getbuffer())
 
 
 def read_archive(path: Path) -> Any:
     """What `write_archive` wrote to `path`, its tensors on the CPU; raises `Malformed`, `OSError`."""
-    if path.stat().st_size > _MAX_BYTES:
-        raise Malformed("it is far too large")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
+        raise Malformed("it is no file, or far too large")
     data = path.read_bytes()  # once, so that what is loaded is what was checked
     check_container(io.BytesIO(data))
     try:
@@ -78,7 +82,8 @@ def _plain(value: Any) -> Any:
 
 def _is_finite(value: Any) -> bool:
     if isinstance(value, Tensor):
-        return bool(torch.isfinite(value).all())
+        # By the extremes, where a NaN comes through: isfinite takes as much memory again as the tensor.
+        return value.numel() == 0 or all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(value))
     return not isinstance(value, float) or math.isfinite(value)
 
 
