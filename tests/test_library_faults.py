@@ -1,6 +1,7 @@
 """The library under stress: many processes at once, a killed one, and every kind of damage to its index."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -19,39 +20,27 @@ from test_library import write_model
 
 # Many at once
 
-# Models are added, every second one renamed and every third one deleted, all in one library. A model file is a real
-# one with next to no weights; its name and id are replaced by others of the same length, which the archive allows
-# where it is written anew. The file-level half of a rename is that of distill.models.persistence, without torch.
+# Models are added, every second one renamed and every third one deleted, all in one library. Model files are real
+# ones with next to no weights, made beforehand. The rename is that of distill.models.persistence, without torch.
 WORKER = """if True:
-    import io, os, sys, zipfile
+    import sys
     from pathlib import Path
     from distill.library.catalog import ModelEntry, ModelLibrary
     from distill.storage import atomic_write
 
-    folder, seed, worker, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    library = ModelLibrary(folder)
-    source = zipfile.ZipFile(seed)
-    members = {info.filename: source.read(info) for info in source.infolist()}
-
-    def model(name, model_id):
-        file = io.BytesIO()
-        with zipfile.ZipFile(file, "w") as archive:
-            for member, content in members.items():
-                archive.writestr(member, content.replace(b"name-000000", name).replace(b"mark-000000", model_id))
-        return file.getvalue()
+    library, made, worker, count = ModelLibrary(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 
     def add(number):
-        name, model_id = (f"{kind}-{worker:02d}{number:04d}".encode() for kind in ("name", "mark"))
         with library.new_file("drum") as path:
-            atomic_write(path, model(name, model_id))
+            atomic_write(path, (made / f"name-{worker:02d}{number:04d}.distill").read_bytes())
             library.add(ModelEntry.of_file(path))
-        return model_id.decode()
+        return f"mark-{worker:02d}{number:04d}"
 
     def rename(model_id):
         entry = library.find(model_id)
         with library.new_file("bass") as path:
             old = library.path(entry)
-            atomic_write(old, model(entry.name.replace("name", "bass").encode(), model_id.encode()))
+            atomic_write(old, (made / f"{entry.name.replace('name', 'bass')}.distill").read_bytes())
             old.rename(path)
             library.add(ModelEntry.of_file(path))
 
@@ -66,10 +55,12 @@ WORKER = """if True:
 
 @pytest.mark.parametrize(("processes", "count"), [(4, 10), pytest.param(8, 100, marks=pytest.mark.soak)])
 def test_processes_that_add_rename_and_delete_at_once_lose_nothing(tmp_path: Path, processes: int, count: int) -> None:
-    seed = write_model(tmp_path / "seed.distill", "name-000000", model_id="mark-000000")
-    folder = tmp_path / "models"
+    folder, made = tmp_path / "models", tmp_path / "made"
+    for number, kind in itertools.product(range(processes * count), ("name", "bass")):
+        mark = f"{number // count:02d}{number % count:04d}"
+        write_model(made / f"{kind}-{mark}.distill", model_id=f"mark-{mark}")
     working = [
-        subprocess.Popen([sys.executable, "-c", WORKER, folder, seed, str(worker), str(count)])
+        subprocess.Popen([sys.executable, "-c", WORKER, folder, made, str(worker), str(count)])
         for worker in range(processes)
     ]
     assert [process.wait(900) for process in working] == [0] * processes

@@ -35,7 +35,10 @@ def held() -> dict[str, Counter[str]]:
         with suppress(OSError):  # the one that this listing is read by
             handles.append(str(number.readlink()))
     tasks = Path("/proc/self/task").iterdir()
-    children = [child for task in tasks for child in (task / "children").read_text().split()]
+    children = []
+    for task in tasks:
+        with suppress(OSError):  # a thread that has just ended
+            children += (task / "children").read_text().split()
     threads = [thread.name for thread in threading.enumerate()]
     return {"threads": Counter(threads), "handles": Counter(handles), "children": Counter(children)}
 

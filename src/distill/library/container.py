@@ -241,9 +241,8 @@ def _check_values(structure: Any, max_values: int, max_text: int, tensors: set[s
 
     Raises `Malformed` for more values than opcodes, much more text than bytes, or a tensor in two places or none.
     """
-    values, text = 0, 0
-    for value, depth in _walk(structure, 0):
-        values += 1
+    text = 0
+    for values, (value, depth) in enumerate(_walk(structure, 0), start=1):
         text += len(value) if isinstance(value, str) else 0
         if values > max_values or text > 4 * max_text or depth > _MAX_DEPTH:
             raise Malformed("its structure is too large")
@@ -255,6 +254,12 @@ def _check_values(structure: Any, max_values: int, max_text: int, tensors: set[s
             raise Malformed("it holds what is no plain value")
     if tensors:
         raise Malformed("it holds numbers of no tensor")
+
+
+def check_depth(value: Any) -> None:
+    """Raise `Malformed` if dictionaries and lists are nested deeper than any model file has them."""
+    if any(depth > _MAX_DEPTH for _, depth in _walk(value, 0)):
+        raise Malformed("its structure is too deep")
 
 
 def _walk(value: Any, depth: int) -> Iterator[tuple[Any, int]]:

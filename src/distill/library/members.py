@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _LOCAL = struct.Struct("<4s2x2H4x3L2H")  # signature, flags, compression, checksum, sizes, lengths of name and extra
 _DESCRIPTOR = struct.Struct("<4s3L")  # signature, checksum, sizes
@@ -111,9 +111,9 @@ def _directory(file: BinaryIO) -> tuple[bytes, int, int]:
     """The directory, its place and how many members it names."""
     end_place = max(0, file.seek(0, io.SEEK_END) - _END.size)
     file.seek(end_place)
-    end = _END.unpack(file.read())
+    end: tuple[Any, ...] = _END.unpack(file.read())
     count, length, place = end[5], end[6], end[7]
-    expected = (b"PK\x06\x06", _END_SIZE, 0, 0, count, count, length, place)
+    expected: tuple[Any, ...] = (b"PK\x06\x06", _END_SIZE, 0, 0, count, count, length, place)
     expected += (b"PK\x06\x07", 0, end_place, 1, b"PK\x05\x06", 0, 0, count, count, length, place, 0)
     if end != expected or length > _MAX_DIRECTORY or place + length != end_place:
         raise Malformed("it is no archive, or was cut short")
@@ -128,4 +128,4 @@ def _start(file: BinaryIO, place: int, name: bytes, flags: int) -> int:
     # What is told behind the content is not told here; a member that is empty tells it nowhere.
     if found != [b"PK\x03\x04", flags, 0, 0, 0, 0, len(name)] or file.read(len(name)) != name:
         raise Malformed("its members are not those that its directory names")
-    return place + _LOCAL.size + len(name) + extra
+    return place + _LOCAL.size + len(name) + int(extra)

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.library.container import Malformed, check_container
+from distill.library.container import check_container
+from distill.library.members import Malformed
 from distill.storage import atomic_write
 
 _MAX_BYTES = (4 << 30) - 1  # from there on zip says its numbers in another way

@@ -13,7 +13,8 @@ from safetensors.torch import save
 
 from distill.errors import LibraryError, ModelFileError
 from distill.library.catalog import ModelLibrary
-from distill.library.container import Malformed, check_values, malformed_as
+from distill.library.container import check_depth, malformed_as
+from distill.library.members import Malformed
 from distill.models.archive import check_tensors
 from distill.models.format import check_marker, check_parts, kind_of, read_content
 from distill.models.persistence import add_to_library
@@ -22,6 +23,7 @@ from distill.storage import atomic_write
 SAFETENSORS = ".safetensors"
 _KEY = "distill"
 _WEIGHTS = "model_state_dict"
+_MAX_JSON = 8 << 20  # characters; the longest real one has the curves of 100,000 epochs
 
 
 def export_safetensors(model_path: Path, target: Path) -> Path:
@@ -64,8 +66,12 @@ def _parts_of(path: Path) -> tuple[Any, dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_KEY, "null")
+            if len(text) > _MAX_JSON:
+                raise Malformed("its JSON is far too large")
             content = json.loads(text)
-            check_values(content, len(text))
+            check_depth(content)
             return content, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+    except Malformed:
+        raise
     except (SafetensorError, ValueError, RecursionError) as error:
         raise Malformed(" ".join(str(error).split())[:200]) from error

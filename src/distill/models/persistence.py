@@ -13,8 +13,9 @@ import torch
 from distill.audio.spectrogram import SpectrogramConfig
 from distill.errors import ConfigError, ModelFileError, StorageError
 from distill.library.catalog import ModelEntry, ModelLibrary
-from distill.library.container import Malformed, malformed_as
+from distill.library.container import malformed_as
 from distill.library.header import MODEL_FILE_EXTENSION, MODEL_FORMAT_MARKER, ModelMetadata
+from distill.library.members import Malformed
 from distill.models.archive import read_archive, write_archive
 from distill.models.format import (
     SAVED_MODEL_VERSION,

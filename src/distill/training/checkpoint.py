@@ -18,7 +18,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from distill.errors import CheckpointError
-from distill.library.container import Malformed, malformed_as
+from distill.library.container import malformed_as
+from distill.library.members import Malformed
 from distill.models.archive import read_archive, write_archive
 from distill.storage import storage_errors
 from distill.training.metrics import MetricsHistory, VQMetricsHistory
