@@ -8,9 +8,12 @@ from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, mod
 from distill.errors import ConfigError
 
 CHECKED = ConfigDict(extra="forbid", validate_assignment=True)
+_MAX_COMPLAINTS = 20  # more are from no person, and each takes a thousand times the memory of what it is about
 
 
 def _complaint(cls: type, error: ValidationError) -> str:
+    if error.error_count() > _MAX_COMPLAINTS:
+        return f"{error.error_count()} values of {cls.__name__} are wrong"
     lines = []
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"]) or "value"
@@ -18,11 +21,12 @@ def _complaint(cls: type, error: ValidationError) -> str:
             known = ", ".join(f.name for f in dataclasses.fields(cls))
             lines.append(f"{name} is not a setting of {cls.__name__}; the known ones are {known}")
         else:
-            lines.append(f"{name} is {_short(item['input'])}: {item['msg'][0].lower()}{item['msg'][1:]}")
+            lines.append(f"{name} is {short(item['input'])}: {item['msg'][0].lower()}{item['msg'][1:]}")
     return "; ".join(lines)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """`value` as a message shows it."""
     try:
         text = repr(value)
     except ValueError:  # an int with more digits than Python prints

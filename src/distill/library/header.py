@@ -66,7 +66,7 @@ class LatentAnalysis(TypedDict):
 class Header(Checked):
     """The parts of a model file that tell what it is."""
 
-    model_type: str
+    model_type: Annotated[str, Field(max_length=64)]
     metadata: ModelMetadata
     settings: dict[str, Any] = field(default_factory=dict)
     health: dict[str, dict[str, float]] | None = None
@@ -86,7 +86,7 @@ def read_header(path: Path) -> Header:
         raise ModelFileError(f"{path}: not a distill model")
     try:
         return Header(
-            model_type=str(content["model_type"]),
+            model_type=content["model_type"],
             metadata=ModelMetadata(**content["metadata"]),
             settings=content.get("vqvae_config") or content.get("vae_config") or {},
             health=content.get("codebook_health_snapshot"),

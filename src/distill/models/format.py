@@ -34,6 +34,7 @@ from distill.models.archive import read_archive, same_form
 from distill.models.settings import VAESettings, VQVAESettings
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
+from distill.schema import short
 
 SAVED_MODEL_VERSION = 1
 SAVED_MODEL_VERSION_V2 = 2
@@ -112,9 +113,11 @@ def check_marker(path: Path, content: Any) -> None:
         raise ModelFileError(f"{path}: not a distill model")
     version = content.get("version")
     if not isinstance(version, int) or version < 1:
-        raise ModelFileError(f"{path}: its version {version!r} makes no sense")
+        raise ModelFileError(f"{path}: its version {short(version)} makes no sense")
     if version > SAVED_MODEL_VERSION_V2:
-        raise ModelFileError(f"{path}: made by a newer distill (file version {version}); update distill to open it")
+        raise ModelFileError(
+            f"{path}: made by a newer distill (file version {short(version)}); update distill to open it"
+        )
 
 
 def kind_of(content: dict[str, Any]) -> Kind:
@@ -127,7 +130,7 @@ def check_parts(path: Path, content: dict[str, Any], kind: Kind, device: torch.d
     if content.get("version") != kind.version:
         raise ModelFileError(kind.refusal)
     if content.get("model_type") != kind.model_type:
-        raise ModelFileError(f"{path}: it calls itself {content.get('model_type')!r}, not {kind.model_type!r}")
+        raise ModelFileError(f"{path}: it calls itself {short(content.get('model_type'))}, not {kind.model_type!r}")
     _check_keys(path, content, kind.keys)
     try:
         settings = dataclasses.asdict(kind.settings_type(**content[kind.settings_key]))

@@ -99,13 +99,14 @@ def save_model_from_checkpoint(checkpoint_path: Path | str, metadata: ModelMetad
     if not isinstance(content, dict) or content.get("family") != VAE.model_type:
         raise ModelFileError(f"{path}: not a checkpoint of a VAE run")
     try:
-        identity = content["identity"]
+        identity = dict(content["identity"])
         settings = dataclasses.asdict(VAESettings(**content["model_settings"]))
         spectrogram_config = SpectrogramConfig(**identity["spectrogram_config"])
-        weights, training_config = content["best_weights"] or content["model_state"], identity["config"]
-    except (ConfigError, KeyError, TypeError) as error:
+        training_config = dict(identity["config"])
+        best, last = content["best_weights"], content["model_state"]
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: the checkpoint is damaged: {error}") from error
-    model = build_model(path, ConvVAE, settings, weights)
+    model = build_model(path, ConvVAE, settings, last if best is None else best)
     return save_model(model, spectrogram_config, training_config, metadata, models_dir)
 
 

@@ -21,6 +21,7 @@ from distill.errors import CheckpointError
 from distill.library.container import malformed_as
 from distill.library.members import Malformed
 from distill.models.archive import read_archive, write_archive
+from distill.schema import short
 from distill.storage import storage_errors
 from distill.training.metrics import MetricsHistory, VQMetricsHistory
 
@@ -30,6 +31,8 @@ FORMAT = "distill_checkpoint"
 VERSION = 2
 _NAME = re.compile(r"checkpoint_(\d+)_(\d+)_(-?\d+(?:\.\d+)?(?:e[+-]\d+)?|none)\.pt")
 _ASIDE = ".damaged"  # what a checkpoint that cannot be read is kept under
+
+_MIN_EVENT = 16  # characters; a bracket takes 64 bytes of memory, and real ones stand much further apart
 
 Weights = dict[str, InstanceOf[Tensor]]
 
@@ -154,17 +157,26 @@ def read_checkpoint(path: Path, family: str) -> Checkpoint:
         content = read_archive(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a distill checkpoint")
-    if content.get("version") != VERSION:
-        raise CheckpointError(f"{path}: made by another version of distill (format {content.get('version')})")
+    version = content.get("version")
+    if not isinstance(version, int) or version != VERSION:
+        raise CheckpointError(f"{path}: made by another version of distill (format {short(version)})")
     if wrong := content.keys() ^ {"format", "version", *_FIELDS}:
-        raise CheckpointError(f"{path}: parts are missing or unknown: {', '.join(sorted(map(str, wrong)))}")
+        raise CheckpointError(
+            f"{path}: parts are missing or unknown: {', '.join(sorted(str(key)[:80] for key in wrong)[:20])}"
+        )
     if content["family"] != family:
-        raise CheckpointError(f"{path}: from a {content['family']} run, not a {family} run")
+        raise CheckpointError(f"{path}: from a {str(content['family'])[:80]} run, not a {family} run")
     try:
-        history = _HISTORIES[family].from_dict(json.loads(content["history"]))
+        history = _HISTORIES[family].from_dict(_parsed(content["history"]))
         return Checkpoint(**{name: content[name] for name in _FIELDS} | {"history": history})
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: it is damaged: {_first_line(error)}") from error
+
+
+def _parsed(history: str) -> Any:
+    if history.count("{") + history.count("[") > 8 + len(history) // _MIN_EVENT:
+        raise ValueError("its history holds next to nothing, very often")
+    return json.loads(history)
 
 
 def _first_line(error: Exception) -> str:
