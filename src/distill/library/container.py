@@ -123,7 +123,9 @@ class _StructureReader:
 
     def read(self, program: bytes) -> Any:
         """What the pickle describes; raises `Malformed`, and anything where it is damaged."""
-        for opcode, argument, _ in pickletools.genops(program):
+        last = -1
+        for opcode, argument, place in pickletools.genops(program):
+            last = place or 0
             self.opcodes += 1
             if self.opcodes > _MAX_OPCODES:
                 raise Malformed("its structure is too large")
@@ -136,6 +138,8 @@ class _StructureReader:
             else:
                 self._do(opcode.name, argument)
         [structure] = self._stack
+        if last != len(program) - 1:
+            raise Malformed("its structure goes on after its end")
         return structure
 
     def _do(self, opcode: str, argument: Any) -> None:
