@@ -29,7 +29,9 @@ def test_a_model_of_an_earlier_release_opens_and_does_what_it_did(frozen: Path, 
     assert now.keys() == then.keys()
     for numbers in ("mel", "latent"):
         if numbers in then:
-            torch.testing.assert_close(torch.tensor(now.pop(numbers)), torch.tensor(then.pop(numbers)), rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(
+                torch.tensor(now.pop(numbers)), torch.tensor(then.pop(numbers)), rtol=1e-3, atol=1e-3
+            )
     codes, before = (torch.tensor(said.pop("codes", [[0]])) for said in (now, then))
     assert (codes == before).float().mean() > 0.98  # one between two entries may fall to either on another machine
     assert now == then
