@@ -29,7 +29,8 @@ from distill.training.device import resolve_device
 from distill.training.engine import Family, Workbench
 from distill.training.metrics import MetricsCallback, MetricsHistory, VQMetricsHistory
 from distill.training.run_folder import RunFolder, used_folder
-from distill.training.trainer import State, Trainer, made_with
+from distill.training.state import State, made_with
+from distill.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 

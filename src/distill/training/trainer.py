@@ -8,37 +8,35 @@ import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from distill import __version__
 from distill.errors import CheckpointError, TrainingError
 from distill.library.header import ModelMetadata
-from distill.models.archive import same_form
 from distill.training.budget import UNPLANNED, epochs_within
 from distill.training.checkpoint import Checkpoint, drop_later, find_checkpoint, write_checkpoint
 from distill.training.config import EngineConfig
 from distill.training.dataset import Loader
-from distill.training.engine import MAX_SKIPS_IN_ROW, Diverged, Epoch, Skips, Totals, Workbench, train_steps, validate
+from distill.training.engine import MAX_SKIPS_IN_ROW, Diverged, Epoch, Totals, Workbench, train_steps, validate
 from distill.training.metrics import (
     OVERFITTING_GAP,
     EpochMetrics,
     Event,
     MetricsCallback,
-    MetricsHistory,
     PreviewEvent,
     StepMetrics,
     TrainingCompleteEvent,
     VQEpochMetrics,
-    VQMetricsHistory,
     VQStepMetrics,
     seconds_left,
 )
 from distill.training.run_folder import RunFolder
+from distill.training.state import State, fits, made_with
 
 logger = logging.getLogger(__name__)
 
@@ -48,43 +46,6 @@ _DIVERGED = (
     "training does not get on: losses or gradients are no finite numbers, step after step, from every checkpoint and "
     "with smaller learning rates as well; try a lower --learning-rate, and look for odd files with `distill inspect`"
 )
-
-
-@dataclass
-class State:
-    """Where a run is; with the model and the optimizer, all that a checkpoint has to hold."""
-
-    history: VQMetricsHistory | MetricsHistory
-    total_epochs: int
-    planned: bool  # False while the first epochs are measured for a time budget
-    epoch: int = 0
-    step: int = 0
-    totals: Totals = field(default_factory=Totals)
-    elapsed_s: float = 0.0
-    best_epoch: int = -1
-    best_val_loss: float = math.inf
-    best_weights: dict[str, Tensor] | None = None
-    skips: Skips = field(default_factory=Skips)
-    rollbacks: int = 0
-
-    @classmethod
-    def of(cls, checkpoint: Checkpoint) -> Self:
-        """Where the checkpoint was made."""
-        best = checkpoint.best_val_loss
-        return cls(
-            history=checkpoint.history,
-            total_epochs=checkpoint.total_epochs,
-            planned=checkpoint.planned,
-            epoch=checkpoint.epoch,
-            step=checkpoint.step,
-            totals=Totals(**checkpoint.totals),
-            elapsed_s=checkpoint.elapsed_s,
-            best_epoch=checkpoint.best_epoch,
-            best_val_loss=math.inf if best is None else best,
-            best_weights=checkpoint.best_weights,
-            skips=Skips(**checkpoint.skips),
-            rollbacks=checkpoint.rollbacks,
-        )
 
 
 class _Restored(NamedTuple):
@@ -263,20 +224,9 @@ class Trainer:
         Raises `CheckpointError` when it does not fit, `StorageError`.
         """
         model, optimizer, scheduler = self.bench.model, self.optimizer, self.scheduler
-        expected = model.state_dict()
-        fits = (
-            same_form(checkpoint.model_state, expected)
-            and (checkpoint.best_weights is None or same_form(checkpoint.best_weights, expected))
-            and checkpoint.model_settings == self.facts["model_settings"]
-            and _fits_optimizer(checkpoint.optimizer_state, optimizer)
-            and checkpoint.scheduler_state.keys() == scheduler.state_dict().keys()
-            and checkpoint.totals.keys() == _names(Totals)
-            and checkpoint.totals["sums"].keys() == self._summed(checkpoint.totals["examples"])
-            and checkpoint.skips.keys() == _names(Skips)
-            and bool(checkpoint.optimizer_state["state"]) == (_learnt_steps(checkpoint) > 0)
-        )
-        own = self.bench.family.checkpoint_fields(checkpoint.history)
-        if not fits or any(getattr(checkpoint, name) != value for name, value in own.items()):
+        if checkpoint.model_settings != self.facts["model_settings"] or not fits(
+            checkpoint, self.bench, optimizer, scheduler
+        ):
             raise CheckpointError("the checkpoint does not fit this run: parts of it are missing or of another form")
         model.load_state_dict(checkpoint.model_state)
         optimizer.load_state_dict(checkpoint.optimizer_state)
@@ -286,9 +236,6 @@ class Trainer:
         # In this order: a checkpoint that stayed would be ahead of the log, and its events gone for good.
         drop_later(self.folder.checkpoints, checkpoint.epoch, checkpoint.step)
         self.folder.rewind(checkpoint.epoch, checkpoint.step)
-
-    def _summed(self, examples: int) -> set[str]:
-        return {"train_loss", *self.bench.family.terms} if examples else set()
 
     def _validate_epoch(self) -> bool:
         """Validate, and settle what follows from it; returns whether it was not cut short by a cancellation."""
@@ -383,34 +330,5 @@ class Trainer:
         )
 
 
-def made_with(device: torch.device) -> dict[str, str]:
-    """What the last digits of a run depend on, beside its settings and its sounds."""
-    return {"device": device.type, "torch": torch.__version__, "threads": str(torch.get_num_threads())}
-
-
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _names(of: type[Totals] | type[Skips]) -> set[str]:
-    return {field.name for field in dataclasses.fields(of)}
-
-
-def _learnt_steps(checkpoint: Checkpoint) -> int:
-    return len(checkpoint.history.step_metrics) - checkpoint.skips["total"]
-
-
-def _fits_optimizer(state: dict[str, Any], optimizer: AdamW) -> bool:
-    """Whether `state` has the groups of `optimizer`, and what AdamW keeps for all its parameters, or for none yet."""
-    own, groups, kept = optimizer.state_dict()["param_groups"], state.get("param_groups"), state.get("state")
-    if state.keys() != {"param_groups", "state"} or not isinstance(groups, list) or not isinstance(kept, dict):
-        return False
-    if [group.keys() for group in groups] != [group.keys() for group in own]:
-        return False
-    if [group["params"] for group in groups] != [group["params"] for group in own]:
-        return False
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    expected = [{"step": torch.zeros(()), "exp_avg": each, "exp_avg_sq": each} for each in parameters]
-    return not kept or (
-        kept.keys() == set(range(len(parameters))) and all(same_form(kept[n], form) for n, form in enumerate(expected))
-    )
