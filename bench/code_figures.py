@@ -1,0 +1,81 @@
+"""What the codes of an RVQ-VAE cost in kbit/s, and how well each level uses its codebook."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distill.audio.spectrogram import mark_end
+from distill.models.loaded import LoadedVQModel
+from distill.models.quantizer import NO_CODE, ResidualQuantizer
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level over one set of files; efficiency is the entropy of its codes as a share of log2 K."""
+
+    utilization: float
+    perplexity: float
+    perplexity_share: float  # of K
+    efficiency: float
+
+
+@dataclass(frozen=True)
+class Rates:
+    """kbit/s: of sound that fills the whole grid, and of the test files, with plain and with entropy-coded indices."""
+
+    fully_coded: float
+    nominal: float
+    entropy_coded: float
+
+
+def codes_of(loaded: LoadedVQModel, waveforms: Iterable[Tensor]) -> Tensor:
+    """All codes of waveforms `[S]` at the model's rate, places without a code left out: int64 `[N, Q]`."""
+    mels = (loaded.spectrogram.waveform_to_mel(mark_end(waveform)[None, None]) for waveform in waveforms)
+    codes = torch.cat([loaded.model.encode_to_codes(mel)[0] for mel in mels])
+    return codes[(codes != NO_CODE).any(dim=-1)]
+
+
+def levels(quantizer: ResidualQuantizer, codes: Tensor) -> list[Level]:
+    """The figures of each level over int64 `codes` `[N, Q]`."""
+    size = quantizer.size
+    return [
+        Level(
+            health["utilization"],
+            health["perplexity"],
+            health["perplexity"] / size,
+            math.log2(health["perplexity"]) / math.log2(size),
+        )
+        for health in quantizer.get_codebook_utilization(codes).values()
+    ]
+
+
+def rates(loaded: LoadedVQModel, train: Tensor, test: Tensor, seconds: float) -> Rates:
+    """The rates of `test` codes `[N, Q]`, which `seconds` of sound became, entropy-coded as in the `train` codes."""
+    quantizer = loaded.model.quantizer
+    return Rates(
+        fully_coded=fully_coded_bits(loaded) / 1000,
+        nominal=plain_bits(test, quantizer.size) / seconds / 1000,
+        entropy_coded=code_length(test, quantizer.code_counts(train)) / seconds / 1000,
+    )
+
+
+def fully_coded_bits(loaded: LoadedVQModel, frames: int = 1024) -> float:
+    """Bits per second of sound without a pause, from the codes of a mel in which everything sounds."""
+    config = loaded.spectrogram.config
+    codes = loaded.model.encode_to_codes(torch.zeros(1, 1, config.n_mels, frames))
+    return plain_bits(codes, loaded.model.quantizer.size) * config.sample_rate / (frames * config.hop_length)
+
+
+def plain_bits(codes: Tensor, size: int) -> float:
+    """Bits of int64 `codes` `[..., Q]` at log2 K each."""
+    return int((codes != NO_CODE).sum()) * math.log2(size)
+
+
+def code_length(codes: Tensor, counts: Tensor) -> float:
+    """Ideal length in bits of int64 `codes` `[N, Q]` for a coder that expects `counts` `[Q, K]`, each plus one."""
+    expected = (counts + 1) / (counts + 1).sum(dim=-1, keepdim=True)
+    bits = -expected.log2()  # [Q, K]
+    return float(bits.gather(1, codes.T).sum())
