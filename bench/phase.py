@@ -20,6 +20,6 @@ def with_true_phase(spectrogram: AudioSpectrogram, mel: Tensor, original: Tensor
         original[None], config.n_fft, config.hop_length, window=window,
         center=True, pad_mode="constant", return_complex=True,
     )  # fmt: skip
-    magnitude = spectrogram._magnitude(mel[:, 0])
+    magnitude = spectrogram.mel_to_magnitude(mel)
     spectrum = torch.polar(magnitude, true.angle())
     return torch.istft(spectrum, config.n_fft, config.hop_length, window=window, center=True, length=len(original))[0]
