@@ -46,7 +46,7 @@ def test_a_small_set_alone_is_no_cause_for_a_warning(size, data):
     assert verdict(health["level_0"], size, vectors) == "healthy"
 
 
-@given(st.integers(4, 512), st.integers(4, 2000))
+@given(st.integers(6, 512), st.integers(6, 2000))
 def test_a_collapse_is_told_whatever_the_size_of_the_set(size, vectors):
     health = health_of([0] * vectors, [1] * vectors, size=size)
     assert len(utilization_warnings(health, size, vectors)) == 2

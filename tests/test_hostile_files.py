@@ -41,7 +41,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         about = {"name": "v", "model_id": "1", "save_date": "2026-01-01"}
         curves = {"val_losses": [0.5, 0.25]}
         v2 = save_model_v2(
-            ConvVQVAE(**sizes), MEL, sizes, {"seed": 1}, ModelMetadata(**about), folder / "v2", HEALTH, curves
+            ConvVQVAE(**sizes, n_mels=32),
+            MEL,
+            sizes,
+            {"seed": 1},
+            ModelMetadata(**about),
+            folder / "v2",
+            HEALTH,
+            curves,
         )
         vae = ConvVAE(latent_dim=4, n_mels=32, frames=64)
         v1 = save_model(vae, MEL, {"seed": 1}, ModelMetadata(**about), folder / "v1", None, curves)

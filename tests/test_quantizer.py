@@ -21,7 +21,7 @@ DIM, SIZE, LEVELS = 6, 16, 3
 
 def small(**options) -> ResidualQuantizer:
     torch.manual_seed(0)
-    return ResidualQuantizer(DIM, SIZE, LEVELS, **{"kmeans_init": False, "dead_threshold": 0.0, **options})
+    return ResidualQuantizer(DIM, SIZE, LEVELS, **{"kmeans_init": False, "dead_threshold": 0.0, "beam": 1, **options})
 
 
 def vectors(batch: int = 4, count: int = 12, seed: int = 1, dim: int = DIM) -> Tensor:
@@ -174,6 +174,22 @@ def test_an_eval_forward_changes_no_buffer_and_never_runs_k_means(kmeans_init):
     assert_same(before, buffers(quantizer), rtol=0, atol=0)
     assert quantizer.ready is not kmeans_init
     assert (found.commitment > 0).all()
+
+
+def test_a_wide_beam_finds_the_best_of_all_sums():
+    torch.manual_seed(0)
+    quantizer = ResidualQuantizer(DIM, 4, LEVELS, kmeans_init=False, beam=16).eval()
+    x = vectors(1, 200)
+    every = torch.cartesian_prod(*[torch.arange(4)] * LEVELS)
+    best = torch.cdist(x[0], quantizer.embed(every)).amin(dim=1)
+    found = (x[0] - quantizer.embed(quantizer(x).indices[0])).norm(dim=1)
+    torch.testing.assert_close(found, best)
+
+
+def test_the_beam_comes_nearer_than_the_nearest_code_of_each_level():
+    x = vectors(1, 500)
+    greedy, searched = (small(beam=beam).eval()(x) for beam in (1, 8))
+    assert searched.commitment[-1] < 0.97 * greedy.commitment[-1]
 
 
 def test_a_prefix_of_the_levels_decodes_to_the_sum_of_their_codes():

@@ -32,7 +32,7 @@ def unchanged(mel: Tensor) -> Tensor:
 
 def model() -> ConvVQVAE:
     torch.manual_seed(0)
-    made = ConvVQVAE(codebook_dim=8, codebook_size=16, dropout=0.0).train()
+    made = ConvVQVAE(codebook_dim=8, codebook_size=16, dropout=0.0, n_mels=32).train()
     made(torch.rand(8, 1, 32, 64) * 1.5 - 0.9)  # k-means
     return made.eval()
 

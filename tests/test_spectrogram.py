@@ -197,15 +197,16 @@ def test_without_a_length_the_sound_spans_the_frames(frames: int) -> None:
     )  # fmt: skip
 
 
-# Mean error of the mel of the inverse; the scale is 2 for 120 dB, so 0.01 is 0.6 dB. Measured: tone 0.0273, noise
-# 0.0096, decay 0.0139. librosa over four random starts: 0.0145 to 0.0257, 0.0087 to 0.0090, 0.0141 to 0.0147.
-# So it is better at a steady tone; hence the factor of 2 below, and its random start is seeded.
+# Mean error of the mel of the inverse; the scale is 2 for 120 dB, so 0.01 is 0.6 dB. Measured: tone 0.0397, noise
+# 0.0107, decay 0.0162. librosa over four random starts: 0.0145 to 0.0257, 0.0087 to 0.0090, 0.0141 to 0.0147.
+# So it is better at a steady tone; hence the factor of 3 below, and its random start is seeded. What the second, short
+# window costs here is little beside what it wins on mels that come from codes (docs/quality.md).
 SOUNDS = {"tone": steady(24_000), "noise": noise(24_000), "decay": tone(440, 0.5, 12)}
 
 
 @third_party
-@pytest.mark.parametrize(("kind", "tolerance"), [("tone", 0.035), ("noise", 0.012), ("decay", 0.016)])
-def test_the_mel_of_the_inverse_is_close_to_the_mel_and_not_twice_as_far_as_librosas(
+@pytest.mark.parametrize(("kind", "tolerance"), [("tone", 0.045), ("noise", 0.013), ("decay", 0.018)])
+def test_the_mel_of_the_inverse_is_close_to_the_mel_and_not_three_times_as_far_as_librosas(
     kind: str, tolerance: float
 ) -> None:
     librosa = pytest.importorskip("librosa")
@@ -222,7 +223,7 @@ def test_the_mel_of_the_inverse_is_close_to_the_mel_and_not_twice_as_far_as_libr
         batch(librosa.griffinlim(linear, hop_length=512, length=24_000, pad_mode="constant", random_state=0))
     )
     assert ours < tolerance
-    assert ours < 2 * theirs
+    assert ours < 3 * theirs
 
 
 def test_the_inverse_is_the_same_every_time_and_moves_no_random_state() -> None:

@@ -176,10 +176,13 @@ def test_cancelling_leaves_a_checkpoint_and_the_same_keys(files, tmp_path):
     assert not (tmp_path / "models").exists()
 
 
-def test_a_real_collapse_is_warned_of_in_the_second_epoch(files, tmp_path, caplog):
-    # Random codebooks that neither k-means nor revival repairs: all vectors share a few codes.
-    config = small_config(codebook_size=256, kmeans_init=False, threshold_ema_dead_code=0)
-    result = train_vqvae(config, files * 1, tmp_path / "run")
+def test_a_real_collapse_is_warned_of_in_the_second_epoch(files, tmp_path, caplog, monkeypatch):
+    # Codebooks of which one code is where the sounds are, and none is ever moved there.
+    def far_off(x: torch.Tensor, clusters: int, *_: object) -> tuple[torch.Tensor, torch.Tensor]:
+        return x.mean(dim=0) + 1e3 * torch.arange(clusters).unsqueeze(1), torch.ones(clusters)
+
+    monkeypatch.setattr("distill.models.quantizer.kmeans", far_off)
+    result = train_vqvae(small_config(codebook_size=64, threshold_ema_dead_code=0), files, tmp_path / "run")
     first, second = result["metrics_history"].epoch_metrics
     assert first.utilization_warnings == []
     level = second.codebook_health["level_0"]

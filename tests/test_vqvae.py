@@ -2,6 +2,7 @@
 
 import inspect
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from distill.audio.spectrogram import PADDING, SILENCE, AudioSpectrogram
 from distill.models.blocks import STRIDE, decoder, encoder
+from distill.models.columns import columns_of, mel_of
 from distill.models.grid import pad_to_grid, silence_where_uncoded, sounding_columns
 from distill.models.losses import vqvae_loss
 from distill.models.quantizer import NO_CODE
@@ -21,7 +23,7 @@ LEVELS = 3
 
 def small(**options) -> ConvVQVAE:
     torch.manual_seed(0)
-    return ConvVQVAE(**{"codebook_dim": 8, "codebook_size": 16, "dropout": 0.0, **options})
+    return ConvVQVAE(**{"codebook_dim": 8, "codebook_size": 16, "dropout": 0.0, "n_mels": 32, **options})
 
 
 def mels(batch: int = 2, bands: int = 32, frames: int = 64, seed: int = 0) -> Tensor:
@@ -37,7 +39,7 @@ SMALL = small(kmeans_init=False).eval()
 def test_the_defaults_are_those_of_the_contract():
     defaults = {name: value.default for name, value in inspect.signature(ConvVQVAE).parameters.items()}
     assert defaults == {
-        "codebook_dim": 128,
+        "codebook_dim": 16,
         "codebook_size": 256,
         "num_quantizers": 3,
         "decay": 0.95,
@@ -46,6 +48,7 @@ def test_the_defaults_are_those_of_the_contract():
         "kmeans_init": True,
         "kmeans_iters": 10,
         "dropout": 0.2,
+        "n_mels": 128,
     }
 
 
@@ -57,16 +60,16 @@ def test_one_second_at_48_khz_becomes_48_vectors_of_three_codes():
     assert recon.shape == mel.shape
     assert indices.shape == (1, 48, 3)
     assert commit_loss.shape == ()
-    assert model.encode(mel).shape == (1, 128, 8, 6)
+    assert model.encode(mel).shape == (1, 16, 8, 6)
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 130), st.booleans())
-def test_a_mel_of_any_length_comes_back_as_long_as_it_was(batch, height, frames, training):
-    mel = mels(batch, 16 * height, frames)
+@given(st.integers(1, 3), st.integers(1, 32), st.integers(1, 130), st.booleans())
+def test_a_mel_of_any_length_comes_back_as_long_as_it_was(batch, bands, frames, training):
+    mel = mels(batch, bands, frames)
     recon, indices, commit_loss = SMALL(mel) if not training else small(kmeans_init=False).train()(mel)
     assert recon.shape == mel.shape
-    assert indices.shape == (batch, height * -(-frames // STRIDE), LEVELS)
+    assert indices.shape == (batch, 2 * -(-frames // STRIDE), LEVELS)
     assert torch.isfinite(recon).all()
     assert torch.isfinite(commit_loss)
 
@@ -217,14 +220,16 @@ def test_a_short_sound_is_coded_only_where_it_sounds():
     assert (indices >= 0).reshape(2, 6, LEVELS).all(dim=(0, 2)).tolist() == [True, True, False, False, False, False]
 
 
-def test_a_mel_is_extended_to_whole_cells_with_padding():
+def test_a_mel_is_extended_to_all_bands_with_padding_and_to_whole_columns_with_its_last_frame():
     mel = mels(1, 20, 33)
-    grid = pad_to_grid(mel)
+    grid = pad_to_grid(mel, 32)
     assert grid.shape == (1, 1, 32, 48)
     assert torch.equal(grid[..., :20, :33], mel)
     assert (grid[..., 20:, :] == PADDING).all()
-    assert (grid[..., 33:] == PADDING).all()
-    assert pad_to_grid(grid) is grid or torch.equal(pad_to_grid(grid), grid)
+    assert torch.equal(grid[..., 33:], grid[..., 32:33].expand(-1, -1, -1, 15))
+    assert torch.equal(pad_to_grid(grid, 32), grid)
+    with pytest.raises(ValueError, match="32 bands; this model takes up to 16"):
+        pad_to_grid(grid, 16)
 
 
 def test_columns_without_codes_are_set_to_silence_and_others_left_alone():
@@ -303,7 +308,74 @@ def test_the_same_seed_gives_the_same_model():
     assert all(torch.equal(once[name], again[name]) for name in once)
 
 
+# --- the start -------------------------------------------------------------------------------------------------
+
+
+def ringing(count: int = 40, frames: int = 48, seed: int = 0) -> Tensor:
+    """Mels `[count, 1, 32, frames]` that are sums of three fixed shapes, of different strengths."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = torch.rand(3, 32, frames, generator=torch.Generator().manual_seed(9))
+    return (torch.rand(count, 3, generator=generator) @ shapes.flatten(1)).reshape(count, 1, 32, frames) / 2 - 0.9
+
+
+def test_before_the_first_step_it_is_a_transform_codec_that_works():
+    model = small(codebook_size=64)
+    model.start_from([ringing(400)])
+    recon = model.eval().reconstruct(ringing(seed=1))
+    error = (recon - ringing(seed=1)).abs().mean()
+    spread = (ringing(seed=1) - ringing().mean(dim=0)).abs().mean()
+    assert error < 0.5 * spread
+
+
+def test_the_start_is_the_principal_components_of_the_columns():
+    # With much sound the prior counts for little, and numpy's decomposition is the oracle.
+    mel = ringing(4000, 16)
+    model = small(codebook_dim=1, codebook_size=2)
+    model.start_from([mel])
+    columns = columns_of(mel - PADDING).flatten(0, 1)
+    centred = (columns - columns.mean(dim=0)).double()
+    theirs = np.linalg.svd(centred.numpy(), full_matrices=False)[2][:2]
+    ours = (model.encoder.linear.weight * model.encoder.linear.scale).detach().numpy()
+    assert np.abs(theirs @ ours.T).max(axis=1) == pytest.approx([1, 1], abs=0.02)
+    torch.testing.assert_close(model.encoder.linear(columns).mean(dim=0), torch.zeros(2), atol=1e-4, rtol=0)
+
+
+def test_all_rows_of_the_grid_have_about_as_much_to_say():
+    model = ConvVQVAE(codebook_dim=4, codebook_size=4, n_mels=64)
+    falling = torch.linspace(1, 0.05, 64)[:, None]
+    mel = torch.randn(200, 1, 64, 16, generator=torch.Generator().manual_seed(0)) * falling * 0.1 - 0.3
+    model.start_from([mel])
+    energy = model.encode(mel).square().mean(dim=(0, 1, 3))
+    assert energy.max() < 1.5 * energy.min()
+
+
+def test_a_start_needs_no_whole_column_and_is_not_hurt_by_one_bad_sample():
+    model = small()
+    model.start_from([mels(4, 32, 9)])
+    assert model.quantizer.ready
+    damaged = mels(4, 32, 40)
+    damaged[0, 0, 3, 3] = torch.nan
+    model = small()
+    model.start_from([damaged])
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+
+
+def test_silence_alone_starts_nothing():
+    model = small()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.start_from([torch.full((2, 1, 32, 40), SILENCE)])
+    assert not model.quantizer.ready
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 # --- encoder and decoder ---------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5))
+def test_columns_make_the_mel_again(batch, rows, width):
+    mel = mels(batch, 16 * rows, 16 * width)
+    assert columns_of(mel).shape == (batch, width, 256 * rows)
+    assert torch.equal(mel_of(columns_of(mel), 16 * rows), mel)
 
 
 def test_encoder_and_decoder_undo_each_others_shape():

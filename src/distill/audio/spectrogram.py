@@ -24,6 +24,9 @@ _TINY = 1e-9  # -180 dB: not zero, and not heard
 _INVERSION_STEPS = 30  # of the non-negative least squares from mel to magnitude
 _GRIFFIN_LIM_STEPS = 32
 _GRIFFIN_LIM_MOMENTUM = 0.99
+_SHORT = 4  # the second window of the phase search is so many times shorter, and so is its hop
+_SHORT_STEPS = 20
+_SHORT_SHARE = 0.3
 _BLOCK_FRAMES = 2048  # what one phase search sees of a long sound (22 s at 48 kHz)
 _OVERLAP_FRAMES = 64
 
@@ -85,6 +88,8 @@ class AudioSpectrogram(nn.Module):
 
     filters: Tensor
     window: Tensor
+    short_window: Tensor
+    spread: Tensor
 
     def __init__(self, config: SpectrogramConfig | None = None) -> None:
         super().__init__()
@@ -92,6 +97,9 @@ class AudioSpectrogram(nn.Module):
         filters = mel_filters(self.config.sample_rate, self.config.n_fft, self.config.n_mels)
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("window", torch.hann_window(self.config.n_fft), persistent=False)
+        short = self.config.n_fft // _SHORT
+        self.register_buffer("short_window", torch.hann_window(short), persistent=False)
+        self.register_buffer("spread", _spread(self.config.n_fft, short), persistent=False)
         self._log_floor = math.log(self.config.magnitude_floor)
         self._log_range = math.log(self.config.magnitude_ceiling) - self._log_floor
 
@@ -118,7 +126,8 @@ class AudioSpectrogram(nn.Module):
         """Sound float32 `[B, 1, S]` for mels `[B, 1, M, T]`; S = `length`, or (T - 1) · hop when it is not given.
 
         Non-negative least squares from mel to magnitude, then Griffin-Lim with momentum (Perraudin, Balazs and
-        Søndergaard 2013, eq. 9). Long mels go in overlapping blocks whose phases continue each other.
+        Søndergaard 2013, eq. 9), then a few rounds of it with a short window beside the long one. Long mels go in
+        overlapping blocks whose phases continue each other.
         A learnt vocoder has its place here: it would replace this one function.
         """
         hop = self.config.hop_length
@@ -130,7 +139,7 @@ class AudioSpectrogram(nn.Module):
             starts = range(0, max(1, mel.shape[-1] - _OVERLAP_FRAMES), step)
             sound = torch.zeros(mel.shape[0], 0, device=mel.device)
             for start in starts:
-                magnitude = self._magnitude(mel[:, 0, :, start : start + _BLOCK_FRAMES].float())
+                magnitude = self.mel_to_magnitude(mel[..., start : start + _BLOCK_FRAMES])
                 sound = self._append(sound, magnitude, start)
         return sound[:, None, :samples]
 
@@ -150,8 +159,9 @@ class AudioSpectrogram(nn.Module):
         joined = done * (1 - fade) + block[:, : done.shape[-1]] * fade
         return torch.cat([sound[:, : -done.shape[-1]], joined, block[:, done.shape[-1] :]], dim=-1)
 
-    def _magnitude(self, level: Tensor) -> Tensor:
-        """STFT magnitude `[B, F, T]` whose mel is nearest to `level` `[B, M, T]`, by Lee and Seung's updates (2001)."""
+    def mel_to_magnitude(self, mel: Tensor) -> Tensor:
+        """STFT magnitude `[B, F, T]` whose mel is nearest to `[B, 1, M, T]`, by Lee and Seung's updates (2001)."""
+        level = mel.squeeze(1).float()
         mel = ((level.clamp(PADDING, 1.5) + 1) * (self._log_range / 2) + self._log_floor).exp()
         mel = torch.where(level <= SILENCE, 0.0, mel)
         transposed, gram = self.filters.T @ mel, self.filters.T @ self.filters
@@ -168,7 +178,36 @@ class AudioSpectrogram(nn.Module):
             phase = _unit(rebuilt - previous * (_GRIFFIN_LIM_MOMENTUM / (1 + _GRIFFIN_LIM_MOMENTUM)))
             phase[..., :settled] = kept
             previous = rebuilt
-        return self._istft(magnitude * phase)
+        return self._smooth(self._istft(magnitude * phase), magnitude, kept)
+
+    def _smooth(self, sound: Tensor, magnitude: Tensor, kept: Tensor) -> Tensor:
+        """Settle `sound` `[B, S]` between its magnitudes and those that they let expect of a shorter window.
+
+        One long window leaves it open how the energy lies within a frame, and Griffin-Lim alone lets it lie in clicks
+        and gaps; noise, above all, has neither.
+        """
+        hop, settled = self.config.hop_length // _SHORT, kept.shape[-1]
+        length = -(-sound.shape[-1] // hop) * hop
+        expected = self._short_magnitude(magnitude, 1 + length // hop)
+        for _ in range(_SHORT_STEPS):
+            phase = _unit(self._stft(sound))
+            phase[..., :settled] = kept
+            padded = nn.functional.pad(sound, (0, length - sound.shape[-1]))
+            short = torch.stft(
+                padded, len(self.short_window), hop, window=self.short_window,
+                center=True, pad_mode="constant", return_complex=True,
+            )  # fmt: skip
+            fine = torch.istft(
+                expected * _unit(short), len(self.short_window), hop, window=self.short_window, length=length
+            )
+            sound = torch.lerp(self._istft(magnitude * phase), fine[:, : sound.shape[-1]], _SHORT_SHARE)
+        return sound
+
+    def _short_magnitude(self, magnitude: Tensor, frames: int) -> Tensor:
+        """What a short window would see where the long one sees `magnitude` `[B, F, T]`: `[B, F', frames]`."""
+        power = (self.spread @ magnitude.square()).clamp(min=1e-14)
+        level = nn.functional.interpolate(power.log(), size=frames, mode="linear", align_corners=True)
+        return (level / 2).exp()
 
     def _stft(self, sound: Tensor) -> Tensor:
         return torch.stft(
@@ -178,6 +217,14 @@ class AudioSpectrogram(nn.Module):
 
     def _istft(self, spectrum: Tensor) -> Tensor:
         return torch.istft(spectrum, self.config.n_fft, self.config.hop_length, window=self.window, center=True)
+
+
+def _spread(n_fft: int, short: int) -> Tensor:
+    """Power per bin of a short Hann window for that of a long one, of steady noise: `[short/2 + 1, n_fft/2 + 1]`."""
+    bins = torch.arange(n_fft // 2 + 1) * (short / n_fft) - torch.arange(short // 2 + 1)[:, None]
+    response = bins.sinc() + (bins - 1).sinc() / 2 + (bins + 1).sinc() / 2
+    power = response.square()
+    return power / power.sum(dim=1, keepdim=True) * (short / n_fft)
 
 
 def _unit(spectrum: Tensor) -> Tensor:

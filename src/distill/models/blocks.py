@@ -67,9 +67,13 @@ def encoder(out_channels: int) -> nn.Sequential:
 
 def decoder(in_channels: int, dropout: float) -> nn.Sequential:
     """Float `[B, in_channels, H, W]` → `[B, 1, 16·H, 16·W]`, silence at 0 as for the encoder."""
-    narrow, middle, wide = WIDTHS
+    return nn.Sequential(nn.Conv2d(in_channels, WIDTHS[-1], 1), *widening(WIDTHS, dropout))
+
+
+def widening(widths: tuple[int, int, int], dropout: float) -> nn.Sequential:
+    """Float `[B, widest, H, W]` → `[B, 1, 16·H, 16·W]`: the decoder but for its first layer."""
+    narrow, middle, wide = widths
     return nn.Sequential(
-        nn.Conv2d(in_channels, wide, 1),
         ResidualBlock(wide, dropout),
         *_widen(wide, middle),
         ResidualBlock(middle, dropout),

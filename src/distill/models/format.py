@@ -138,7 +138,7 @@ def check_parts(path: Path, content: dict[str, Any], kind: Kind, device: torch.d
         metadata = ModelMetadata(**content["metadata"])
     except (ConfigError, TypeError) as error:
         raise ModelFileError(f"{path}: its settings are damaged: {error}") from error
-    if kind is VAE and settings["n_mels"] != spectrogram_config.n_mels:
+    if settings["n_mels"] != spectrogram_config.n_mels:
         raise ModelFileError(f"{path}: its settings are damaged: the model and its spectrogram differ in n_mels")
     _check_record(path, content, kind, settings)
     model = build_model(path, kind.make_model, settings, content["model_state_dict"])

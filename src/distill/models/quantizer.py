@@ -43,10 +43,12 @@ class ResidualQuantizer(nn.Module):
         dead_threshold: float = 2.0,
         kmeans_init: bool = True,
         kmeans_iters: int = 10,
+        beam: int = 8,
     ) -> None:
         super().__init__()
         self.dim, self.size, self.levels = dim, size, levels
         self.decay, self.dead_threshold, self.kmeans_iters = decay, dead_threshold, kmeans_iters
+        self.beam = beam  # how many sums of codes are followed from level to level
         start = torch.randn(levels, size, dim) / dim**0.5
         self.register_buffer("codebooks", start)  # [Q, K, D]
         self.register_buffer("usage", torch.ones(levels, size))  # [Q, K]: moving average of vectors per step
@@ -82,8 +84,7 @@ class ResidualQuantizer(nn.Module):
         weight = coded.to(x.dtype).unsqueeze(-1)
         total, count = torch.zeros_like(x), weight.sum().clamp(min=1) * self.dim
         residual, indices, commitment = x, [], []
-        for level in range(self.levels):
-            index = self._nearest(residual.detach(), self.codebooks[level])
+        for level, index in enumerate(self._search(x.detach()).unbind(dim=-1)):
             chosen = self.codebooks[level][index]
             commitment.append(((residual - chosen).square() * weight).sum() / count)
             if self.training:
@@ -103,6 +104,24 @@ class ResidualQuantizer(nn.Module):
     def _nearest(x: Tensor, codebook: Tensor) -> Tensor:
         """Index of the nearest code, by squared distance less the term that all codes share: `[..., D]` → `[...]`."""
         return (codebook.square().sum(dim=-1) - 2 * (x @ codebook.T)).argmin(dim=-1)
+
+    def _search(self, x: Tensor) -> Tensor:
+        """Codes `[..., Q]` whose sum comes near to `[..., D]`: a beam search (Babenko and Lempitsky 2014, sec. 3.2).
+
+        The nearest code of one level can leave more to the next levels than another would. In training each level takes
+        its nearest: codebooks that learn from a search come out no better.
+        """
+        width = 1 if self.training else self.beam
+        residual = x.reshape(-1, 1, self.dim)
+        codes = torch.zeros(len(residual), 1, 0, dtype=torch.int64, device=x.device)
+        for codebook in self.codebooks:
+            shared = residual.square().sum(dim=-1, keepdim=True)
+            distance = (shared + codebook.square().sum(dim=-1) - 2 * (residual @ codebook.T)).flatten(1)
+            best = distance.topk(min(width, distance.shape[1]), largest=False).indices
+            parent, code = best // self.size, best % self.size
+            residual = residual.take_along_dim(parent.unsqueeze(-1), dim=1) - codebook[code]
+            codes = torch.cat([codes.take_along_dim(parent.unsqueeze(-1), dim=1), code.unsqueeze(-1)], dim=-1)
+        return codes[:, 0].reshape(*x.shape[:-1], self.levels)
 
     @torch.no_grad()
     def _learn(self, level: int, x: Tensor, index: Tensor, weight: Tensor) -> None:
@@ -140,7 +159,7 @@ class ResidualQuantizer(nn.Module):
         self.sums[level] = torch.where(dead.unsqueeze(-1), revived, self.sums[level])
 
     @torch.no_grad()
-    def initialize(self, x: Tensor, batches: int = 1, go_on: Callable[[], None] = lambda: None) -> None:
+    def initialize(self, x: Tensor, batches: float = 1, go_on: Callable[[], None] = lambda: None) -> None:
         """Place all codebooks by k-means on float `[N, D]` from so many batches, each on the residual of the last.
 
         What `go_on` raises, called every now and then, leaves them to be placed anew.

@@ -7,10 +7,10 @@ from distill.schema import CHECKED, Checked
 
 
 @dataclass(config=CHECKED)
-class VQVAESettings(Checked):
-    """The arguments of `ConvVQVAE`."""
+class CodeSettings(Checked):
+    """What a user chooses of a `ConvVQVAE`."""
 
-    codebook_dim: int = Field(default=128, ge=1, le=1024)
+    codebook_dim: int = Field(default=16, ge=1, le=1024)
     codebook_size: int = Field(default=256, ge=2, le=65_536)
     num_quantizers: int = Field(default=3, ge=2, le=4)
     decay: float = Field(default=0.95, gt=0, lt=1)
@@ -19,6 +19,13 @@ class VQVAESettings(Checked):
     kmeans_init: bool = True
     kmeans_iters: int = Field(default=10, ge=1, le=1000)
     dropout: float = Field(default=0.2, ge=0, lt=1)
+
+
+@dataclass(config=CHECKED)
+class VQVAESettings(CodeSettings):
+    """The arguments of `ConvVQVAE`; the bands of its mel are those of the spectrogram."""
+
+    n_mels: int = Field(default=128, ge=16, le=512, multiple_of=16)
 
 
 @dataclass(config=CHECKED)

@@ -1,25 +1,28 @@
-"""The RVQ-VAE: a convolutional encoder and decoder with a residual quantizer between them."""
+"""The RVQ-VAE: an encoder and a decoder of mel columns with a residual quantizer between them."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from distill.audio.spectrogram import PADDING
-from distill.models.blocks import STRIDE, decoder, encoder
+from distill.models.blocks import STRIDE
+from distill.models.columns import ColumnDecoder, ColumnEncoder, columns_of, start_from_components
 from distill.models.grid import pad_to_grid, silence_where_uncoded, sounding_columns
 from distill.models.quantizer import NO_CODE, ResidualQuantizer
 
 
 class ConvVQVAE(nn.Module):
-    """Mels `[B, 1, M, T]` to codes `[B, H·W, Q]` and back; rows of the grid are frequency, columns time.
+    """Mels `[B, 1, M, T]` of at most `n_mels` bands to codes `[B, H·W, Q]` and back.
 
-    A column in which nothing sounds has no code: its indices are -1 and it decodes to silence.
+    A column of the grid is 16 frames, coded by H = n_mels / 16 vectors, each with a share of the column's components. A
+    column in which nothing sounds has no code: its indices are -1 and it decodes to silence.
     """
 
     def __init__(
         self,
-        codebook_dim: int = 128,
+        codebook_dim: int = 16,
         codebook_size: int = 256,
         num_quantizers: int = 3,
         decay: float = 0.95,
@@ -28,8 +31,11 @@ class ConvVQVAE(nn.Module):
         kmeans_init: bool = True,
         kmeans_iters: int = 10,
         dropout: float = 0.2,
+        n_mels: int = 128,
     ) -> None:
         super().__init__()
+        if n_mels % STRIDE:
+            raise ValueError(f"n_mels is {n_mels}; it must be a multiple of {STRIDE}")
         self.settings: dict[str, Any] = {
             "codebook_dim": codebook_dim,
             "codebook_size": codebook_size,
@@ -40,8 +46,10 @@ class ConvVQVAE(nn.Module):
             "kmeans_init": kmeans_init,
             "kmeans_iters": kmeans_iters,
             "dropout": dropout,
+            "n_mels": n_mels,
         }
-        self.encoder = encoder(codebook_dim)
+        self.bands = n_mels
+        self.encoder = ColumnEncoder(n_mels, codebook_dim)
         self.quantizer = ResidualQuantizer(
             codebook_dim,
             codebook_size,
@@ -51,7 +59,31 @@ class ConvVQVAE(nn.Module):
             kmeans_init=kmeans_init,
             kmeans_iters=kmeans_iters,
         )
-        self.decoder = decoder(codebook_dim, dropout)
+        self.decoder = ColumnDecoder(n_mels, codebook_dim, dropout)
+
+    @torch.no_grad()
+    def start_from(self, mels: Sequence[Tensor], go_on: Callable[[], None] = lambda: None) -> None:
+        """Begin with the components of the columns of mels `[B, 1, M, T]`, and with codebooks by k-means.
+
+        What `go_on` raises, called every now and then, leaves the codebooks to be placed anew.
+        """
+        columns = [self._columns(mel) for mel in mels]
+        distinct = sum(map(len, columns))
+        if distinct == 0:
+            return
+        columns += [self._columns(mel[..., shift:]) for mel in mels for shift in _shifts(mel.shape[-1])]
+        every = torch.cat(columns)
+        go_on()
+        start_from_components(self.encoder, self.decoder, every, distinct)
+        go_on()
+        vectors = self.encoder.linear(every).reshape(-1, self.quantizer.dim)
+        self.quantizer.initialize(vectors, len(mels) * len(every) / distinct, go_on)
+
+    def _columns(self, mel: Tensor) -> Tensor:
+        """The columns `[N, M·16]` of a mel `[B, 1, M, T]` in which anything sounds, silence at 0; none is cut short."""
+        whole = mel[..., : max(1, mel.shape[-1] // STRIDE) * STRIDE]
+        columns = columns_of(pad_to_grid(whole, self.bands) - PADDING)[sounding_columns(whole)]
+        return columns[columns.isfinite().all(dim=-1)]  # one damaged sample must not decide over the start
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`(recon [B, 1, M, T], indices int64 [B, H·W, Q], commit_loss scalar)`; the commitment is unweighted."""
@@ -62,7 +94,7 @@ class ConvVQVAE(nn.Module):
 
     def encode(self, mel: Tensor) -> Tensor:
         """Vectors float `[B, D, H, W]` of a mel `[B, 1, M, T]`, before quantization."""
-        encoded: Tensor = self.encoder(pad_to_grid(mel) - PADDING)
+        encoded: Tensor = self.encoder(pad_to_grid(mel, self.bands) - PADDING)
         return encoded
 
     def quantize(self, vectors: Tensor, columns: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,6 +130,11 @@ class ConvVQVAE(nn.Module):
         codes = self.encode_to_codes(mel)[..., :levels]
         recon = self.decode_codes(codes, -(-mel.shape[-2] // STRIDE))
         return recon[..., : mel.shape[-2], : mel.shape[-1]]
+
+
+def _shifts(frames: int) -> range:
+    """At which of so many frames the first column could as well begin."""
+    return range(2, min(STRIDE, frames - STRIDE + 1), 2)
 
 
 def _as_grid(flat: Tensor, height: int) -> Tensor:

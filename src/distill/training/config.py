@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from distill.models.settings import LatentSettings, VQVAESettings
+from distill.models.settings import CodeSettings, LatentSettings
 from distill.schema import CHECKED, Checked
 
 LEVEL_NAMES = ("Structure", "Timbre", "Detail", "Fine")
@@ -27,6 +27,7 @@ class EngineConfig(Checked):
     gradient_clip_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     chunk_duration_s: float = Field(default=1.0, ge=0.1, le=60, allow_inf_nan=False)
     val_fraction: float = Field(default=0.2, gt=0, lt=1, allow_inf_nan=False)
+    augment: bool = True  # vary the gain of a chunk, and where it is cut
     augmentation_copies: int = Field(default=1, ge=1, le=1000)  # how often an epoch shows each chunk, varied
     checkpoint_interval: int = Field(default=10, ge=1)  # epochs
     preview_interval: int = Field(default=20, ge=1)  # epochs
@@ -38,12 +39,12 @@ class EngineConfig(Checked):
 
 
 @dataclass(config=CHECKED)
-class VQVAEConfig(EngineConfig, VQVAESettings):
+class VQVAEConfig(EngineConfig, CodeSettings):
     """Settings of an RVQ-VAE run (v1.1): the engine's and the model's."""
 
     def model_settings(self) -> dict[str, Any]:
         """The fields that `ConvVQVAE` takes, by its argument names."""
-        return _part(self, VQVAESettings)
+        return _part(self, CodeSettings)
 
 
 @dataclass(config=CHECKED)
@@ -59,38 +60,35 @@ class TrainingConfig(EngineConfig, LatentSettings):
         return _part(self, LatentSettings)
 
 
-def _part(config: EngineConfig, of: type[VQVAESettings] | type[LatentSettings]) -> dict[str, Any]:
+def _part(config: EngineConfig, of: type[CodeSettings] | type[LatentSettings]) -> dict[str, Any]:
     return {field.name: getattr(config, field.name) for field in dataclasses.fields(of)}
 
 
 def validation_fraction(file_count: int) -> float:
-    """The share of files held out: half of very few, a tenth of many."""
-    return next((share for below, share in ((10, 0.5), (50, 0.3), (200, 0.2)) if file_count < below), 0.1)
+    """The share of files held out; few files can spare few, for each has something to teach that no other has."""
+    return 0.25 if file_count < 10 else 0.1
 
 
-def get_adaptive_vqvae_config(file_count: int, **overrides: Any) -> VQVAEConfig:
-    """The RVQ-VAE preset for a collection of `file_count` files; `overrides` replace fields of it."""
-    if file_count <= 20:
-        preset = {"codebook_size": 64, "decay": 0.8, "dropout": 0.4, "max_epochs": 100, "learning_rate": 5e-4}
-        preset |= {"augmentation_copies": 8}
-    elif file_count <= 100:
-        preset = {
-            "codebook_size": 128,
-            "decay": 0.9,
-            "dropout": 0.2,
-            "max_epochs": 200,
-            "learning_rate": 1e-3,
-        }
-        preset |= {"augmentation_copies": 2}
+_LARGE = 512  # codes
+_VECTORS_PER_SECOND = 47  # of the grid, at the spectrogram's defaults
+_VECTORS_PER_CODE = 8  # fewer cannot fill a codebook
+
+
+def get_adaptive_vqvae_config(file_count: int, seconds: float | None = None, **overrides: Any) -> VQVAEConfig:
+    """The RVQ-VAE preset for `file_count` files that last `seconds` together; `overrides` replace fields of it.
+
+    Large codebooks say more in as many bits, where there is enough sound to fill them. Both presets need at most
+    1.3 kbit/s. When the duration is not known the number of files has to tell.
+    """
+    enough = file_count > 100 if seconds is None else seconds * _VECTORS_PER_SECOND >= _LARGE * _VECTORS_PER_CODE
+    preset: dict[str, Any] = {"val_fraction": validation_fraction(file_count)}
+    if enough:
+        preset |= {"codebook_size": _LARGE, "num_quantizers": 3, "decay": 0.98, "dropout": 0.1}
+        preset |= {"max_epochs": 300, "learning_rate": 2e-3}
     else:
-        preset = {
-            "codebook_size": 256,
-            "decay": 0.95,
-            "dropout": 0.1,
-            "max_epochs": 300,
-            "learning_rate": 1e-3,
-        }
-    return VQVAEConfig(**(preset | {"val_fraction": validation_fraction(file_count)} | overrides))
+        preset |= {"codebook_size": 64, "num_quantizers": 4, "decay": 0.9, "dropout": 0.4}
+        preset |= {"max_epochs": 100, "learning_rate": 1e-3, "augmentation_copies": 8}
+    return VQVAEConfig(**(preset | overrides))
 
 
 def get_adaptive_config(file_count: int, **overrides: Any) -> TrainingConfig:

@@ -142,7 +142,7 @@ def _copies(config: EngineConfig, chunks: int) -> int:
 
 def _loader(sounds: Sequence[Sound], config: EngineConfig, sample_rate: int, *, training: bool) -> Loader:
     samples = round(config.chunk_duration_s * sample_rate)
-    dataset = ChunkDataset(sounds, samples, sample_rate, config.seed, augment=training)
+    dataset = ChunkDataset(sounds, samples, sample_rate, config.seed, augment=training and config.augment)
     sampler = EpochSampler(dataset, _copies(config, len(dataset)) if training else 1, shuffle=training)
     return DataLoader(
         dataset,

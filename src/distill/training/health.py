@@ -11,15 +11,14 @@ Verdict = Literal["healthy", "underused", "collapsed"]
 
 
 def attainable(codebook_size: int, vectors: int) -> float:
-    """The highest utilization that so many counted vectors allow."""
-    return min(1.0, vectors / codebook_size)
+    """The utilization to be expected when so many vectors choose among the codes evenly, each for itself."""
+    return float(1 - (1 - 1 / codebook_size) ** vectors)
 
 
 def is_low(utilization: float, codebook_size: int, vectors: int) -> bool:
     """Whether utilization is below 30 % of what could be reached.
 
-    Where fewer vectors than codes were counted that is less than all codes, so that a small validation set alone
-    never looks like a bad codebook.
+    A few vectors cannot choose all codes, so a small validation set alone never looks like a bad codebook.
     """
     return utilization < LOW_UTILIZATION * attainable(codebook_size, vectors)
 

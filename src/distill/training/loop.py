@@ -75,21 +75,18 @@ class VQFamily(Family):
         return {"validation_vectors": sum(int(sounding_columns(m).sum()) * -(-m.shape[-2] // STRIDE) for m in mels)}
 
     def prepare(self, model: nn.Module, mels: Iterable[Tensor], go_on: Callable[[], None]) -> None:
-        """Place the codebooks by k-means over many batches, if no step has done so yet."""
+        """Let the model begin with many batches, if no step has been taken yet."""
         if not isinstance(model, ConvVQVAE) or model.quantizer.ready:
             return
-        vectors: list[Tensor] = []
-        model.eval()
-        with torch.no_grad():
-            for mel in mels:
-                go_on()
-                encoded = model.encode(mel).movedim(1, -1)  # [B, H, W, D]
-                coded = sounding_columns(mel)[:, None].expand(encoded.shape[:3])
-                vectors.append(encoded[coded])
-                if sum(map(len, vectors)) >= model.quantizer.kmeans_vectors:
-                    break
-            model.quantizer.initialize(torch.cat(vectors), len(vectors), go_on)
-        model.train()
+        seen: list[Tensor] = []
+        vectors = 0
+        for mel in mels:
+            go_on()
+            seen.append(mel)
+            vectors += int(sounding_columns(mel).sum()) * -(-mel.shape[-2] // STRIDE)
+            if vectors >= model.quantizer.kmeans_vectors:
+                break
+        model.start_from(seen, go_on)
 
     def evaluate(self, model: nn.Module, mel: Tensor, progress: float) -> Evaluation:
         """One forward pass and its loss; the codes are what health is read from."""
@@ -228,7 +225,7 @@ def train_vqvae(
         return {"final_codebook_health": health}
 
     family, nothing = VQFamily(config.commitment_weight), {"final_codebook_health": None}
-    model = partial(ConvVQVAE, **config.model_settings())
+    model = partial(ConvVQVAE, **config.model_settings(), n_mels=request.spectrogram_config.n_mels)
     return _run(family, model, VQMetricsHistory(), request, callback, cancel_event, conclude, nothing)
 
 

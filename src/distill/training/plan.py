@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,10 +20,7 @@ from distill.training.run_folder import RunFolder, used_folder
 
 ModelFamily = Literal["vqvae", "vae"]
 
-_PRESETS: dict[ModelFamily, Callable[..., VQVAEConfig | TrainingConfig]] = {
-    "vqvae": get_adaptive_vqvae_config,
-    "vae": get_adaptive_config,
-}
+_FAMILIES = ("vqvae", "vae")
 
 
 @dataclass(frozen=True)
@@ -34,6 +30,7 @@ class RunPlan:
     family: ModelFamily
     config: VQVAEConfig | TrainingConfig
     file_paths: tuple[Path, ...]
+    seconds: float  # of sound in them
     output_dir: Path
     models_dir: Path
     dataset_name: str
@@ -71,9 +68,9 @@ def plan_run(
 
     Raises `CollectionError` when there is too little to train on, `ConfigError` for a bad setting.
     """
-    if family not in _PRESETS:
-        raise ConfigError(f"there is no family {family!r}; there are {', '.join(_PRESETS)}")
-    _PRESETS[family](0, **settings)  # a bad setting is told before the files are read, not after
+    if family not in _FAMILIES:
+        raise ConfigError(f"there is no family {family!r}; there are {', '.join(_FAMILIES)}")
+    _preset(family, 0, 0.0, **settings)  # a bad setting is told before the files are read, not after
     dataset_name = shown(folder.resolve().name)
     name = model_name or dataset_name or "model"
     models_dir = models_dir or default_models_dir()
@@ -88,10 +85,12 @@ def plan_run(
     _check_folder(output_dir)
     if RunFolder(output_dir).used:
         raise ConfigError(used_folder(output_dir))
+    seconds = sum(file.duration_s for file in collection.usable)
     plan = RunPlan(
         family=family,
-        config=_PRESETS[family](len(collection.usable), **settings),
+        config=_preset(family, len(collection.usable), seconds, **settings),
         file_paths=tuple(file.path for file in collection.usable),
+        seconds=seconds,
         output_dir=output_dir,
         models_dir=models_dir,
         dataset_name=dataset_name,
@@ -110,8 +109,9 @@ def plan_resume(run_folder: Path, *, device: Device = "auto", models_dir: Path |
         family: ModelFamily = facts["family"]
         return RunPlan(
             family=family,
-            config=_PRESETS[family](0, **(facts["config"] | {"device": device})),
+            config=_preset(family, 0, 0.0, **(facts["config"] | {"device": device})),
             file_paths=tuple(Path(path) for path in facts["files"]),
+            seconds=float(facts["duration_s"]),
             output_dir=run_folder,
             models_dir=models_dir or Path(facts["models_dir"] or default_models_dir()),
             dataset_name=facts["dataset_name"],
@@ -123,9 +123,15 @@ def plan_resume(run_folder: Path, *, device: Device = "auto", models_dir: Path |
         raise CheckpointError(f"{run_folder}: its run.json is incomplete ({error}); start a new run") from error
 
 
+def _preset(family: ModelFamily, files: int, seconds: float, **settings: Any) -> VQVAEConfig | TrainingConfig:
+    if family == "vae":
+        return get_adaptive_config(files, **settings)
+    return get_adaptive_vqvae_config(files, seconds, **settings)
+
+
 def overridden(plan: RunPlan) -> set[str]:
     """The settings in which a plan differs from the preset for its number of files."""
-    preset = dataclasses.asdict(_PRESETS[plan.family](len(plan.file_paths)))
+    preset = dataclasses.asdict(_preset(plan.family, len(plan.file_paths), plan.seconds))
     return {name for name, value in dataclasses.asdict(plan.config).items() if value != preset[name]}
 
 
