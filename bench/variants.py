@@ -2,9 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partialmethod
+from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.audio.spectrogram import real_frames
+from distill.models.columns import ColumnDecoder, mel_of
+from distill.models.quantizer import ResidualQuantizer
 from distill.training.config import VQVAEConfig
+from distill.training.dataset import ChunkDataset
 
 
 @dataclass(frozen=True)
@@ -28,28 +39,97 @@ def _times(factor: float) -> Callable[[VQVAEConfig], float]:
     return lambda preset: preset.learning_rate * factor
 
 
-def _levels(count: int) -> dict[str, Any]:
-    """So many levels, with the codebook size at which a vector costs as many bits as before."""
-    return {
-        "num_quantizers": count,
-        "codebook_size": lambda preset: round(preset.codebook_size ** (preset.num_quantizers / count)),
-    }
+def _levels(more: int) -> dict[str, Any]:
+    """So many levels more, with the codebook size at which a vector costs as many bits as before."""
 
+    def count(preset: VQVAEConfig) -> int:
+        return min(max(preset.num_quantizers + more, 2), 4)
+
+    def size(preset: VQVAEConfig) -> int:
+        return round(float(preset.codebook_size) ** (preset.num_quantizers / count(preset)))
+
+    return {"num_quantizers": count, "codebook_size": size}
+
+
+def _constant(place: str, value: object) -> Callable[[], None]:
+    """A patch that puts `value` in the place `module:name` or `module:Class.name`."""
+
+    def patch() -> None:
+        module, _, name = place.partition(":")
+        *owner, attribute = name.split(".")
+        setattr(attrgetter(owner[0])(import_module(module)) if owner else import_module(module), attribute, value)
+
+    return patch
+
+
+def _chunks(vary: Callable[[Tensor, np.random.Generator], Tensor]) -> Callable[[], None]:
+    """A patch that varies every augmented chunk `[1, S]` once more, the same way for the same place in a run."""
+    usual = ChunkDataset.__getitem__
+
+    def varied(self: ChunkDataset, key: tuple[int, int, int]) -> Tensor:
+        chunk = usual(self, key)
+        return vary(chunk, np.random.default_rng([self.seed, *key, 1])) if self.augment else chunk
+
+    return _constant("distill.training.dataset:ChunkDataset.__getitem__", varied)
+
+
+def _noise(chunk: Tensor, rng: np.random.Generator) -> Tensor:
+    """White noise, 50 to 80 dB below the peak, where the chunk is not zero."""
+    level = float(chunk.abs().max()) * 10 ** (rng.uniform(-80, -50) / 20)
+    noise = torch.from_numpy(rng.standard_normal(chunk.shape).astype(np.float32))
+    return torch.where(chunk == 0, 0.0, chunk + level * noise)
+
+
+def _tilt(chunk: Tensor, rng: np.random.Generator) -> Tensor:
+    """Up to 6 dB more or less per octave band above about 4 kHz: one zero on either side, the peak kept."""
+    before = torch.nn.functional.pad(chunk, (1, 0))[..., :-1]
+    tilted = chunk + float(rng.uniform(-0.5, 0.5)) * before
+    return tilted * (chunk.abs().max() / tilted.abs().max().clamp(min=1e-9))
+
+
+def _late(chunk: Tensor, rng: np.random.Generator) -> Tensor:
+    """The chunk up to 85 ms later, half a column of the grid."""
+    late = int(rng.integers(0, 4096))
+    return torch.nn.functional.pad(chunk, (late, 0))[..., : chunk.shape[-1]]
+
+
+def _squared(recon: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of mels where there is sound."""
+    real = real_frames(target).expand_as(target)
+    return (recon - target)[real].square().mean()
+
+
+def _linear(self: ColumnDecoder, x: Tensor) -> Tensor:
+    """What the decoder's linear map alone makes of vectors `[B, D, H, W]`."""
+    return mel_of(self.linear(x.permute(0, 3, 2, 1).flatten(2)), self.bands)
+
+
+_QUANTIZER = "distill.models.quantizer:ResidualQuantizer"
+_GREEDY = partialmethod(ResidualQuantizer.__init__, beam=1)
 
 DEFAULT = Variant("as it is")
 
 VARIANTS = (
     DEFAULT,
-    Variant("codebook dim 128", {"codebook_dim": 128}),
-    Variant("codebook dim 8", {"codebook_dim": 8}),
+    Variant("as it starts, nothing learnt", {"learning_rate": 1e-9, "decay": 0.999999}),
+    Variant("no principal components", patch=_constant("distill.models.vqvae:start_from_components", lambda *_: None)),
+    Variant("components without a prior", patch=_constant("distill.models.columns:_PRIOR_COLUMNS", 0)),
+    Variant("no correcting network", patch=_constant("distill.models.columns:ColumnDecoder.forward", _linear)),
+    Variant("nearest code, no search", patch=_constant(f"{_QUANTIZER}.__init__", _GREEDY)),
+    Variant("one window in the phase search", patch=_constant("distill.audio.spectrogram:_SHORT_STEPS", 0)),
+    Variant("squared error", patch=_constant("distill.models.losses:spectral_loss", _squared)),
     Variant("no dropout", {"dropout": 0.0}),
-    Variant("no augmentation", {"augment": False}),
+    Variant("codebook dim 8", {"codebook_dim": 8}),
+    Variant("codebook dim 24", {"codebook_dim": 24}),
+    Variant("one level less, same rate", _levels(-1)),
+    Variant("one level more, same rate", _levels(1)),
     Variant("half the learning rate", {"learning_rate": _times(0.5)}),
     Variant("twice the learning rate", {"learning_rate": _times(2)}),
     Variant("commitment 0.05", {"commitment_weight": 0.05}),
     Variant("commitment 1", {"commitment_weight": 1.0}),
-    Variant("2 levels, same rate", _levels(2)),
-    Variant("3 levels, same rate", _levels(3)),
-    Variant("4 levels, same rate", _levels(4)),
-    Variant("a tenth for validation", {"val_fraction": 0.1}),
+    Variant("validation share 0.3", {"val_fraction": 0.3}),
+    Variant("no augmentation", {"augment": False}),
+    Variant("and noise", patch=_chunks(_noise)),
+    Variant("and spectral tilt", patch=_chunks(_tilt)),
+    Variant("and a late start", patch=_chunks(_late)),
 )

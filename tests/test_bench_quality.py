@@ -1,5 +1,6 @@
 """What `docs/quality.md` is measured with: distances, bit rates, the first plan, and the way from rows to the page."""
 
+import dataclasses
 import json
 import math
 import struct
@@ -17,6 +18,7 @@ from conftest import tone, write_collection
 from distill.audio.spectrogram import AudioSpectrogram, mark_end
 from distill.models.quantizer import NO_CODE, ResidualQuantizer
 from distill.models.vqvae import ConvVQVAE
+from distill.training.config import get_adaptive_vqvae_config
 from first_plan import FirstPlan, Preset, train_first_plan
 from held_out import Collection, Distances, Split
 from mel_distance import mel_distance
@@ -27,7 +29,7 @@ from quality_picture import apart
 from quality_report import filled, report
 from quality_tables import cell
 from stft_distance import stft_distance
-from variants import VARIANTS
+from variants import VARIANTS, _late, _noise, _tilt
 
 SOUND = torch.from_numpy(tone(330, 0.4))
 OTHER = torch.from_numpy(tone(550, 0.4, seed=1))
@@ -151,6 +153,25 @@ def test_warnings_are_counted_by_kind(warning, kind):
 
 def test_every_variant_has_a_name_of_its_own():
     assert len({variant.name for variant in VARIANTS}) == len(VARIANTS)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_the_settings_of_a_variant_change_the_preset(variant):
+    changed = [
+        dataclasses.replace(preset, **variant.overrides(preset)) != preset
+        for preset in (get_adaptive_vqvae_config(20), get_adaptive_vqvae_config(200))
+    ]
+    assert any(changed) == bool(variant.settings)
+
+
+@pytest.mark.parametrize("vary", [_noise, _tilt, _late])
+def test_a_varied_chunk_is_another_sound_of_the_same_length_and_loudness(vary):
+    chunk = SOUND[None, :20_000]
+    varied = vary(chunk, np.random.default_rng(0))
+    assert varied.shape == chunk.shape
+    assert varied.dtype == chunk.dtype
+    assert not torch.equal(varied, chunk)
+    assert float(varied.abs().max()) == pytest.approx(float(chunk.abs().max()), rel=0.02)
 
 
 def row(system: str, mel: float, minutes: float | None = None, seed: int | None = None, **more) -> dict:

@@ -183,6 +183,13 @@ def test_an_epoch_shows_each_training_chunk_as_often_as_there_are_copies(collect
     assert len(torch.cat(epoch(train)).unique(dim=0)) == len(shown)
 
 
+def test_without_augmentation_a_chunk_is_the_same_every_time_it_is_shown(collection: Path) -> None:
+    train, _ = loaders(collection, augmentation_copies=3, augment=False)
+    shown = torch.cat([*epoch(train, 0), *epoch(train, 1)])
+    assert len(shown) == 6 * len(train.dataset)
+    assert len(shown.unique(dim=0)) == len(train.dataset)
+
+
 # The epochs
 
 

@@ -54,13 +54,13 @@ def train(
         ),
     ] = None,
     rvq_levels: Annotated[
-        int | None, typer.Option(min=2, max=4, help="Levels of codes: more detail, more to learn.", show_default="3")
+        int | None, typer.Option(min=2, max=4, help="Levels of codes: more detail, more to learn.", show_default="auto")
     ] = None,
     codebook_size: Annotated[
         int | None, typer.Option(min=2, max=65536, help="Codes per level.", show_default="auto")
     ] = None,
     codebook_dim: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Length of a code's vector.", show_default="128")
+        int | None, typer.Option(min=1, max=1024, help="Length of a code's vector.", show_default="16")
     ] = None,
     commitment_weight: Annotated[
         float | None,
@@ -69,6 +69,10 @@ def train(
     batch_size: Annotated[int | None, typer.Option(min=1, max=4096, help="Chunks per step.", show_default="16")] = None,
     learning_rate: Annotated[
         float | None, typer.Option(min=1e-8, max=1, help="At the start.", show_default="auto")
+    ] = None,
+    augment: Annotated[
+        bool | None,
+        typer.Option("--augment/--no-augment", help="Vary gain and cut of the sounds.", show_default="--augment"),
     ] = None,
     device: Device = DeviceName.auto,
     seed: Annotated[
@@ -90,6 +94,7 @@ def train(
         "commitment_weight": commitment_weight,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "augment": augment,
         "seed": seed,
     }
     overrides = {name: value for name, value in settings.items() if value is not None}
