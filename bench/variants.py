@@ -1,5 +1,6 @@
 """The choices that are measured one by one: each variant is the default with one thing changed."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partialmethod
@@ -46,7 +47,8 @@ def _levels(more: int) -> dict[str, Any]:
         return min(max(preset.num_quantizers + more, 2), 4)
 
     def size(preset: VQVAEConfig) -> int:
-        return round(float(preset.codebook_size) ** (preset.num_quantizers / count(preset)))
+        bits: float = preset.num_quantizers * math.log2(preset.codebook_size)
+        return round(2 ** (bits / count(preset)))
 
     return {"num_quantizers": count, "codebook_size": size}
 
