@@ -5,6 +5,9 @@ vectors, three levels of `vector_quantize_pytorch.ResidualVQ`, the mirror image 
 of three MSEs at scales 1, 2 and 4 plus 0.25 × commitment; AdamW with a cosine over the time budget; sizes and rates
 from the table of the first plan. It trains on all files of the folder, in 1 s chunks, 32 to a batch.
 
+The plan ended in a softplus. That can never be quiet: hiss stood where silence was.
+Here the end is linear, and what is below zero is silence.
+
 Its sound comes from power → magnitude through the clamped pseudo-inverse of the filters, then from our own
 `AudioSpectrogram`, so that both are played by the same phase search.
 """
@@ -62,7 +65,7 @@ class FirstPlan(nn.Module):
         up = [_block(nn.ConvTranspose2d(b, a, 3, 2, 1, 1), a, dropout) for a, b in reversed(steps[1:])]
         self.encoder = nn.Sequential(*down, nn.Conv2d(_WIDTHS[-1], _DIM, 1))
         last = nn.ConvTranspose2d(_WIDTHS[1], 1, 3, 2, 1, 1)
-        self.decoder = nn.Sequential(nn.Conv2d(_DIM, _WIDTHS[-1], 1), *up, last, nn.Softplus())
+        self.decoder = nn.Sequential(nn.Conv2d(_DIM, _WIDTHS[-1], 1), *up, last)
         self.quantizer = ResidualVQ(
             dim=_DIM, codebook_size=preset.codebook_size, num_quantizers=3, decay=preset.decay,
             commitment_weight=1.0, threshold_ema_dead_code=2, kmeans_init=True, kmeans_iters=10,
@@ -88,7 +91,7 @@ class FirstPlan(nn.Module):
     def sound(self, mel: Tensor, length: int) -> Tensor:
         """Sound `[S]` of the first mel of `[1, 1, M, T]`."""
         filters = self.spectrogram.filters
-        magnitude = (torch.linalg.pinv(filters) @ mel.expm1()).clamp(min=0).sqrt()
+        magnitude = (torch.linalg.pinv(filters) @ mel.clamp(min=0).expm1()).clamp(min=0).sqrt()
         floor, ceiling = math.log(_MEL.magnitude_floor), math.log(_MEL.magnitude_ceiling)
         level = ((filters @ magnitude).clamp(min=_MEL.magnitude_floor).log() - floor) / (ceiling - floor)
         return self.spectrogram.mel_to_waveform((2 * level - 1).clamp(min=SILENCE), length)[0, 0]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 NO_CODE = -1  # the index where there is nothing to code: padding and digital silence
 _EPSILON = 1e-5
 _DEAD_SHARE = 0.25  # of the mean usage: the small-batch form of the absolute dead-code threshold
+_SMALL_SHARE = 0.5  # of the mean size: a cluster below it has its centre moved while k-means is at it
 _KMEANS_VECTORS_PER_CODE = 64  # more do not change the clusters, only the time
 
 
@@ -203,13 +204,23 @@ def kmeans(
 ) -> tuple[Tensor, Tensor]:
     """Lloyd's algorithm on `[N, D]` from a k-means++ start: centres `[K, D]` and their sizes `[K]`."""
     centres = _kmeans_plus_plus(x, clusters, go_on)
-    for _ in range(iterations):
+    for iteration in range(iterations):
         go_on()
         index = ResidualQuantizer._nearest(x, centres)
         counts = torch.bincount(index, minlength=clusters).to(x.dtype)
         sums = torch.zeros_like(centres).index_add_(0, index, x)
         centres = torch.where(counts.unsqueeze(-1) > 0, sums / counts.clamp(min=1).unsqueeze(-1), centres)
+        if iteration < iterations // 2:
+            centres = _split_the_worst(x, index, centres, counts)
     return centres, torch.bincount(ResidualQuantizer._nearest(x, centres), minlength=clusters).to(x.dtype)
+
+
+def _split_the_worst(x: Tensor, index: Tensor, centres: Tensor, counts: Tensor) -> Tensor:
+    """Centres `[K, D]` of which the little used ones have moved into clusters with much squared error in all."""
+    error = torch.zeros_like(counts).index_add_(0, index, (x - centres[index]).square().sum(dim=-1))
+    member = (error / counts.clamp(min=1))[index]  # so a cluster is drawn by its error, any of its vectors alike
+    picks = torch.multinomial(member + 1e-12, len(centres), replacement=True)
+    return torch.where((counts < _SMALL_SHARE * counts.mean()).unsqueeze(-1), x[picks], centres)
 
 
 def _kmeans_plus_plus(x: Tensor, clusters: int, go_on: Callable[[], None]) -> Tensor:
