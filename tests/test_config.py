@@ -22,14 +22,14 @@ SHARED = """
     checkpoint_interval preview_interval max_checkpoints device num_workers seed
 """.split()  # noqa: SIM905
 
-FEW, MANY = (64, 4, 0.9, 0.4, 100, 1e-3), (512, 3, 0.98, 0.1, 300, 2e-3)
+FEW, MANY = (64, 4, 0.9, 0.4, 100, 1e-3), (600, 3, 0.98, 0.1, 300, 2e-3)
 
 
 @pytest.mark.parametrize(
     ("files", "seconds", "row"),
     [
         (0, None, FEW), (100, None, FEW), (101, None, MANY), (10_000, None, MANY),
-        (2, 3600.0, MANY), (10_000, 60.0, FEW), (50, 87.0, FEW), (50, 88.0, MANY),
+        (2, 3600.0, MANY), (10_000, 60.0, FEW), (50, 102.0, FEW), (50, 103.0, MANY),
     ],
 )  # fmt: skip
 def test_the_rvq_preset_follows_the_sound_there_is_or_the_number_of_files(files, seconds, row):

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from distill.models.quantizer import NO_CODE, ResidualQuantizer
+from distill.models.quantizer import NO_CODE, ResidualQuantizer, kmeans
 
 DIM, SIZE, LEVELS = 6, 16, 3
 
@@ -240,6 +240,20 @@ def test_k_means_is_as_good_as_scipys():
     _, distance = scipy.cluster.vq.vq(x.numpy(), centres)
     ours = quantizer.eval()(x[None]).commitment[0].item() * DIM
     assert ours == pytest.approx(float(np.mean(distance**2)), rel=0.08)
+
+
+def test_k_means_gives_all_codes_about_as_much_to_do_without_losing_sight_of_the_error(monkeypatch):
+    x = torch.randn(4000, DIM, generator=torch.Generator().manual_seed(0)).exp()  # dense near zero, with a long tail
+
+    def outcome(small_share: float) -> tuple[float, float]:
+        monkeypatch.setattr("distill.models.quantizer._SMALL_SHARE", small_share)
+        torch.manual_seed(0)
+        centres, sizes = kmeans(x, 64, 10)
+        return float(torch.special.entr(sizes / sizes.sum()).sum().exp()), float(torch.cdist(x, centres).amin(1).mean())
+
+    (plain, error), (even, error_then) = outcome(0.0), outcome(0.5)
+    assert even > 1.1 * plain
+    assert error_then < 1.05 * error
 
 
 def test_k_means_on_more_vectors_than_it_needs_still_finds_the_clusters():

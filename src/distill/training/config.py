@@ -69,7 +69,7 @@ def validation_fraction(file_count: int) -> float:
     return 0.25 if file_count < 10 else 0.1
 
 
-_LARGE = 512  # codes
+_LARGE = 600  # codes: with three levels as many as 1.3 kbit/s allow
 _VECTORS_PER_SECOND = 47  # of the grid, at the spectrogram's defaults
 _VECTORS_PER_CODE = 8  # fewer cannot fill a codebook
 
