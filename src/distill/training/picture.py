@@ -103,7 +103,7 @@ def _draw_usage(axes: "Axes", counts: Tensor, level: int) -> None:
     axes.bar(range(len(ranked)), ranked, width=1.0, color=_COLOURS[level])
     unused = sum(1 for count in ranked if count == 0)
     axes.set(
-        title=f"{LEVEL_NAMES[level]}: {len(ranked) - unused} of {len(ranked)} codes used (all sounds)",
+        title=f"{LEVEL_NAMES[level]}: {len(ranked) - unused} of {len(ranked)} codes used",
         xlabel="codes, most used first",
         ylabel="times used",
     )
