@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from distill.audio.spectrogram import real_frames
-from distill.models.columns import ColumnDecoder, mel_of
+from distill.models.columns import ColumnDecoder
 from distill.models.quantizer import ResidualQuantizer
 from distill.training.config import VQVAEConfig
 from distill.training.dataset import ChunkDataset
@@ -101,11 +101,6 @@ def _squared(recon: Tensor, target: Tensor) -> Tensor:
     return (recon - target)[real].square().mean()
 
 
-def _linear(self: ColumnDecoder, x: Tensor) -> Tensor:
-    """What the decoder's linear map alone makes of vectors `[B, D, H, W]`."""
-    return mel_of(self.linear(x.permute(0, 3, 2, 1).flatten(2)), self.bands)
-
-
 _QUANTIZER = "distill.models.quantizer:ResidualQuantizer"
 _GREEDY = partialmethod(ResidualQuantizer.__init__, beam=1)
 
@@ -116,7 +111,10 @@ VARIANTS = (
     Variant("as it starts, nothing learnt", {"learning_rate": 1e-9, "decay": 0.999999}),
     Variant("no principal components", patch=_constant("distill.models.vqvae:start_from_components", lambda *_: None)),
     Variant("components without a prior", patch=_constant("distill.models.columns:_PRIOR_COLUMNS", 0)),
-    Variant("no correcting network", patch=_constant("distill.models.columns:ColumnDecoder.forward", _linear)),
+    Variant(
+        "no correcting network",
+        patch=_constant("distill.models.columns:ColumnDecoder.forward", ColumnDecoder.uncorrected),
+    ),
     Variant("nearest code, no search", patch=_constant(f"{_QUANTIZER}.__init__", _GREEDY)),
     Variant("one window in the phase search", patch=_constant("distill.audio.spectrogram:_SHORT_STEPS", 0)),
     Variant("squared error", patch=_constant("distill.models.losses:spectral_loss", _squared)),

@@ -46,9 +46,13 @@ class ColumnDecoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Decode float `[B, D, H, W]`."""
-        mel = mel_of(self.linear(x.permute(0, 3, 2, 1).flatten(2)), self.bands)
+        mel = self.uncorrected(x)
         decoded: Tensor = mel + self.correction(mel)
         return decoded
+
+    def uncorrected(self, x: Tensor) -> Tensor:
+        """What the linear map alone makes of float `[B, D, H, W]`."""
+        return mel_of(self.linear(x.permute(0, 3, 2, 1).flatten(2)), self.bands)
 
 
 class ScaledLinear(nn.Module):

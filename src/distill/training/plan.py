@@ -5,7 +5,7 @@ import datetime
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from distill.audio.limits import AudioLimits
 from distill.data.collection import Collection, Progress, find_audio_files, scan
@@ -20,7 +20,7 @@ from distill.training.run_folder import RunFolder, used_folder
 
 ModelFamily = Literal["vqvae", "vae"]
 
-_FAMILIES = ("vqvae", "vae")
+_FAMILIES: tuple[ModelFamily, ...] = get_args(ModelFamily)
 
 
 @dataclass(frozen=True)
