@@ -1,5 +1,6 @@
 """What all tests share: one thread, a home of their own, and small sounds made on the spot."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ RATE = 48_000
 
 # Two workers on two cores: a second thread in each would only make them wait for each other.
 torch.set_num_threads(1)
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would the commands that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

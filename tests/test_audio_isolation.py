@@ -590,6 +590,7 @@ def test_a_run_keeps_its_limits_when_it_is_resumed(collection: Path, tmp_path: P
         "family": "vqvae",
         "config": {},
         "files": [],
+        "duration_s": 0.0,
         "models_dir": None,
         "dataset_name": "",
         "model_name": "",

@@ -79,7 +79,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = tmp_path_factory.mktemp("world")
     sounds = write_collection(world / "kit", 4)
     places = ("--models-dir", world / "models", "--output-dir", world / "run")
-    said = run("train", sounds, "--epochs", 1, "--batch-size", 4, "--codebook-size", 128, *places)
+    said = run("train", sounds, "--epochs", 1, "--batch-size", 4, "--rvq-levels", 3, "--codebook-size", 128, *places)
     assert said.code == 0, said.err
     (world / "summary.txt").write_text(said.out)
     for name in ("empty", "silent", "unreadable"):

@@ -43,6 +43,15 @@ def held() -> dict[str, Counter[str]]:
     return {"threads": Counter(threads), "handles": Counter(handles), "children": Counter(children)}
 
 
+def assert_nothing_left(before: dict[str, Counter[str]]) -> None:
+    """All that was taken is free: at once, but for the thread of a queue to a worker, which torch tells to end and does
+    not wait for."""
+    ends = time.monotonic() + 2
+    while (now := held()) != before and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert now == before
+
+
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory) -> list[Path]:
     return find_audio_files(write_collection(tmp_path_factory.mktemp("sounds")))
@@ -85,7 +94,7 @@ def test_a_run_cancelled_at_any_moment_stops_leaves_nothing_behind_and_can_go_on
         assert set(result) == RESULT_KEYS
         assert isinstance(events[-1], TrainingCompleteEvent)
         del result
-        assert held() == before, f"moment {number}"
+        assert_nothing_left(before)
         if models_of(folder).exists():
             outcomes["finished"] += 1
         elif not folder.exists():
@@ -180,7 +189,7 @@ def test_whatever_breaks_a_run_reaches_its_caller_at_once_and_frees_everything(
         runner.wait(60)
     assert time.monotonic() - broken.at < 2
     assert not runner.is_running
-    assert held() == before
+    assert_nothing_left(before)
     if (tmp_path / "run").exists():
         with RunFolder(tmp_path / "run").in_use():  # nobody else has it
             pass
@@ -195,7 +204,7 @@ def test_a_cancelled_run_with_worker_processes_leaves_none(config, sounds, whole
         dataclasses.replace(config, num_workers=1), sounds, tmp_path / "run", callback=lambda event: runner.cancel()
     )
     assert runner.wait(60) is not None
-    assert held() == before
+    assert_nothing_left(before)
 
 
 def test_a_run_whose_folder_is_taken_away_says_so(config, sounds, tmp_path):

@@ -100,7 +100,9 @@ def start_from_components(encoder: ColumnEncoder, decoder: ColumnDecoder, column
     mean = columns.mean(dim=0)
     covariance = _shrunk_covariance(columns - mean, encoder.rows, distinct)
     outputs = encoder.linear.weight.shape[0]
-    strongest = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :outputs]
+    enough = min(outputs + 32, len(mean))  # for all but some millionths of what `outputs` components can hold
+    _, _, found = torch.svd_lowrank(covariance.cpu(), q=enough)  # not every GPU has it
+    strongest = found[:, :outputs].to(columns.device)
     components = torch.zeros(len(mean), outputs, device=columns.device)
     components[:, _places(outputs, encoder.rows)[: strongest.shape[1]]] = strongest
     encoder.linear.start_from(components.T, -components.T @ mean)

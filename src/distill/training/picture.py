@@ -60,8 +60,11 @@ def _page() -> "tuple[Figure, Any]":
     """A figure of three rows."""
     from matplotlib.figure import Figure  # slow to import, and without pyplot it is safe in a thread
 
-    figure = Figure(figsize=(13, 10), layout="constrained")
-    return figure, figure.subfigures(3, 1, height_ratios=(1.1, 0.9, 1.2))
+    figure = Figure(figsize=(13, 10))
+    rows = figure.subfigures(3, 1, height_ratios=(1.1, 0.9, 1.2))
+    for row in rows:  # a layout engine would draw it all once more, to find much the same margins
+        row.subplots_adjust(left=0.055, right=0.985, top=0.87, bottom=0.19, wspace=0.24)
+    return figure, rows
 
 
 def _save(figure: "Figure", path: Path) -> Path:
@@ -100,7 +103,7 @@ def _draw_health(axes: "Axes", history: VQMetricsHistory, figure_name: str, titl
 
 def _draw_usage(axes: "Axes", counts: Tensor, level: int) -> None:
     ranked = counts.sort(descending=True).values.tolist()
-    axes.bar(range(len(ranked)), ranked, width=1.0, color=_COLOURS[level])
+    axes.stairs(ranked, fill=True, color=_COLOURS[level])
     unused = sum(1 for count in ranked if count == 0)
     axes.set(
         title=f"{LEVEL_NAMES[level]}: {len(ranked) - unused} of {len(ranked)} codes used",
