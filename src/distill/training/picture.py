@@ -61,7 +61,7 @@ def _page() -> "tuple[Figure, Any]":
     from matplotlib.figure import Figure  # slow to import, and without pyplot it is safe in a thread
 
     figure = Figure(figsize=(13, 10))
-    rows = figure.subfigures(3, 1, height_ratios=(1.1, 0.9, 1.2))
+    rows: Any = figure.subfigures(3, 1, height_ratios=(1.1, 0.9, 1.2))
     for row in rows:  # a layout engine would draw it all once more, to find much the same margins
         row.subplots_adjust(left=0.055, right=0.985, top=0.87, bottom=0.19, wspace=0.24)
     return figure, rows
