@@ -111,8 +111,16 @@ def find_audio_files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def scan(paths: Iterable[Path], progress: Progress | None = None, limits: AudioLimits | None = None) -> Collection:
-    """Decode every file once and report on it; `progress(done, total)` is called after each."""
+def scan(
+    paths: Iterable[Path],
+    progress: Progress | None = None,
+    limits: AudioLimits | None = None,
+    look: Callable[[Path, Recording], None] | None = None,
+) -> Collection:
+    """Decode every file once and report on it; `progress(done, total)` is called after each.
+
+    `look` is shown every recording, so that who wants more of it need not decode it again.
+    """
     files: list[SoundFile] = []
     unreadable: list[UnreadableFile] = []
     first: dict[str, Path] = {}
@@ -120,7 +128,10 @@ def scan(paths: Iterable[Path], progress: Progress | None = None, limits: AudioL
     with AudioReader(limits) as reader:
         for done, path in enumerate(todo, start=1):
             try:
-                file = _describe(path, reader.read(path))
+                recording = reader.read(path)
+                if look:
+                    look(path, recording)
+                file = _describe(path, recording)
                 original = first.setdefault(file.digest, path)
                 files.append(file if original == path else replace(file, duplicate_of=original))
             except AudioError as error:

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -28,6 +29,7 @@ SORT_KEYS = ("date", "name", "loss", "size")
 _INDEX = "library.json"
 _LOCK = ".library.lock"
 _QUEUE = ".library.queue"
+_DELETED = ".deleted"
 _LOCK_TIMEOUT_S = 30.0
 _POLL_S = 0.01
 _FORMAT = "distill_library"
@@ -175,6 +177,41 @@ class ModelLibrary:
             with storage_errors(self.path(entry)):
                 self.path(entry).unlink()
             self._write_index([other for other in entries if other != entry])
+
+    def discard(self, entry: ModelEntry) -> Path:
+        """Take a model out of the library, its file kept in `.deleted`, from where `restore` has it back.
+
+        Returns where it lies now; raises `LibraryError` when the file is no longer what the entry says.
+        """
+        with self._locked():
+            entries = self._follow_files(self._read_index())
+            if entry not in entries:
+                raise LibraryError(f"{self.path(entry)} was changed or taken away meanwhile; nothing is deleted")
+            kept = self.folder / _DELETED / f"{time.time_ns()}-{entry.file}"
+            with storage_errors(kept):
+                kept.parent.mkdir(exist_ok=True)
+                self.path(entry).rename(kept)
+            self._write_index([other for other in entries if other != entry])
+        return kept
+
+    def restore(self, kept: Path) -> ModelEntry:
+        """Take a discarded model back in; raises `LibraryError` when it is no longer there."""
+        name = kept.name.partition("-")[2].removesuffix(MODEL_FILE_EXTENSION)
+        if not kept.is_file():
+            raise LibraryError(f"{name!r} was deleted for good; it cannot be brought back")
+        with self.new_file(name) as path:
+            with storage_errors(path):
+                kept.rename(path)
+            return next(entry for entry in self.entries() if entry.file == path.name)
+
+    def forget_discarded(self, days: float = 30) -> None:
+        """Delete for good what was discarded longer ago than so many days."""
+        oldest = time.time_ns() - days * 86_400e9
+        for path in (self.folder / _DELETED).glob(f"*{MODEL_FILE_EXTENSION}"):
+            stamp = path.name.partition("-")[0]
+            if stamp.isdecimal() and int(stamp) < oldest:
+                with storage_errors(path):
+                    path.unlink(missing_ok=True)
 
     def rebuild(self) -> list[ModelEntry]:
         """Make the index anew from the model files and return what is in it."""

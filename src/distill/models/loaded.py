@@ -12,9 +12,10 @@ from torch import Tensor
 
 from distill.audio.io import read_waveform
 from distill.audio.recording import Samples
-from distill.audio.spectrogram import AudioSpectrogram
+from distill.audio.spectrogram import AudioSpectrogram, mark_end
 from distill.errors import AudioError, ConfigError
 from distill.library.header import ModelMetadata
+from distill.models.blocks import STRIDE
 from distill.models.reconstruct import CONTEXT, reconstruct_waveform
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
@@ -74,6 +75,18 @@ class LoadedVQModel(Reconstructor):
     device: torch.device
     codebook_health: dict[str, dict[str, float]] | None
     vqvae_config: dict[str, Any]
+
+    @torch.no_grad()
+    def codes(self, sound: Path | str | Samples, sample_rate: int | None = None) -> Tensor:
+        """The grid of codes int64 `[Q, H, W]` of a sound, given as to `reconstruct`; -1 where nothing sounds."""
+        waveform = torch.from_numpy(self._waveform(sound, sample_rate)).to(self.device)
+        codes = self.model.encode_to_codes(self.spectrogram.waveform_to_mel(mark_end(waveform)[None, None]))
+        return codes[0].T.reshape(codes.shape[-1], self.model.bands // STRIDE, -1).cpu()
+
+    @property
+    def column_seconds(self) -> float:
+        """How long a column of the grid lasts."""
+        return STRIDE * self.spectrogram.config.hop_length / self.sample_rate
 
     def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
         if levels is not None and not 1 <= levels <= self.model.quantizer.levels:

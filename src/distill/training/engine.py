@@ -116,6 +116,11 @@ class Family(ABC):
     def epoch_event(self, model: nn.Module, epoch: Epoch, observed: list[Tensor]) -> Event:
         """The event of one epoch; `observed` covers the whole validation set."""
 
+    def code_counts(self, model: nn.Module, observed: list[Tensor]) -> Tensor | None:
+        """How often each code was used over the validation set: int64 `[Q, K]`, or None where there are no codes."""
+        del model, observed
+        return None
+
     @abstractmethod
     def checkpoint_fields(self, history: VQMetricsHistory | MetricsHistory) -> dict[str, Any]:
         """The fields of `Checkpoint` that only this family fills."""

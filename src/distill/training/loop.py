@@ -118,6 +118,11 @@ class VQFamily(Family):
             logger.warning(warning)
         return VQEpochMetrics(**epoch.fields(), codebook_health=health, utilization_warnings=warnings)
 
+    def code_counts(self, model: nn.Module, observed: list[Tensor]) -> Tensor:
+        """Counts int64 `[Q, K]` over the validation set."""
+        indices = torch.cat([codes.flatten(0, 1) for codes in observed])
+        return cast(ConvVQVAE, model).quantizer.code_counts(indices)
+
     def checkpoint_fields(self, history: VQMetricsHistory | MetricsHistory) -> dict[str, Any]:
         """The commitment weight and the last health."""
         last = history.epoch_metrics[-1] if history.epoch_metrics else None
@@ -241,7 +246,7 @@ def _run(
 ) -> dict[str, Any]:
     """The course of a run of either family; `conclude` gives what its result has beside the common, or `nothing`."""
     folder = RunFolder(request.output_dir)
-    with folder.in_use():
+    with folder.in_use(), folder.keeps_warnings():
         try:
             trainer = set_up(family, make_model, history, request, callback, cancel_event)
         except Cancelled:  # while the sounds were read: there is no run to go on with, and none is needed

@@ -5,7 +5,7 @@ import datetime
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from distill.audio.limits import AudioLimits
 from distill.data.collection import Collection, Progress, find_audio_files, scan
@@ -68,36 +68,84 @@ def plan_run(
 
     Raises `CollectionError` when there is too little to train on, `ConfigError` for a bad setting.
     """
-    if family not in _FAMILIES:
-        raise ConfigError(f"there is no family {family!r}; there are {', '.join(_FAMILIES)}")
-    _preset(family, 0, 0.0, **settings)  # a bad setting is told before the files are read, not after
     dataset_name = shown(folder.resolve().name)
-    name = model_name or dataset_name or "model"
-    models_dir = models_dir or default_models_dir()
-    resolve_device(settings.get("device", "auto"))
-    ModelMetadata(name=name)
-    _check_folder(models_dir)
     limits = audio_limits or AudioLimits()
+    places = _Places.of(model_name or dataset_name or "model", models_dir, output_dir)
+    _check_wishes(family, places, settings)  # what is wrong is told before the files are read, not after
     collection = scan(find_audio_files(folder), progress, limits)
     _check_usable(folder, collection)
+    return _plan(collection, family, dataset_name, places, limits, settings), collection
+
+
+def plan_files(
+    collection: Collection,
+    *,
+    dataset_name: str,
+    model_name: str,
+    models_dir: Path,
+    output_dir: Path,
+    family: ModelFamily = "vqvae",
+    **settings: Any,
+) -> RunPlan:
+    """Plan a run on files that were looked through before; raises what `plan_run` does."""
+    places = _Places.of(model_name, models_dir, output_dir)
+    _check_wishes(family, places, settings)
+    _check_usable(Path(dataset_name), collection)
+    return _plan(collection, family, dataset_name, places, AudioLimits(), settings)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """What a model is to be called, and where it and its run are to lie."""
+
+    model_name: str
+    models_dir: Path
+    output_dir: Path
+
+    @classmethod
+    def of(cls, name: str, models_dir: Path | None, output_dir: Path | None) -> Self:
+        return cls(name, models_dir or default_models_dir(), output_dir or new_run_folder(name))
+
+
+def new_run_folder(name: str) -> Path:
+    """A place for a run that makes a model called `name`, with the time in it."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    output_dir = output_dir or default_runs_dir() / f"{safe_stem(name)}-{stamp}"
-    _check_folder(output_dir)
-    if RunFolder(output_dir).used:
-        raise ConfigError(used_folder(output_dir))
+    return default_runs_dir() / f"{safe_stem(name)}-{stamp}"
+
+
+def _check_wishes(family: ModelFamily, places: _Places, settings: dict[str, Any]) -> None:
+    """Raises `ConfigError`, `StorageError`."""
+    if family not in _FAMILIES:
+        raise ConfigError(f"there is no family {family!r}; there are {', '.join(_FAMILIES)}")
+    _preset(family, 0, 0.0, **settings)
+    resolve_device(settings.get("device", "auto"))
+    ModelMetadata(name=places.model_name)
+    _check_folder(places.models_dir)
+    _check_folder(places.output_dir)
+    if RunFolder(places.output_dir).used:
+        raise ConfigError(used_folder(places.output_dir))
+
+
+def _plan(
+    collection: Collection,
+    family: ModelFamily,
+    dataset_name: str,
+    places: _Places,
+    limits: AudioLimits,
+    settings: dict[str, Any],
+) -> RunPlan:
     seconds = sum(file.duration_s for file in collection.usable)
-    plan = RunPlan(
+    return RunPlan(
         family=family,
         config=_preset(family, len(collection.usable), seconds, **settings),
         file_paths=tuple(file.path for file in collection.usable),
         seconds=seconds,
-        output_dir=output_dir,
-        models_dir=models_dir,
+        output_dir=places.output_dir,
+        models_dir=places.models_dir,
         dataset_name=dataset_name,
-        model_name=name,
+        model_name=places.model_name,
         audio_limits=limits,
     )
-    return plan, collection
 
 
 def plan_resume(run_folder: Path, *, device: Device = "auto", models_dir: Path | None = None) -> RunPlan:

@@ -1,7 +1,9 @@
-"""A run on disk, complete in one folder: `run.json`, `events.jsonl`, checkpoints, previews, the picture."""
+"""A run on disk, complete in one folder: `run.json`, the logs, checkpoints, previews, the picture."""
 
 import json
+import logging
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from distill.training.metrics import (
     event_to_dict,
 )
 
+WARNING = "Warning"  # what an entry of the log that is no event has as its "event"
+
 _FIRST = re.compile("checkpoint_0+_0+_")
 
 
@@ -35,8 +39,13 @@ class RunFolder:
 
     @property
     def events_path(self) -> Path:
-        """One JSON object per event."""
+        """The log: one JSON object for each event, and for each warning between them."""
         return self.path / "events.jsonl"
+
+    @property
+    def usage_path(self) -> Path:
+        """How often each code was used, a line of JSON for each epoch."""
+        return self.path / "usage.jsonl"
 
     @property
     def checkpoints(self) -> Path:
@@ -76,6 +85,25 @@ class RunFolder:
         """Add an event to the log; raises `StorageError`."""
         append_text(self.events_path, json.dumps(event_to_dict(event), allow_nan=False) + "\n")
 
+    def append_warning(self, message: str) -> None:
+        """Add a warning to the log; raises `StorageError`."""
+        append_text(self.events_path, json.dumps({"event": WARNING, "message": message}) + "\n")
+
+    def append_usage(self, epoch: int, counts: list[list[int]]) -> None:
+        """Add how often the codes were used over the validation set, `[Q][K]`; raises `StorageError`."""
+        append_text(self.usage_path, json.dumps({"epoch": epoch, "counts": counts}) + "\n")
+
+    @contextmanager
+    def keeps_warnings(self) -> Iterator[None]:
+        """Put what this thread logs as a warning into the run's log too, as soon as there is a run."""
+        handler = _WarningLog(self)
+        logger = logging.getLogger("distill")
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+
     def sync_events(self) -> None:
         """Wait until the log is on disk; raises `StorageError`."""
         sync(self.events_path)
@@ -106,23 +134,70 @@ class RunFolder:
                     lock.unlink(missing_ok=True)
                     self.path.rmdir()
 
-    def events(self) -> list[Event]:
-        """The logged events in order; a last line that a crash cut short is left out."""
-        if not self.events_path.exists():
-            return []
-        events = []
-        for line in self.events_path.read_text(errors="replace").splitlines():
+    def log(self) -> list[dict[str, Any]]:
+        """The log's entries in order, as JSON has them; a last line that a crash cut short is left out."""
+        entries = []
+        for entry in _lines(self.events_path):
             try:
-                events.append(event_from_dict(json.loads(line)))
-            except (ValueError, KeyError, TypeError):
+                if entry["event"] != WARNING:
+                    event_from_dict(entry)
+            except (KeyError, TypeError):
                 break
-        return events
+            entries.append(entry)
+        return entries
+
+    def events(self) -> list[Event]:
+        """The logged events in order."""
+        return [event_from_dict(entry) for entry in self.log() if entry["event"] != WARNING]
+
+    def usage(self) -> list[dict[str, Any]]:
+        """For each epoch its number, and `counts` `[Q][K]` of how often each code was used; none for a VAE."""
+        return list(_lines(self.usage_path))
 
     def rewind(self, epoch: int, step: int) -> None:
-        """Forget logged events from (`epoch`, `step`) on, where a resumed run starts anew; raises `StorageError`."""
-        kept = [event for event in self.events() if _before(event, epoch, step)]
-        lines = (json.dumps(event_to_dict(event), allow_nan=False) + "\n" for event in kept)
-        atomic_write_text(self.events_path, "".join(lines))
+        """Forget what was logged from (`epoch`, `step`) on, where a resumed run starts anew; raises `StorageError`."""
+        kept, keeping = [], True
+        for entry in self.log():
+            if entry["event"] != WARNING:  # a warning stays or goes with the event before it
+                keeping = _before(event_from_dict(entry), epoch, step)
+            if keeping:
+                kept.append(entry)
+        atomic_write_text(self.events_path, _as_lines(kept))
+        if self.usage_path.exists():
+            atomic_write_text(self.usage_path, _as_lines([one for one in self.usage() if one["epoch"] < epoch]))
+
+
+class _WarningLog(logging.Handler):
+    """Takes the warnings of the thread it was made in; before there is a run, they wait."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(logging.WARNING)
+        self._folder, self._thread = folder, threading.get_ident()
+        self._waiting: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread != self._thread:
+            return
+        self._waiting.append(record.getMessage())
+        if self._folder.facts_path.exists():
+            for message in self._waiting:
+                self._folder.append_warning(message)
+            self._waiting.clear()
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    """What the lines of a file of JSON hold, up to the first that is none."""
+    if not path.exists():
+        return
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            yield json.loads(line)
+        except (ValueError, RecursionError):
+            return
+
+
+def _as_lines(entries: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in entries)
 
 
 def used_folder(folder: Path) -> str:

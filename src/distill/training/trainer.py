@@ -261,6 +261,9 @@ class Trainer:
         if validation["val_loss"] < state.best_val_loss:
             state.best_epoch, state.best_val_loss = state.epoch, validation["val_loss"]
             state.best_weights = {k: v.detach().cpu().clone() for k, v in self.bench.model.state_dict().items()}
+        counts = self.bench.family.code_counts(self.bench.model, observed)
+        if counts is not None:
+            self.folder.append_usage(state.epoch, counts.tolist())
         self.emit(self.bench.family.epoch_event(self.bench.model, facts, observed))
         return True
 
