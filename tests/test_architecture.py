@@ -25,6 +25,7 @@ LAYERS = (
     {"models"},
     {"training"},
     {"api"},
+    {"web"},
     {"cli"},
     {"__main__"},
 )

@@ -25,8 +25,12 @@ def read_waveform(path: Path, sample_rate: int, limits: AudioLimits | None = Non
 
 def write_wav(path: Path, samples: Samples, sample_rate: int) -> Path:
     """Write float `[frames]` to a 24-bit WAV file, clipped to [-1, 1]; raises `StorageError`."""
-    clipped = np.clip(samples, -1.0, 1.0)
-    buffer = io.BytesIO()
-    soundfile.write(buffer, clipped, sample_rate, format="WAV", subtype="PCM_24")
-    atomic_write(path, buffer.getbuffer())
+    atomic_write(path, wav_bytes(samples, sample_rate))
     return path
+
+
+def wav_bytes(samples: Samples, sample_rate: int) -> bytes:
+    """Float `[frames]` as the content of a 24-bit WAV file, clipped to [-1, 1]."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.clip(samples, -1.0, 1.0), sample_rate, format="WAV", subtype="PCM_24")
+    return buffer.getvalue()

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from distill import __version__
-from distill.cli import exchange, generate, inspect, models, reconstruct, train
+from distill.cli import exchange, generate, inspect, models, reconstruct, train, web
 from distill.cli.streams import flush_output, open_streams, say
 from distill.errors import DistillError
 
@@ -28,6 +28,7 @@ app.command("reconstruct")(reconstruct.reconstruct)
 app.command("generate")(generate.generate)
 app.command("export")(exchange.export_model)
 app.command("import")(exchange.import_model)
+app.command("web")(web.web)
 app.add_typer(models.app, name="models")
 
 # What all complaints of the parser derive from; typer has no public name for it.

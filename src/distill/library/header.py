@@ -71,6 +71,7 @@ class Header(Checked):
     settings: dict[str, Any] = field(default_factory=dict)
     health: dict[str, dict[str, float]] | None = None
     analysis: LatentAnalysis | None = None
+    curves: dict[str, list[float | None]] | None = None  # losses, one value per epoch
 
     def safe_ranges(self) -> dict[str, list[float]]:
         """The named directions of a VAE and how far to go along each, in standard deviations."""
@@ -91,6 +92,7 @@ def read_header(path: Path) -> Header:
             settings=content.get("vqvae_config") or content.get("vae_config") or {},
             health=content.get("codebook_health_snapshot"),
             analysis=content.get("latent_analysis"),
+            curves=content.get("loss_curve_history"),
         )
     except (KeyError, TypeError, ConfigError) as error:
         raise ModelFileError(f"{path}: its metadata is damaged ({error})") from error

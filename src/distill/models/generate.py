@@ -51,16 +51,21 @@ def move(loaded: LoadedModel, latents: Tensor, amounts: Mapping[str, float]) -> 
 
 def interpolate(loaded: LoadedModel, first: Path, second: Path, steps: int) -> Tensor:
     """Latents `[steps, L]` in a straight line from one sound file to another; raises `AudioError`."""
-    ends = [_latent_of(loaded, path) for path in (first, second)]
-    return torch.stack([torch.lerp(ends[0], ends[1], step / max(1, steps - 1)) for step in range(steps)])
+    start, end = (read_waveform(path, loaded.sample_rate) for path in (first, second))
+    return torch.stack([between(loaded, start, end, step / max(1, steps - 1)) for step in range(steps)])
+
+
+def between(loaded: LoadedModel, first: Samples, second: Samples, share: float) -> Tensor:
+    """The latent `[L]` so far on the way from one sound to another, each mono float `[S]` at the model's rate."""
+    start, end = (_latent_of(loaded, torch.from_numpy(sound)) for sound in (first, second))
+    return torch.lerp(start, end, share)
 
 
 @torch.no_grad()
-def _latent_of(loaded: LoadedModel, path: Path) -> Tensor:
-    """The latent `[L]` of the beginning of a sound file, as much as the model takes at a time."""
-    waveform = torch.from_numpy(read_waveform(path, loaded.sample_rate)).to(loaded.device)
-    mel = loaded.spectrogram.waveform_to_mel(mark_end(waveform)[None, None])[..., : loaded.model.frames]
-    return loaded.model.encode(mel)[0][0]
+def _latent_of(loaded: LoadedModel, waveform: Tensor) -> Tensor:
+    """The latent `[L]` of the beginning of a sound `[S]`, as much as the model takes at a time."""
+    mel = loaded.spectrogram.waveform_to_mel(mark_end(waveform.to(loaded.device))[None, None])
+    return loaded.model.encode(mel[..., : loaded.model.frames])[0][0]
 
 
 @torch.no_grad()

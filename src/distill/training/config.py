@@ -70,7 +70,7 @@ def validation_fraction(file_count: int) -> float:
 
 
 _LARGE = 600  # codes: with three levels as many as 1.3 kbit/s allow
-_VECTORS_PER_SECOND = 47  # of the grid, at the spectrogram's defaults
+VECTORS_PER_SECOND = 47  # of the grid, at the spectrogram's defaults
 _VECTORS_PER_CODE = 8  # fewer cannot fill a codebook
 
 
@@ -80,7 +80,7 @@ def get_adaptive_vqvae_config(file_count: int, seconds: float | None = None, **o
     Large codebooks say more in as many bits, where there is enough sound to fill them. Both presets need at most
     1.3 kbit/s. When the duration is not known the number of files has to tell.
     """
-    enough = file_count > 100 if seconds is None else seconds * _VECTORS_PER_SECOND >= _LARGE * _VECTORS_PER_CODE
+    enough = file_count > 100 if seconds is None else seconds * VECTORS_PER_SECOND >= _LARGE * _VECTORS_PER_CODE
     preset: dict[str, Any] = {"val_fraction": validation_fraction(file_count)}
     if enough:
         preset |= {"codebook_size": _LARGE, "num_quantizers": 3, "decay": 0.98, "dropout": 0.1}

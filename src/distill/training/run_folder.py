@@ -67,6 +67,18 @@ class RunFolder:
         """Whether a run has got further here than its first checkpoint."""
         return self.facts_path.exists() or any(not _FIRST.match(path.name) for path in self.checkpoints.glob("*.pt"))
 
+    @property
+    def busy(self) -> bool:
+        """Whether a training is going on here, of this process or another."""
+        lock = self.path / ".lock"
+        if not lock.exists():
+            return False
+        try:
+            with FileLock(lock).acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+
     def write_facts(self, facts: dict[str, Any]) -> None:
         """Store the run's facts; raises `StorageError`."""
         atomic_write_text(self.facts_path, json.dumps(facts, indent=2, allow_nan=False) + "\n")

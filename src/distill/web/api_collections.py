@@ -1,0 +1,116 @@
+"""Routes of the collection page: folders, dropped files, the report, what training would do."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from distill.audio.suffixes import AUDIO_SUFFIXES
+from distill.library.catalog import ModelLibrary
+from distill.training.config import VQVAEConfig
+from distill.training.metrics import to_json
+from distill.training.plan import RunPlan, new_run_folder, plan_files
+from distill.web.advice import kilobits, reasons
+from distill.web.folders import OpenFolder
+from distill.web.state import Studio, studio
+from distill.web.uploads import receive_file, safe_name
+
+router = APIRouter(prefix="/api/collections")
+
+InStudio = Annotated[Studio, Depends(studio)]
+
+_PREVIEW_INTERVAL = 5  # epochs: here progress is listened to while it happens
+
+
+class _Exact(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class FolderPath(_Exact):
+    """A folder of this machine."""
+
+    path: str = Field(min_length=1, max_length=4096)
+
+
+class Name(_Exact):
+    """What something is to be called."""
+
+    name: str = Field(min_length=1, max_length=200)
+
+
+class Wishes(_Exact):
+    """What to train on and how."""
+
+    excluded: list[int] = []
+    family: Literal["vqvae", "vae"] = "vqvae"
+    settings: dict[str, Any] = {}
+
+    def plan(self, folder: OpenFolder, library: ModelLibrary, name: str | None = None) -> RunPlan:
+        """The run that this asks for; raises `CollectionError`, `ConfigError`, `StorageError`."""
+        return plan_files(
+            folder.without(set(self.excluded)),
+            dataset_name=folder.name,
+            model_name=name or folder.name,
+            models_dir=library.folder,
+            output_dir=new_run_folder(name or folder.name),
+            family=self.family,
+            **{"preview_interval": _PREVIEW_INTERVAL} | self.settings,
+        )
+
+
+@router.get("")
+def list_collections(here: InStudio) -> list[dict[str, Any]]:
+    """Those that are open, and those made of dropped files."""
+    return [folder.summary() for folder in here.folders.all()]
+
+
+@router.post("")
+def open_collection(wish: FolderPath, here: InStudio) -> dict[str, Any]:
+    """Open a folder of this machine and begin to look through it."""
+    return here.folders.open(Path(wish.path).expanduser()).report()
+
+
+@router.post("/uploads")
+def create_collection(wish: Name, here: InStudio) -> dict[str, Any]:
+    """An empty collection for files to come."""
+    return here.folders.create(wish.name).summary()
+
+
+@router.put("/{key}/files")
+async def receive_sound(key: str, name: str, request: Request, here: InStudio) -> dict[str, str]:
+    """Take in one dropped file."""
+    folder = here.folder(key)
+    path = await receive_file(request, folder.path, safe_name(name, set(AUDIO_SUFFIXES)))
+    return {"name": path.name}
+
+
+@router.post("/{key}/scan")
+def look_through(key: str, here: InStudio) -> dict[str, Any]:
+    """Look through a collection, again where it was before."""
+    folder = here.folder(key)
+    here.folders.look_through(folder)
+    return folder.report()
+
+
+@router.get("/{key}")
+async def show_collection(key: str, here: InStudio) -> Any:
+    """The report on a collection, as far as it has come."""
+    return to_json(await run_in_threadpool(here.folder(key).report))
+
+
+@router.post("/{key}/plan")
+def plan_training(key: str, wishes: Wishes, here: InStudio) -> Any:
+    """What training would use, and why."""
+    plan = wishes.plan(here.folder(key), here.library)
+    codes = isinstance(plan.config, VQVAEConfig)
+    return to_json(
+        {
+            "config": vars(plan.config),
+            "why": reasons(plan, set(wishes.settings)),
+            "files": len(plan.file_paths),
+            "seconds": plan.seconds,
+            "kbits": kilobits(plan.config) if isinstance(plan.config, VQVAEConfig) and codes else None,
+        }
+    )

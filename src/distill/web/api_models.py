@@ -1,0 +1,138 @@
+"""Routes of the library: list, show, rename, delete and undo, export, import."""
+
+import dataclasses
+import secrets
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.responses import FileResponse
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+
+from distill.library.catalog import ModelEntry
+from distill.library.header import MODEL_FILE_EXTENSION, read_header
+from distill.training.metrics import to_json
+from distill.web.advice import level_verdicts
+from distill.web.api_collections import Name
+from distill.web.state import Studio, model_key, studio
+from distill.web.uploads import passing_file, safe_name
+
+router = APIRouter(prefix="/api/models")
+
+InStudio = Annotated[Studio, Depends(studio)]
+
+_SAFETENSORS = ".safetensors"
+
+
+class Undo(Name):
+    """The key that a deletion has given."""
+
+
+@router.get("")
+def list_models(
+    here: InStudio,
+    search: str = "",
+    sort: Literal["date", "name", "loss", "size"] = "date",
+    family: str = "",
+    collection: str = "",
+) -> Any:
+    """The models, with those words in their names, of that family and that collection."""
+    entries = here.library.search(search, sort)
+    return [
+        as_entry(entry)
+        for entry in entries
+        if family in ("", entry.model_type) and collection in ("", entry.dataset_name)
+    ]
+
+
+@router.post("/import")
+async def import_model(name: str, request: Request, here: InStudio) -> Any:
+    """Check a model file from anybody, and take it in when nothing is wrong with it."""
+    from distill.models.exchange import import_model as import_file
+
+    fitting = safe_name(name, {MODEL_FILE_EXTENSION, _SAFETENSORS})
+    async with passing_file(request, here.work, fitting) as path:
+        added = await run_in_threadpool(import_file, path, here.library.folder)
+    return as_entry(ModelEntry.of_file(added))
+
+
+@router.post("/undo")
+def undo_deletion(wish: dict[str, str], here: InStudio) -> Any:
+    """Take a deleted model back in."""
+    kept = here.undo.pop(wish.get("undo", ""), None)
+    if kept is None:
+        raise HTTPException(404, "that cannot be undone any more")
+    return as_entry(here.library.restore(kept))
+
+
+@router.get("/{key}")
+def show_model(key: str, here: InStudio) -> Any:
+    """All that a model's file says of it."""
+    entry = here.model(key)
+    header = read_header(here.library.path(entry))
+    health, vectors = header.health, header.metadata.validation_vectors
+    return to_json(
+        as_entry(entry)
+        | {
+            "settings": header.settings,
+            "metadata": dataclasses.asdict(header.metadata),
+            "health": health,
+            "verdicts": health and level_verdicts(health, header.settings["codebook_size"], vectors),
+            "curves": header.curves or {},
+            "directions": header.safe_ranges(),
+            "best_epoch": header.metadata.best_epoch,
+        }
+    )
+
+
+@router.patch("/{key}")
+def rename_model(key: str, wish: Name, here: InStudio) -> Any:
+    """Give a model another name, by which its file is called too."""
+    from distill.models.persistence import rename_model as rename
+
+    return as_entry(ModelEntry.of_file(rename(here.library, here.model(key), wish.name)))
+
+
+@router.delete("/{key}")
+def delete_model(key: str, here: InStudio) -> dict[str, str]:
+    """Take a model out of the library; `undo` brings it back."""
+    undo = secrets.token_hex(8)
+    here.undo[undo] = here.library.discard(here.model(key))
+    return {"undo": undo}
+
+
+@router.get("/{key}/file")
+def download_model(key: str, here: InStudio, format: Literal["distill", "safetensors"] = "distill") -> FileResponse:
+    """The model's file, or the same as safetensors."""
+    entry = here.model(key)
+    path = here.library.path(entry)
+    if format == "distill":
+        return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+    from distill.models.exchange import export_safetensors
+
+    target = export_safetensors(path, here.work / f"{secrets.token_hex(8)}{_SAFETENSORS}")
+    return FileResponse(
+        target,
+        media_type="application/octet-stream",
+        filename=f"{path.stem}{_SAFETENSORS}",
+        background=BackgroundTask(target.unlink),
+    )
+
+
+def as_entry(entry: ModelEntry) -> Any:
+    """A model in a list."""
+    return to_json(
+        {
+            "id": model_key(entry),
+            "name": entry.name,
+            "family": entry.model_type,
+            "dataset": entry.dataset_name,
+            "saved": entry.save_date,
+            "epochs": entry.epochs,
+            "files": entry.file_count,
+            "val_loss": entry.val_loss,
+            "levels": entry.num_quantizers,
+            "codebook_size": entry.codebook_size,
+            "size_bytes": entry.size_bytes,
+        }
+    )

@@ -1,0 +1,185 @@
+"""Routes of a run: start, stop, go on, and all that can be watched of it."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
+
+from distill.errors import CollectionError
+from distill.storage import safe_stem
+from distill.training.metrics import to_json
+from distill.training.plan import plan_resume
+from distill.training.run_folder import RunFolder
+from distill.web.advice import with_verdicts
+from distill.web.api_collections import Wishes
+from distill.web.feed import messages
+from distill.web.pictures import usage_bytes
+from distill.web.state import Studio, model_key, studio
+
+router = APIRouter(prefix="/api/runs")
+
+InStudio = Annotated[Studio, Depends(studio)]
+
+
+class NewRun(Wishes):
+    """A run to be queued."""
+
+    collection: str
+    name: str = ""
+
+
+@router.get("")
+def list_runs(here: InStudio) -> Any:
+    """Every run, those of the command line too."""
+    return [about(here, key) for key in here.runs.keys()]  # noqa: SIM118  it is no mapping
+
+
+@router.post("")
+def start_run(wish: NewRun, here: InStudio) -> Any:
+    """Queue a run."""
+    folder = here.folder(wish.collection)
+    if folder.state != "ready":
+        raise CollectionError("this collection is still being looked through; wait until that is done")
+    plan = wish.plan(folder, here.library, wish.name.strip() or folder.name)
+    return about(here, here.runs.add(plan))
+
+
+@router.get("/{key}")
+def show_run(key: str, here: InStudio) -> Any:
+    """A run with its settings."""
+    facts = _facts(here, key)
+    return about(here, key) | to_json({name: facts.get(name) for name in ("config", "duration_s")}) | {
+        "files": len(facts.get("files", ()))
+    }  # fmt: skip
+
+
+@router.post("/{key}/cancel")
+def cancel_run(key: str, here: InStudio) -> Any:
+    """Stop a run with a checkpoint, or take it off the queue."""
+    try:
+        queued = here.runs.status(key).state == "queued"
+        here.runs.cancel(key)
+        return {"id": key, "state": "cancelled"} if queued else about(here, key)
+    except KeyError:
+        raise HTTPException(404, "this run is not going on") from None
+
+
+@router.post("/{key}/resume")
+def resume_run(key: str, here: InStudio) -> Any:
+    """Queue an interrupted run again, to go on where it was."""
+    return about(here, here.runs.add(plan_resume(_folder(here, key).path)))
+
+
+@router.get("/{key}/events")
+async def watch_run(key: str, request: Request, here: InStudio) -> StreamingResponse:
+    """The run's log as server-sent events."""
+    folder = _folder(here, key)
+
+    def dressed(entry: dict[str, Any]) -> dict[str, Any]:
+        if entry["event"] == "PreviewEvent":
+            return entry | {"preview": _preview_name(entry["audio_path"])}
+        return with_verdicts(entry, _facts(here, key)) if "epoch" in entry else entry
+
+    async def gone() -> bool:
+        return await request.is_disconnected() or here.closing.is_set()
+
+    stream = messages(folder.events_path, lambda: about(here, key), dressed, gone)
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+@router.get("/{key}/usage")
+def show_usage(key: str, here: InStudio, start: int = 0) -> Response:
+    """How much each code was used: for each epoch from `start`, levels × codes bytes."""
+    counts = [line["counts"] for line in _folder(here, key).usage() if line["epoch"] >= start]
+    levels, codes = (len(counts[0]), len(counts[0][0])) if counts else (0, 0)
+    shape = {"X-Epochs": str(len(counts)), "X-Levels": str(levels), "X-Codes": str(codes)}
+    return Response(usage_bytes(counts), media_type="application/octet-stream", headers=shape)
+
+
+@router.get("/{key}/previews")
+def list_previews(key: str, here: InStudio) -> list[dict[str, Any]]:
+    """The previews, oldest first."""
+    found = []
+    for name in _previews(_folder(here, key)):
+        _, epoch, number, role = name.split("_")
+        found.append({"epoch": int(epoch), "number": int(number), "role": role, "name": name})
+    return found
+
+
+@router.get("/{key}/previews/{name}")
+def hear_preview(key: str, name: str, here: InStudio) -> FileResponse:
+    """A preview's sound."""
+    return FileResponse(_preview(here, key, name), media_type="audio/wav")
+
+
+@router.get("/{key}/previews/{name}/mel")
+def see_preview(key: str, name: str, here: InStudio) -> Response:
+    """A preview's mel."""
+    path, config = _preview(here, key, name), _facts(here, key)["spectrogram_config"]
+    from distill.web.pictures import mel_of_file
+
+    return Response(mel_of_file(path, config), media_type="image/png")
+
+
+def about(here: Studio, key: str) -> dict[str, Any]:
+    """What the page knows of a run; raises `HTTPException`."""
+    facts = _facts(here, key)
+    status, plan = here.runs.status(key), here.runs.plan(key)
+    config = facts.get("config") or (vars(plan.config) if plan else {})
+    settings = facts.get("model_settings", {})
+    return {
+        "id": key,
+        "name": facts.get("model_name") or (plan.model_name if plan else key),
+        "dataset": facts.get("dataset_name") or (plan.dataset_name if plan else ""),
+        "family": facts.get("family") or (plan.family if plan else "vqvae"),
+        "state": status.state,
+        "error": status.error,
+        "position": status.position,
+        "started": facts.get("started"),
+        "epochs": facts.get("total_epochs") or (None if config.get("minutes") else config.get("max_epochs")),
+        "minutes": config.get("minutes"),
+        "model_id": _model_of(here, facts),
+        "codebook_size": settings.get("codebook_size"),
+        "levels": settings.get("num_quantizers"),
+        "validation_vectors": facts.get("validation_vectors"),
+    }
+
+
+def _model_of(here: Studio, facts: dict[str, Any]) -> str | None:
+    """The id of the model that a run has made, while it is in the library."""
+    if not facts.get("model_path"):
+        return None
+    entries = here.library.entries()
+    return next((model_key(entry) for entry in entries if entry.model_id == facts.get("model_id")), None)
+
+
+def _folder(here: Studio, key: str) -> RunFolder:
+    try:
+        return here.runs.folder(key)
+    except KeyError:
+        raise HTTPException(404, "there is no such run") from None
+
+
+def _facts(here: Studio, key: str) -> dict[str, Any]:
+    try:
+        return here.runs.facts(key)
+    except KeyError:
+        raise HTTPException(404, "there is no such run") from None
+
+
+def _previews(folder: RunFolder) -> list[str]:
+    from distill.training.preview import list_previews as previews
+
+    return [path.stem for path in previews(folder.previews)]
+
+
+def _preview(here: Studio, key: str, name: str) -> Any:
+    """The file of a preview that is there; the name is looked up, never made into a path."""
+    folder = _folder(here, key)
+    if name not in _previews(folder):
+        raise HTTPException(404, "there is no such preview")
+    return folder.previews / f"{name}.wav"
+
+
+def _preview_name(audio_path: str) -> str:
+    return safe_stem(audio_path.replace("\\", "/").rpartition("/")[2]).removesuffix(".wav")

@@ -1,0 +1,166 @@
+"""Who may speak to the server: the page that was opened with its token, on this machine, and nobody else.
+
+A page of a foreign site can send requests to a loopback port, and a foreign name can be made to resolve to it (DNS
+rebinding). So the Host has to be one of ours, the Origin our own page's, and the token, new at every start, be known.
+"""
+
+import ipaddress
+import json
+import secrets
+import socket
+from collections.abc import Callable
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+UPLOAD_LIMIT = 4 << 30  # bytes of one file
+_JSON_LIMIT = 1 << 20  # bytes of any other request
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def own_hosts(bound: str, port: int) -> Callable[[str], bool]:
+    """Whether a Host header names this server, when it listens on the address `bound`.
+
+    Reached over a network, it may be called by any address, but by no name except the machine's own: only a name can
+    be made to point here by somebody else.
+    """
+    names = {"localhost", "127.0.0.1", "[::1]"}
+    local = is_loopback(bound)
+    if not local:
+        names |= {bound, socket.gethostname(), f"{socket.gethostname()}.local"}
+
+    def known(host: str) -> bool:
+        name = host.removesuffix(f":{port}").lower()
+        if name == host.lower() and port != 80:
+            return False
+        return name in names or (not local and _is_address(name))
+
+    return known
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what listens on this address cannot be reached from elsewhere."""
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host.strip("[]")).is_loopback)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+class _Refused(HTTPException):
+    """A request that is not let through; where the body turns out too large, the app below sees it too."""
+
+
+class Guard:
+    """Lets a request through to `app` when host, origin and token are right, and its body is not too large."""
+
+    def __init__(self, app: ASGIApp, token: str, known_host: Callable[[str], bool], cookie: str) -> None:
+        self.app, self._token, self._known_host, self._cookie = app, token, known_host, cookie
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        started = False
+        introduced = False
+
+        async def guarded_send(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(raw=message["headers"])
+                headers.update(_HEADERS)
+                headers.setdefault("Cache-Control", "no-store")
+                if introduced:
+                    flags = "HttpOnly; SameSite=Strict; Path=/"
+                    headers.append("Set-Cookie", f"{self._cookie}={self._token}; {flags}")
+            await send(message)
+
+        try:
+            introduced = self._check(scope)
+            await self.app(scope, _limited(receive, scope), guarded_send)
+        except _Refused as refusal:
+            if started:
+                raise
+            await _refuse(guarded_send, refusal)
+
+    def _check(self, scope: Scope) -> bool:
+        """Whether the request brings the token in its address, as the first one does; raises `_Refused`."""
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._known_host(host):
+            raise _Refused(421, "this server answers only to the address it was started with")
+        origin = headers.get("origin")
+        if origin is not None and origin.lower() != f"http://{host.lower()}":
+            raise _Refused(403, "this request comes from another site")
+        given = headers.get("authorization", "").removeprefix("Bearer ")
+        if self._right(given):
+            return False
+        if scope["path"] == "/" and self._right(
+            parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        ):
+            return True
+        if not self._right(self._from_cookie(headers.get("cookie", ""))):
+            raise _Refused(401, "open the address that `distill web` has printed: it holds the key to this page")
+        if scope["method"] not in _SAFE_METHODS and origin is None:
+            raise _Refused(403, "this request does not say where it comes from")
+        return False
+
+    def _right(self, token: str) -> bool:
+        return secrets.compare_digest(token.encode(), self._token.encode())
+
+    def _from_cookie(self, header: str) -> str:
+        try:
+            cookie = SimpleCookie(header).get(self._cookie)
+        except CookieError:
+            return ""
+        return cookie.value if cookie else ""
+
+
+def _limited(receive: Receive, scope: Scope) -> Receive:
+    """`receive`, which raises `_Refused` when more bytes come than may; or at once, when more are announced."""
+    headers, seen = Headers(scope=scope), 0
+    limit = _JSON_LIMIT if headers.get("content-type", "").startswith("application/json") else UPLOAD_LIMIT
+    refused = _Refused(413, f"that is too large: at most {limit / 2**20:,.0f} MB can be sent at a time")
+    announced = headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limit:
+        raise refused
+
+    async def limited() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > limit:
+            raise refused
+        return message
+
+    return limited
+
+
+async def _refuse(send: Send, refusal: _Refused) -> None:
+    body = json.dumps({"error": refusal.detail}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": refusal.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,156 @@
+"""Sounds dropped on a model: what it makes of them, level by level, and the codes between."""
+
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from distill.audio.io import read_waveform, wav_bytes
+from distill.audio.recording import Samples
+from distill.audio.spectrogram import mark_end
+from distill.errors import ConfigError
+from distill.models.generate import between, move, render, sample_latents
+from distill.models.loaded import LoadedModel, LoadedVQModel
+from distill.models.persistence import load_any
+from distill.web.pictures import mel_picture, outline
+
+_MODELS = 2  # that stay loaded
+_SOUNDS = 64  # that are remembered
+_MADE = 32  # reconstructions that are remembered
+_OUTLINE_PARTS = 400
+
+Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A sound as a model hears it: mono float32 `[S]` at the model's rate."""
+
+    name: str
+    model_path: Path
+    waveform: Samples
+
+
+class _Recent(OrderedDict[Hashable, Kept]):
+    """The last so many things that were asked for."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+
+    def fetch(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
+        """What is kept under `key`, made when it is not there."""
+        if key not in self:
+            self[key] = make()
+        self.move_to_end(key)
+        while len(self) > self._size:
+            self.popitem(last=False)
+        return self[key]
+
+
+class Listening:
+    """Models and sounds in use; one thing is computed at a time, so that a training beside it keeps its cores."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._models: _Recent[LoadedModel | LoadedVQModel] = _Recent(_MODELS)
+        self._sounds: _Recent[Heard] = _Recent(_SOUNDS)
+        self._made: _Recent[Samples] = _Recent(_MADE)
+
+    def model(self, path: Path) -> LoadedModel | LoadedVQModel:
+        """The model at `path`, loaded; raises `ModelFileError`."""
+        with self._lock:
+            return self._models.fetch((path, path.stat().st_mtime_ns), lambda: load_any(path))
+
+    def vae(self, path: Path) -> LoadedModel:
+        """The continuous VAE at `path`; raises `ConfigError` when it is a model of codes."""
+        model = self.model(path)
+        if not isinstance(model, LoadedModel):
+            raise ConfigError("this model works with codes; only a continuous VAE makes sounds from nothing")
+        return model
+
+    def take(self, model_path: Path, file: Path) -> dict[str, Any]:
+        """Let a model hear a sound file: the sound's id, its outline and its codes; raises `AudioError`."""
+        with self._lock:
+            model, key = self.model(model_path), uuid.uuid4().hex[:16]
+            heard = Heard(file.stem, model_path, read_waveform(file, model.sample_rate))
+            self._sounds.fetch(key, lambda: heard)
+            about = {
+                "sound": key,
+                "name": file.name,
+                "seconds": len(heard.waveform) / model.sample_rate,
+                "sample_rate": model.sample_rate,
+                "outline": outline(heard.waveform, _OUTLINE_PARTS),
+            }
+            return about | (
+                _grid(model, heard) if isinstance(model, LoadedVQModel) else {"levels": None, "codes": None}
+            )
+
+    def heard(self, sound: str) -> Heard:
+        """The sound with this id; raises `KeyError`."""
+        return self._sounds[sound]
+
+    def original(self, sound: str) -> bytes:
+        """A WAV file of a sound as its model hears it; raises `KeyError`."""
+        heard = self.heard(sound)
+        return wav_bytes(heard.waveform, self.model(heard.model_path).sample_rate)
+
+    def reconstruction(self, sound: str, levels: int | None) -> bytes:
+        """A WAV file of what the model makes of a sound; raises `KeyError`, `ConfigError`."""
+        heard = self.heard(sound)
+        return wav_bytes(self._reconstructed(sound, levels), self.model(heard.model_path).sample_rate)
+
+    def mel(self, sound: str, which: str, levels: int | None) -> bytes:
+        """A picture of the mel of a sound, or of what the model makes of it; raises `KeyError`, `ConfigError`."""
+        heard = self.heard(sound)
+        samples = heard.waveform if which == "original" else self._reconstructed(sound, levels)
+        with self._lock:
+            return _picture(self.model(heard.model_path), samples)
+
+    def generated(self, model_path: Path, seed: int, seconds: float, amounts: dict[str, float]) -> bytes:
+        """A WAV file of a new sound of a VAE; raises `ConfigError`."""
+        with self._lock:
+            model = self.vae(model_path)
+            latent = move(model, sample_latents(model, 1, seed), amounts)[0]
+            return wav_bytes(render(model, latent, seconds), model.sample_rate)
+
+    def between(self, model_path: Path, first: str, second: str, share: float) -> bytes:
+        """A WAV file of what lies so far on the way from one sound to another; raises `KeyError`, `ConfigError`."""
+        with self._lock:
+            model, start, end = self.vae(model_path), self.heard(first).waveform, self.heard(second).waveform
+            longest = model.model.frames * model.spectrogram.config.hop_length
+            seconds = min(max(len(start), len(end)), longest) / model.sample_rate
+            return wav_bytes(render(model, between(model, start, end, share), seconds), model.sample_rate)
+
+    def _reconstructed(self, sound: str, levels: int | None) -> Samples:
+        with self._lock:
+            heard = self.heard(sound)
+            model = self.model(heard.model_path)
+            return self._made.fetch(
+                (sound, levels), lambda: model.reconstruct(heard.waveform, model.sample_rate, levels)
+            )
+
+
+def _grid(model: LoadedVQModel, heard: Heard) -> dict[str, Any]:
+    codes = model.codes(heard.waveform, model.sample_rate)
+    levels, rows, columns = codes.shape
+    counts = model.model.quantizer.code_counts(codes.reshape(levels, -1).T)
+    return {
+        "levels": levels,
+        "rows": rows,
+        "columns": columns,
+        "column_seconds": model.column_seconds,
+        "codes": codes.tolist(),
+        "codebook_size": model.model.quantizer.size,
+        "counts": counts.tolist(),
+    }
+
+
+def _picture(model: LoadedModel | LoadedVQModel, samples: Samples) -> bytes:
+    waveform = mark_end(torch.from_numpy(samples))[None, None]
+    return mel_picture(model.spectrogram.waveform_to_mel(waveform)[0, 0])

@@ -1,0 +1,169 @@
+"""The runs that the page has started, one after another on the training runner, and all others on disk."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from distill.errors import CheckpointError, ConfigError, DistillError
+from distill.training.plan import RunPlan
+from distill.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from distill.training.runner import TrainingRunner
+
+State = Literal["queued", "running", "stopping", "finished", "interrupted", "failed"]
+
+_STOP_S = 0.2
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that waits, or is going on."""
+
+    id: str
+    plan: RunPlan
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run stands: its `position` is its place in the queue, `error` what ended it."""
+
+    state: State
+    error: str | None = None
+    position: int | None = None
+
+
+class RunQueue:
+    """Trains one plan after another on a thread of its own; a run is known by the name of its folder."""
+
+    def __init__(self, runs_dir: Path) -> None:
+        self.runs_dir = runs_dir
+        self._waiting: list[Job] = []
+        self._current: Job | None = None
+        self._runner: TrainingRunner | None = None
+        self._failed: dict[str, tuple[Job, str]] = {}
+        self._closing = False
+        self._changed = threading.Condition()
+        self._worker = threading.Thread(target=self._work, name="distill-queue", daemon=True)
+        self._worker.start()
+
+    def add(self, plan: RunPlan) -> str:
+        """Queue a run; returns its id. Raises `ConfigError` when it is queued or going on already."""
+        key = plan.output_dir.name
+        with self._changed:
+            if key in {job.id for job in self.jobs()}:
+                raise ConfigError("this run is in the queue already")
+            self._failed.pop(key, None)
+            self._waiting.append(Job(key, plan))
+            self._changed.notify_all()
+        return key
+
+    def jobs(self) -> list[Job]:
+        """The run that is going on, and those that wait, in their order."""
+        with self._changed:
+            return ([self._current] if self._current else []) + self._waiting
+
+    def cancel(self, key: str) -> None:
+        """Stop the run after its step, with a checkpoint, or take it off the queue; raises `KeyError`."""
+        with self._changed:
+            if self._current and self._current.id == key:
+                if self._runner:
+                    self._runner.cancel()
+                return
+            if key not in {job.id for job in self._waiting}:
+                raise KeyError(key)
+            self._waiting = [job for job in self._waiting if job.id != key]
+
+    def status(self, key: str) -> Status:
+        """How the run with this id stands; raises `KeyError` when there is none."""
+        with self._changed:
+            if self._current and self._current.id == key:
+                return Status("stopping" if self._runner and self._runner.cancelled else "running")
+            for position, job in enumerate(self._waiting, start=1):
+                if job.id == key:
+                    return Status("queued", position=position)
+            if key in self._failed:
+                return Status("failed", self._failed[key][1])
+        return self._status_on_disk(key)
+
+    def _status_on_disk(self, key: str) -> Status:
+        folder, facts = self.folder(key), self.facts(key)
+        if facts.get("model_path"):
+            return Status("finished")
+        return Status("running" if folder.busy else "interrupted")
+
+    def folder(self, key: str) -> RunFolder:
+        """The folder of the run with this id; raises `KeyError` when there is no such run."""
+        plan = self.plan(key)
+        if plan is None and key not in self._on_disk():
+            raise KeyError(key)
+        return RunFolder(plan.output_dir if plan else self.runs_dir / key)
+
+    def plan(self, key: str) -> RunPlan | None:
+        """The plan of a run of this server, while it waits or goes on, or when it has failed."""
+        failed = [job for job, _ in self._failed.values()]
+        return next((job.plan for job in [*self.jobs(), *failed] if job.id == key), None)
+
+    def facts(self, key: str) -> dict[str, Any]:
+        """What the run's folder says of it; nothing before it has begun. Raises `KeyError`."""
+        try:
+            return self.folder(key).read_facts()
+        except CheckpointError:
+            return {}
+
+    def keys(self) -> list[str]:
+        """The ids of all runs: those going on and waiting first, then the newest."""
+        jobs = [job.id for job in self.jobs()]
+        failed = list(self._failed)
+        stored = [key for key in self._on_disk() if key not in jobs + failed]
+        return jobs + failed[::-1] + stored
+
+    def _on_disk(self) -> list[str]:
+        """The names of the run folders, newest first; what only looks like one is not among them."""
+        if not self.runs_dir.is_dir():
+            return []
+        found = [path for path in self.runs_dir.iterdir() if (path / "run.json").is_file()]
+        return [path.name for path in sorted(found, key=lambda path: (path / "run.json").stat().st_ctime, reverse=True)]
+
+    def close(self) -> None:
+        """Stop what is going on, with its checkpoint, and take nothing on any more."""
+        with self._changed:
+            self._closing = True
+            self._waiting.clear()
+            if self._runner:
+                self._runner.cancel()
+            self._changed.notify_all()
+        self._worker.join()
+
+    def _work(self) -> None:
+        from distill.training.runner import TrainingRunner  # imports torch, for which the first page does not wait
+
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if self._closing:
+                    return
+                job = self._current = self._waiting.pop(0)
+                runner = self._runner = TrainingRunner()
+                start = runner.start_vqvae if job.plan.family == "vqvae" else runner.start
+                start(**job.plan.arguments())
+            error = _outcome(runner)
+            with self._changed:
+                self._current = self._runner = None
+                if error is not None:
+                    self._failed[job.id] = job, error
+
+
+def _outcome(runner: "TrainingRunner") -> str | None:
+    """Wait for the end of a run; returns what went wrong, in words."""
+    try:
+        while runner.wait(_STOP_S) is None:
+            pass
+    except DistillError as error:
+        return str(error)
+    except MemoryError:
+        return "out of memory; try a smaller batch size or fewer, shorter files"
+    except Exception as error:
+        return f"unexpected {type(error).__name__}: {error} (a fault in distill)"
+    return None

@@ -1,0 +1,81 @@
+"""`distill web` at work: a socket, a token, the server, and an orderly end."""
+
+import secrets
+import socket
+import tempfile
+import threading
+import webbrowser
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import uvicorn
+
+from distill.errors import ConfigError
+from distill.home import default_runs_dir, home
+from distill.library.catalog import ModelLibrary
+from distill.web.app import create_app
+from distill.web.folders import Folders
+from distill.web.guard import own_hosts
+from distill.web.run_queue import RunQueue
+from distill.web.state import Studio
+
+_GRACE_S = 2
+
+
+def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable[[str], None]) -> None:
+    """Serve the web app until Ctrl-C; a training that is going on stops with its checkpoint.
+
+    Raises `ConfigError` when the address cannot be had.
+    """
+    with listen(host, port) as listener, tempfile.TemporaryDirectory(prefix="distill-") as work:
+        port = listener.getsockname()[1]
+        studio = Studio(
+            library=ModelLibrary(models_dir),
+            folders=Folders(home() / "collections"),
+            runs=RunQueue(default_runs_dir()),
+            work=Path(work),
+        )
+        studio.library.forget_discarded()
+        token = secrets.token_urlsafe(24)
+        app = create_app(studio, token, own_hosts(host, port), cookie=f"distill-{port}")
+        shown_host = f"[{host}]" if ":" in host else host
+        address = f"http://{shown_host}:{port}/?token={token}"
+        say(f"distill is at {address}\nPress Ctrl-C to stop it; a training that is going on can be resumed later.")
+        if open_page:
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        server = PageServer(
+            uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=_GRACE_S), studio
+        )
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again, once it has ended
+            server.run(sockets=[listener])
+        if studio.runs.jobs():
+            say("stopping the training, with a checkpoint …")
+        studio.runs.close()
+
+
+class PageServer(uvicorn.Server):
+    """Tells the pages that watch a run when it is to end, for they would hold it up."""
+
+    def __init__(self, config: uvicorn.Config, studio: Studio) -> None:
+        super().__init__(config)
+        self._studio = studio
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End, with the streams first."""
+        self._studio.closing.set()
+        await super().shutdown(sockets)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at that address, any free port where it is 0; raises `ConfigError` when it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        reason = error.strerror or error
+        raise ConfigError(f"cannot serve at {host}, port {port}: {reason}; choose another with --port") from error
+    return listener

@@ -1,0 +1,65 @@
+"""What the routes share: the library, the runs, the open folders and the models in use."""
+
+import hashlib
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import HTTPException, Request
+
+from distill.library.catalog import ModelEntry, ModelLibrary
+from distill.web.folders import Folders, OpenFolder
+from distill.web.run_queue import RunQueue
+
+if TYPE_CHECKING:
+    from distill.web.listening import Listening
+
+
+@dataclass
+class Studio:
+    """One server's state; everything that outlasts it lies in its folders."""
+
+    library: ModelLibrary
+    folders: Folders
+    runs: RunQueue
+    work: Path  # for files on their way through; emptied at the end
+    undo: dict[str, Path] = field(default_factory=dict)
+    closing: threading.Event = field(default_factory=threading.Event)
+    _listening: "Listening | None" = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def listening(self) -> "Listening":
+        """The models in use; made when first needed, for it imports torch."""
+        with self._lock:
+            if self._listening is None:
+                from distill.web.listening import Listening
+
+                self._listening = Listening()
+            return self._listening
+
+    def model(self, key: str) -> ModelEntry:
+        """The model with this id; raises `HTTPException`."""
+        for entry in self.library.entries():
+            if model_key(entry) == key:
+                return entry
+        raise HTTPException(404, "this model is no longer in the library")
+
+    def folder(self, key: str) -> OpenFolder:
+        """The collection with this id; raises `HTTPException`."""
+        try:
+            return self.folders.get(key)
+        except KeyError:
+            raise HTTPException(404, "this collection is not open any more; open it again") from None
+
+
+def model_key(entry: ModelEntry) -> str:
+    """What the page calls a model: neither its path, nor its own id, which copies share."""
+    return hashlib.sha256(entry.file.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def studio(request: Request) -> Studio:
+    """The state behind a request."""
+    found: Studio = request.app.state.studio
+    return found

@@ -1,0 +1,69 @@
+"""Files that the page sends: streamed to disk beside their place, then renamed."""
+
+import itertools
+import os
+import re
+import shutil
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from anyio import to_thread
+from starlette.requests import Request
+
+from distill.errors import ConfigError, DistillError
+from distill.storage import storage_errors
+
+_UNFIT = re.compile(r"[\x00-\x1f/\\:*?\"<>|]")
+_LONGEST = 150
+
+
+def safe_name(name: str, suffixes: set[str]) -> str:
+    """`name` as that of a file in any folder; raises `ConfigError` when it does not end in one of `suffixes`."""
+    plain = _UNFIT.sub("_", Path(name.replace("\\", "/")).name).strip(". ")
+    stem, suffix = Path(plain).stem, Path(plain).suffix
+    if suffix.lower() not in suffixes:
+        raise ConfigError(f"{plain or 'a file without a name'}: not one of {', '.join(sorted(suffixes))}")
+    return stem[:_LONGEST] + suffix
+
+
+@asynccontextmanager
+async def passing_file(request: Request, work: Path, name: str) -> AsyncIterator[Path]:
+    """The body of `request` as a file called `name`, as long as the body runs; errors call it by its name alone."""
+    folder = work / uuid.uuid4().hex
+    try:
+        yield await receive_file(request, folder, name)
+    except DistillError as error:
+        raise type(error)(str(error).replace(f"{folder}{os.sep}", "")) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def receive_file(request: Request, folder: Path, name: str) -> Path:
+    """Write the body of `request` to a free place called `name` in `folder`; raises `StorageError`."""
+    part = folder / f".{uuid.uuid4().hex}.part"
+    try:
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with part.open("xb") as file:
+                async for chunk in request.stream():
+                    await to_thread.run_sync(file.write, chunk)
+                file.flush()
+                await to_thread.run_sync(os.fsync, file.fileno())
+            return _settle(part, folder, name)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _settle(part: Path, folder: Path, name: str) -> Path:
+    """Give a finished file its name, or the next free one like it."""
+    stem, suffix = Path(name).stem, Path(name).suffix
+    for number in itertools.count(1):
+        path = folder / (name if number == 1 else f"{stem}_{number}{suffix}")
+        try:
+            os.link(part, path)  # unlike a rename, it replaces nothing
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError  # the count has no end

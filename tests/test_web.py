@@ -1,0 +1,361 @@
+"""What the page asks of the server, from the first sound to a model that is heard."""
+
+import io
+import json
+import threading
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+
+from conftest import RATE, tone, write_collection
+from distill.models.persistence import load_any
+from distill.training.metrics import TrainingCompleteEvent, VQEpochMetrics, event_from_dict
+from distill.training.run_folder import RunFolder
+from distill.web.feed import Tail
+from web_server import Web, web_server
+
+FEW = {"val_fraction": 0.3, "augmentation_copies": 1}
+SMALL = FEW | {"codebook_size": 16, "codebook_dim": 8, "batch_size": 4, "chunk_duration_s": 0.5}
+
+
+@pytest.fixture
+def web(home: Path):
+    with web_server(home) as web:
+        yield web
+
+
+def wav(seconds: float = 0.4, frequency: float = 330) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, tone(frequency, seconds), RATE, format="WAV")
+    return buffer.getvalue()
+
+
+def samples(content: bytes) -> np.ndarray:
+    return soundfile.read(io.BytesIO(content), dtype="float32")[0]
+
+
+def train(web: Web, folder: Path, name: str = "tones", family: str = "vqvae", **settings):
+    report = web.opened(folder)
+    wanted = {key: value for key, value in SMALL.items() if family == "vqvae" or not key.startswith("code")}
+    wishes = {"collection": report["id"], "name": name, "family": family}
+    return web.post("/api/runs", **wishes, settings=wanted | {"max_epochs": 2} | settings)
+
+
+def messages(web: Web, run: str, until: str):
+    """The (event, data) of a run's stream, up to a log entry or a state called `until`."""
+    found = []
+    with web.client.stream("GET", f"/api/runs/{run}/events") as stream:
+        kind = "log"
+        for line in stream.iter_lines():
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                data = json.loads(line.removeprefix("data: "))
+                found.append((kind, data))
+                ends = data["state"] == until if kind == "state" else until in {entry["event"] for entry in data}
+                kind = "log"
+                if ends:
+                    return found
+    raise AssertionError("the stream ended early")
+
+
+def log(found) -> list[dict]:
+    return [entry for kind, data in found if kind == "log" for entry in data]
+
+
+# Collections
+
+
+def test_a_folder_is_looked_through_and_reported_on(web: Web, collection: Path) -> None:
+    (collection / "broken.wav").write_text("this is no sound")
+    soundfile.write(collection / "quiet.wav", np.zeros(4800), RATE)
+    report = web.opened(collection)
+    assert (report["usable"], report["total"], report["name"]) == (6, 8, "collection")
+    by_name = {file["name"]: file for file in report["files"]}
+    assert not by_name["broken.wav"]["usable"]
+    assert "broken.wav" not in by_name["broken.wav"]["reason"]
+    assert by_name["quiet.wav"]["reason"] == "silent"
+    drawn = by_name["tone_00.wav"]["outline"]
+    assert len(drawn) == 96
+    assert drawn[0] > drawn[-1] >= 0  # a tone that dies away
+
+
+@pytest.mark.parametrize("path", ["nowhere", "collection/tone_00.wav", "empty"])
+def test_what_is_no_collection_is_refused_in_a_sentence(web: Web, collection: Path, path: str) -> None:
+    (collection.parent / "empty").mkdir()
+    answer = web.client.post("/api/collections", json={"path": str(collection.parent / path)})
+    assert answer.status_code == 422
+    assert Path(path).name in answer.json()["error"]
+
+
+def test_dropped_files_become_a_collection_that_is_still_there_next_time(web: Web, home: Path) -> None:
+    key = web.post("/api/collections/uploads", name="my/drums")["id"]
+    names = ["kick.wav", "kick.wav", "../../evil.wav", "a" * 300 + ".WAV"]
+    for number, name in enumerate(names):
+        sent = web.client.put(f"/api/collections/{key}/files", params={"name": name}, content=wav(0.2 + 0.1 * number))
+        assert sent.status_code == 200, sent.text
+    refused = web.client.put(f"/api/collections/{key}/files", params={"name": "notes.txt"}, content=b"text")
+    assert (refused.status_code, "notes.txt" in refused.json()["error"]) == (422, True)
+    web.post(f"/api/collections/{key}/scan")
+    assert web.wait(f"/api/collections/{key}", state="ready")["usable"] == 4
+    folder = home / "collections" / "my_drums"
+    assert sorted(path.name for path in folder.iterdir()) == ["a" * 150 + ".WAV", "evil.wav", "kick.wav", "kick_2.wav"]
+    with web_server(home) as again:
+        assert [item["id"] for item in again.get("/api/collections")] == [key]
+
+
+def test_the_plan_says_what_would_be_trained_and_why(web: Web, collection: Path) -> None:
+    key = web.opened(collection)["id"]
+    whole = web.post(f"/api/collections/{key}/plan")
+    assert (whole["files"], whole["config"]["codebook_size"], whole["config"]["num_quantizers"]) == (6, 64, 4)
+    assert "4 levels of 64 codes" in whole["why"][0]
+    fewer = web.post(f"/api/collections/{key}/plan", excluded=[0, 1], settings={"num_quantizers": 2})
+    assert (fewer["files"], fewer["config"]["num_quantizers"]) == (4, 2)
+    assert fewer["kbits"] == pytest.approx(whole["kbits"] / 2)
+    for wrong, names in (
+        ({"excluded": [0, 1, 2, 3, 4]}, "only one usable"),
+        ({"settings": {"no_such": 1}}, "no_such"),
+        ({"settings": {"num_quantizers": 9}}, "num_quantizers"),
+        ({"family": "gan"}, "family"),
+    ):
+        answer = web.client.post(f"/api/collections/{key}/plan", json=wrong)
+        assert (answer.status_code, names in answer.json()["error"]) == (422, True), answer.text
+
+
+# Runs
+
+
+def test_a_run_is_watched_live_and_replayed_alike(web: Web, collection: Path, home: Path) -> None:
+    run = train(web, collection, preview_interval=1)
+    live = messages(web, run["id"], "finished")
+    assert live[0] == ("restart", [])
+    states = [data["state"] for kind, data in live if kind == "state"]
+    assert states[-2:] == ["running", "finished"] or states == ["finished"]
+    replayed = messages(web, run["id"], "finished")
+    assert log(replayed) == log(live)
+    on_disk = RunFolder(home / "runs" / run["id"])
+    added = ("verdicts", "preview")
+    plain = [{name: value for name, value in entry.items() if name not in added} for entry in log(live)]
+    assert plain == on_disk.log()
+    events = [event_from_dict(entry) for entry in plain if entry["event"] != "Warning"]
+    assert isinstance(events[-1], TrainingCompleteEvent)
+    epochs = [entry for entry in log(live) if entry["event"] == "VQEpochMetrics"]
+    assert [len(epoch["verdicts"]) for epoch in epochs] == [4, 4]
+    assert {verdict["colour"] for epoch in epochs for verdict in epoch["verdicts"]} <= {"green", "amber", "red"}
+    assert web.get(f"/api/runs/{run['id']}")["model_id"] == web.get("/api/models")[0]["id"]
+
+
+def test_how_the_codes_are_used_is_told_for_each_epoch(web: Web, collection: Path) -> None:
+    run = train(web, collection, num_quantizers=2)
+    messages(web, run["id"], "finished")
+    usage = web.client.get(f"/api/runs/{run['id']}/usage")
+    assert [int(usage.headers[name]) for name in ("X-Epochs", "X-Levels", "X-Codes")] == [2, 2, 16]
+    counts = np.frombuffer(usage.content, np.uint8).reshape(2, 2, 16)
+    assert (counts.max(axis=2) == 255).all()
+    folder = web.studio.runs.folder(run["id"])
+    assert ((counts > 0) == (np.array([line["counts"] for line in folder.usage()]) > 0)).all()
+    for epoch, event in enumerate(e for e in folder.events() if isinstance(e, VQEpochMetrics)):
+        used = [level["utilization"] for level in event.codebook_health.values()]
+        assert (counts[epoch] > 0).mean(axis=1) == pytest.approx(used)
+    later = web.client.get(f"/api/runs/{run['id']}/usage", params={"start": 1})
+    assert later.content == usage.content[len(usage.content) // 2 :]
+
+
+def test_previews_are_heard_and_seen(web: Web, collection: Path) -> None:
+    run = train(web, collection, preview_interval=1)
+    messages(web, run["id"], "finished")
+    previews = web.get(f"/api/runs/{run['id']}/previews")
+    assert {(preview["epoch"], preview["role"]) for preview in previews} == {
+        (epoch, role) for epoch in (0, 1) for role in ("original", "reconstruction")
+    }
+    place = f"/api/runs/{run['id']}/previews/{previews[0]['name']}"
+    assert np.abs(samples(web.client.get(place).content)).max() > 0.1
+    assert web.client.get(f"{place}/mel").content.startswith(b"\x89PNG")
+    assert web.client.get(f"/api/runs/{run['id']}/previews/..%2f..%2frun").status_code == 404
+
+
+def test_runs_wait_for_each_other_and_can_be_taken_off_stopped_and_resumed(web: Web, collection: Path) -> None:
+    first = train(web, collection, "first", max_epochs=2000)
+    second = train(web, collection, "second")
+    third = train(web, collection, "third", max_epochs=1)
+    assert [run["name"] for run in web.get("/api/runs")] == ["first", "second", "third"]
+    assert web.get(f"/api/runs/{third['id']}")["position"] == 2
+    web.post(f"/api/runs/{second['id']}/cancel")
+    assert web.client.get(f"/api/runs/{second['id']}").status_code == 404
+    messages(web, first["id"], "VQEpochMetrics")
+    web.post(f"/api/runs/{first['id']}/cancel")
+    web.wait(f"/api/runs/{first['id']}", state="interrupted")
+    web.wait(f"/api/runs/{third['id']}", state="finished")
+    before = len(web.studio.runs.folder(first["id"]).events())
+    assert web.post(f"/api/runs/{first['id']}/resume")["state"] in ("queued", "running")
+    again = web.client.post(f"/api/runs/{first['id']}/resume")
+    assert (again.status_code, "already" in again.json()["error"]) == (422, True)
+    found = messages(web, first["id"], "VQEpochMetrics")
+    web.post(f"/api/runs/{first['id']}/cancel")
+    web.wait(f"/api/runs/{first['id']}", state="interrupted")
+    assert found
+    assert len(web.studio.runs.folder(first["id"]).events()) >= before - 1  # the completion of the first part is gone
+
+
+def test_a_run_that_fails_says_why_and_the_next_one_goes_on(web: Web, collection: Path) -> None:
+    report = web.opened(collection)
+    for path in list(collection.iterdir())[:-1]:
+        path.unlink()
+    wishes = {"collection": report["id"], "settings": SMALL | {"max_epochs": 1}}
+    failed = web.wait(f"/api/runs/{web.post('/api/runs', **wishes)['id']}", state="failed")
+    assert "at least two" in failed["error"] or "sound" in failed["error"]
+    assert [run["state"] for run in web.get("/api/runs")] == ["failed"]
+    write_collection(collection)
+    done = web.wait(f"/api/runs/{web.post('/api/runs', **wishes)['id']}", state="finished")
+    assert done["model_id"]
+
+
+def test_the_server_s_end_stops_a_run_with_a_checkpoint(home: Path, collection: Path) -> None:
+    with web_server(home) as web:
+        run = train(web, collection, max_epochs=2000)
+        messages(web, run["id"], "VQStepMetrics")
+    with web_server(home) as web:
+        assert web.get(f"/api/runs/{run['id']}")["state"] == "interrupted"
+        web.post(f"/api/runs/{run['id']}/resume")
+        messages(web, run["id"], "VQEpochMetrics")
+
+
+def test_a_log_that_is_rewound_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    tail = Tail(path)
+    assert tail.read() == ([], False)
+    path.write_text('{"event": 1}\n{"event": 2}\n{"ev')
+    assert tail.read() == ([{"event": 1}, {"event": 2}], False)
+    with path.open("a") as file:
+        file.write('ent": 3}\n')
+    assert tail.read() == ([{"event": 3}], False)
+    other = tmp_path / "other"
+    other.write_text('{"event": 1}\n')
+    other.replace(path)
+    assert tail.read() == ([{"event": 1}], True)
+
+
+# The library
+
+
+@pytest.fixture
+def trained(web: Web, collection: Path):
+    """The library's only model, as the list has it."""
+    messages(web, train(web, collection)["id"], "finished")
+    return web.get("/api/models")[0]
+
+
+def test_a_model_is_shown_renamed_deleted_and_brought_back(web: Web, trained) -> None:
+    about = web.get(f"/api/models/{trained['id']}")
+    assert len(about["curves"]["train_losses"]) == 2
+    assert [len(about[part]) for part in ("health", "verdicts")] == [4, 4]
+    renamed = web.client.patch(f"/api/models/{trained['id']}", json={"name": "Bells / soft"}).json()
+    assert renamed["name"] == "Bells / soft"
+    assert web.get("/api/models", search="bells") == [renamed]
+    assert web.get("/api/models", search="drum") == web.get("/api/models", family="vae") == []
+    undo = web.client.delete(f"/api/models/{renamed['id']}").json()["undo"]
+    assert web.get("/api/models") == []
+    assert web.client.get(f"/api/models/{renamed['id']}").status_code == 404
+    back = web.post("/api/models/undo", undo=undo)
+    assert {**back, "id": ""} == {**renamed, "id": ""}
+    assert web.client.post("/api/models/undo", json={"undo": undo}).status_code == 404
+
+
+def test_a_model_goes_out_and_comes_in_and_a_damaged_one_is_refused(web: Web, trained) -> None:
+    whole = {
+        kind: web.client.get(f"/api/models/{trained['id']}/file", params={"format": kind}).content
+        for kind in ("distill", "safetensors")
+    }
+    twice = web.client.post("/api/models/import", params={"name": "again.distill"}, content=whole["distill"])
+    assert (twice.status_code, "already" in twice.json()["error"]) == (422, True)
+    web.client.delete(f"/api/models/{trained['id']}")
+    for kind, content in whole.items():
+        damaged = content[: len(content) // 2]
+        refused = web.client.post("/api/models/import", params={"name": f"odd.{kind}"}, content=damaged)
+        assert refused.status_code == 422
+        assert str(web.studio.work) not in refused.json()["error"]
+        added = web.client.post("/api/models/import", params={"name": f"gift.{kind}"}, content=content).json()
+        assert added["name"] == trained["name"]
+        web.client.delete(f"/api/models/{added['id']}")
+    assert list(web.studio.work.iterdir()) == []
+
+
+# Listening
+
+
+def test_a_sound_is_heard_level_by_level_and_its_codes_are_shown(web: Web, trained) -> None:
+    heard = web.client.post(f"/api/models/{trained['id']}/sounds", params={"name": "a.wav"}, content=wav()).json()
+    model = load_any(web.studio.library.path(web.studio.library.entries()[0]))
+    played = samples(web.client.get(f"/api/sounds/{heard['sound']}/original").content)
+    assert (heard["levels"], heard["rows"], len(heard["outline"])) == (4, 8, 400)
+    assert heard["codes"] == model.codes(played, RATE).tolist()
+    for level, counts in zip(heard["codes"], heard["counts"]):
+        assert sum(counts) == sum(code >= 0 for row in level for code in row)
+    made = {
+        levels: samples(
+            web.client.get(f"/api/sounds/{heard['sound']}/reconstruction", params={"levels": levels}).content
+        )
+        for levels in (1, 4)
+    }
+    assert made[4] == pytest.approx(model.reconstruct(played, RATE), abs=1e-4)
+    assert np.abs(made[1] - made[4]).max() > 1e-3
+    for which in ("original", "reconstruction"):
+        picture = web.client.get(f"/api/sounds/{heard['sound']}/mel", params={"which": which})
+        assert picture.content.startswith(b"\x89PNG")
+
+
+def test_a_vae_makes_new_sounds_and_finds_ones_between(web: Web, collection: Path) -> None:
+    messages(web, train(web, collection, family="vae")["id"], "finished")
+    entry = web.get("/api/models")[0]
+    directions = web.get(f"/api/models/{entry['id']}")["directions"]
+    name = next(iter(directions))
+    place = f"/api/models/{entry['id']}"
+    plain, moved, other = (
+        samples(web.client.get(f"{place}/generate", params=query).content)
+        for query in ({"seed": 1}, {"seed": 1, "set": f"{name}:2"}, {"seed": 2})
+    )
+    assert len(plain) == len(moved) == RATE
+    assert not np.allclose(plain, moved)
+    assert not np.allclose(plain, other)
+    first, second = (
+        web.client.post(f"{place}/sounds", params={"name": "x.wav"}, content=wav(0.4, frequency)).json()["sound"]
+        for frequency in (200, 900)
+    )
+    half = web.client.get(f"{place}/between", params={"first": first, "second": second, "share": 0.5})
+    assert len(samples(half.content)) == round(0.4 * RATE)
+    for wrong in ("brightness", "nothing:1"):
+        assert web.client.get(f"{place}/generate", params={"set": wrong}).status_code == 422
+
+
+def test_what_is_wrong_is_told_in_a_sentence(web: Web, trained) -> None:
+    place = f"/api/models/{trained['id']}"
+    heard = web.client.post(f"{place}/sounds", params={"name": "a.wav"}, content=wav()).json()["sound"]
+    wrong = {
+        "not a sound": web.client.post(f"{place}/sounds", params={"name": "a.wav"}, content=b"no sound"),
+        "too many levels": web.client.get(f"/api/sounds/{heard}/reconstruction", params={"levels": 5}),
+        "a sound that is gone": web.client.get("/api/sounds/0123/original"),
+        "no vae": web.client.get(f"{place}/generate"),
+        "no model": web.client.get("/api/models/0123"),
+        "no route": web.client.get("/api/nothing"),
+        "no json": web.client.post("/api/collections", content=b"{", headers={"Content-Type": "application/json"}),
+    }
+    for name, answer in wrong.items():
+        assert 400 <= answer.status_code < 500, name
+        assert set(answer.json()) == {"error"}, name
+        assert "/tmp" not in answer.json()["error"], name
+
+
+def test_many_pages_can_watch_one_run(web: Web, collection: Path) -> None:
+    run = train(web, collection)
+    found: list = []
+    pages = [threading.Thread(target=lambda: found.append(log(messages(web, run["id"], "finished")))) for _ in range(4)]
+    for page in pages:
+        page.start()
+    for page in pages:
+        page.join()
+    assert len(found) == 4
+    assert all(entries == found[0] for entries in found)
+    assert httpx.get(web.address).status_code == 401

@@ -1,0 +1,76 @@
+"""The web app on a socket of its own, in this process."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+from distill.library.catalog import ModelLibrary
+from distill.web.app import create_app
+from distill.web.folders import Folders
+from distill.web.guard import own_hosts
+from distill.web.run_queue import RunQueue
+from distill.web.server import PageServer, listen
+from distill.web.state import Studio
+
+TOKEN = "the-token-of-this-test"
+
+
+@dataclass(frozen=True)
+class Web:
+    """A server that is up, its state, and a client that is let in."""
+
+    studio: Studio
+    address: str
+    client: httpx.Client
+
+    def get(self, path: str, /, **query):
+        answer = self.client.get(path, params=query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def post(self, path: str, /, **body):
+        answer = self.client.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def wait(self, path: str, /, **wanted):
+        """What `path` gives, as soon as these fields of it are so."""
+        ends = time.monotonic() + 60
+        while time.monotonic() < ends:
+            found = self.get(path)
+            if all(found[name] == value for name, value in wanted.items()):
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"{path} is {found}, not {wanted}")
+
+    def opened(self, folder: Path):
+        """The report on a folder, looked through."""
+        key = self.post("/api/collections", path=str(folder))["id"]
+        return self.wait(f"/api/collections/{key}", state="ready")
+
+
+@contextlib.contextmanager
+def web_server(home: Path) -> Iterator[Web]:
+    """A server whose library, runs and uploads lie below `home`."""
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        studio = Studio(
+            ModelLibrary(home / "models"), Folders(home / "collections"), RunQueue(home / "runs"), home / "work"
+        )
+        app = create_app(studio, TOKEN, own_hosts("127.0.0.1", port), f"distill-{port}")
+        options = {"log_level": "warning", "lifespan": "off", "timeout_graceful_shutdown": 2, "ws": "none"}
+        server = PageServer(uvicorn.Config(app, **options), studio)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        address = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60) as client:
+            yield Web(studio, address, client)
+        server.should_exit = True
+        thread.join()
+        studio.runs.close()
