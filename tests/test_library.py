@@ -509,3 +509,29 @@ def test_a_header_with_odd_parts_is_read_or_refused_as_a_model_file(tmp_path, od
     except ModelFileError:
         return
     assert (header.model_type, header.metadata.name) == ("vqvae", odd.get("name", "odd"))
+
+
+# Deleted with a way back
+
+
+def test_a_discarded_model_is_out_of_the_library_and_can_be_had_back(library: ModelLibrary) -> None:
+    before, kick = library.entries(), library.find("Deep Kick")
+    kept = library.discard(kick)
+    assert names(library.entries()) == ["Open Hat", "snare"]
+    assert library.rebuild() == sorted((e for e in before if e != kick), key=lambda e: e.file)
+    write_model(library.folder / "kick.distill", "another kick")  # meanwhile its name was taken
+    back = library.restore(kept)
+    assert (back.name, back.file) == ("Deep Kick", "kick_2.distill")
+    with pytest.raises(LibraryError, match="deleted for good"):
+        library.restore(kept)
+    with pytest.raises(LibraryError, match="changed or taken away"):
+        library.discard(kick)
+
+
+def test_what_was_discarded_long_ago_is_forgotten_and_nothing_else(library: ModelLibrary) -> None:
+    kept = [library.discard(entry) for entry in library.entries()]
+    old = kept[0].rename(kept[0].with_name(f"1000-{kept[0].name.partition('-')[2]}"))
+    odd = write_model(library.folder / ".deleted" / "by hand.distill")
+    library.forget_discarded()
+    assert not old.exists()
+    assert all(path.exists() for path in [*kept[1:], odd])

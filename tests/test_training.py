@@ -1,6 +1,7 @@
 """A run as its caller sees it: events in order, warnings that are true, the best weights kept."""
 
 import copy
+import logging
 import math
 import threading
 from pathlib import Path
@@ -326,3 +327,38 @@ class TestRunner:
         runner.start_vqvae(small_config(), files, tmp_path / "run", callback=fail)
         with pytest.raises(ValueError, match="the callback is broken"):
             runner.wait()
+
+
+# The log on disk
+
+
+def test_warnings_stand_in_the_log_between_the_events_and_go_with_them(tmp_path: Path, files: list[Path]) -> None:
+    config = small_config(val_fraction=0.4, max_epochs=3)
+    train_vqvae(config, files, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    log, events = folder.log(), folder.events()
+    warnings = [place for place, entry in enumerate(log) if entry["event"] == "Warning"]
+    assert len(log) == len(events) + len(warnings)
+    assert warnings, "two of six tones foretell little of the others"
+    assert all("by heart" in log[place]["message"] for place in warnings)
+    assert all(log[place + 1]["event"] == "VQEpochMetrics" for place in warnings)
+    assert [line["epoch"] for line in folder.usage()] == [0, 1, 2]
+    folder.rewind(1, 0)
+    first = log.index(next(entry for entry in log if entry.get("epoch") == 1 and "step" in entry))
+    assert folder.log() == log[:first]
+    assert [line["epoch"] for line in folder.usage()] == [0]
+
+
+def test_what_another_thread_warns_of_is_not_in_the_log(tmp_path: Path) -> None:
+    folder, logger = RunFolder(tmp_path), logging.getLogger("distill.test")
+    with folder.keeps_warnings():
+        logger.warning("before there is a run")
+        assert not folder.events_path.exists()
+        folder.write_facts({})
+        other = threading.Thread(target=logger.warning, args=("of another run",))
+        other.start()
+        other.join()
+        logger.info("no warning")
+        logger.warning("in the run")
+    logger.warning("after it")
+    assert [entry["message"] for entry in folder.log()] == ["before there is a run", "in the run"]

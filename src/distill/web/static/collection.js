@@ -1,0 +1,188 @@
+// The sounds to train on: dropping, opening a folder, the report, and below it the train form.
+import * as api from "./api.js";
+import { el, fill, setText, sleep } from "./dom.js";
+import { chosenFiles, dropZone, droppedFiles, fileButton, flatNames, folderName, isAudio } from "./files.js";
+import { duration, plural } from "./format.js";
+import { report } from "./report.js";
+import { remembered, thisTab } from "./store.js";
+import { announce } from "./toasts.js";
+import { trainForm } from "./train.js";
+
+const POLL_MS = 300;
+const UPLOADS_AT_ONCE = 3;
+
+export async function show(root, { signal, about }) {
+  const known = el("div.known");
+  const below = el("div.stack");
+  const progress = progressLine();
+  const error = el("p.notice.bad", { role: "alert", hidden: true });
+  const page = { about, signal, known, below, progress, error, turn: 0 };
+  fill(
+    root,
+    el("h1", {}, "Your sounds"),
+    el("p.lead", {}, "Collect a few sounds that belong together, from 5 to 500. A model learns to rebuild them."),
+    el("div.two", {}, uploadPart(page), el("div.stack", {}, pathPart(page), known)),
+    error,
+    progress.node,
+    below,
+  );
+  await listKnown(page);
+  const last = thisTab.get("collection");
+  if (last && page.ids.includes(last)) await attempt(page, () => open(page, last));
+}
+
+function uploadPart(page) {
+  const zone = dropZone(
+    { "data-testid": "drop-zone", role: "group", "aria-label": "Drop sounds here" },
+    (transfer) => attempt(page, async () => upload(page, await droppedFiles(transfer))),
+    el("p.drop-title", {}, "Drop sounds or a folder here"),
+    el(
+      "div.row.centre",
+      {},
+      fileButton("Choose files", { multiple: true, accept: page.about.audio_suffixes.join(",") }, choose),
+      fileButton("Choose a folder", { webkitdirectory: true }, choose),
+    ),
+    el("p.small.muted", {}, `${page.about.audio_suffixes.join("  ")} · they stay on this machine`),
+  );
+  function choose(input) {
+    const found = chosenFiles(input);
+    attempt(page, () => upload(page, found));
+  }
+  return zone;
+}
+
+function pathPart(page) {
+  const input = el("input", {
+    id: "path", name: "path", value: remembered.get("path", ""), "data-testid": "path-input", autocomplete: "off", spellcheck: "false",
+    placeholder: "/home/me/drums",
+  });
+  const submit = (event) => {
+    event.preventDefault();
+    const path = input.value.trim();
+    if (!path) return input.focus();
+    attempt(page, async () => {
+      const collection = await api.post("/collections", { path }, page.signal);
+      remembered.set("path", path);
+      await open(page, collection.id, collection);
+      await listKnown(page);
+    });
+  };
+  return el(
+    "form.panel",
+    { on: { submit } },
+    el("label", { for: "path" }, "Or open a folder on this machine"),
+    el("div.row.tight", {}, input, el("button.primary", { type: "submit", "data-testid": "open-path" }, "Open")),
+    el("p.small.muted", {}, "Your files are only read, never changed."),
+  );
+}
+
+async function attempt(page, action) {
+  page.error.hidden = true;
+  try {
+    await action();
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    page.progress.hide();
+    setText(page.error, error.message);
+    page.error.hidden = false;
+  }
+}
+
+async function listKnown(page) {
+  const collections = await api.get("/collections", page.signal);
+  page.ids = collections.map(({ id }) => id);
+  const button = ({ id, name, path, uploaded }) =>
+    el(
+      "li",
+      {},
+      el(
+        "button.linklike",
+        { type: "button", title: path ?? name, on: { click: () => attempt(page, () => open(page, id)) } },
+        el("span.name", {}, name),
+        el("span.small.muted", {}, uploaded ? "dropped here" : path),
+      ),
+    );
+  fill(
+    page.known,
+    collections.length ? [el("h2.small-heading", {}, "Opened before"), el("ul.plain", {}, collections.map(button))] : null,
+  );
+}
+
+async function upload(page, found) {
+  const suffixes = page.about.audio_suffixes;
+  const sounds = found.filter(({ file }) => isAudio(file.name, suffixes));
+  if (!sounds.length) throw new Error(`There is no audio among these. It may be ${suffixes.join(", ")}.`);
+  const collection = await api.post("/collections/uploads", { name: folderName(sounds) }, page.signal);
+  const failed = await putAll(page, collection, flatNames(sounds));
+  await open(page, collection.id, await api.post(`/collections/${api.id(collection.id)}/scan`, {}, page.signal));
+  await listKnown(page);
+  const ignored = found.length - sounds.length;
+  if (failed.length) throw new Error(`${plural(failed.length, "file")} could not be taken. ${failed[0]}`);
+  if (ignored) announce(`${plural(ignored, "file")} without audio left aside`);
+}
+
+async function putAll(page, collection, files) {
+  const waiting = [...files];
+  const failed = [];
+  let done = 0;
+  const tell = () => page.progress.show(`Taking in ${done} of ${plural(files.length, "file")}`, done, files.length);
+  tell();
+  async function work() {
+    for (let next = waiting.shift(); next; next = waiting.shift()) {
+      const path = `/collections/${api.id(collection.id)}/files?name=${api.id(next.name)}`;
+      try {
+        await api.sendFile("PUT", path, next.file, page.signal);
+      } catch (error) {
+        if (error.name === "AbortError") throw error;
+        failed.push(`${next.name}: ${error.message}`);
+      }
+      done += 1;
+      tell();
+    }
+  }
+  await Promise.all(Array.from({ length: UPLOADS_AT_ONCE }, work));
+  return failed;
+}
+
+// Waits for the scan, then shows report and form. A later call overtakes an earlier one.
+async function open(page, id, collection = null) {
+  page.turn += 1;
+  const turn = page.turn;
+  fill(page.below);
+  for (;;) {
+    collection ??= await api.get(`/collections/${api.id(id)}`, page.signal);
+    if (turn !== page.turn) return;
+    if (collection.state !== "scanning") break;
+    page.progress.show(`Listening to ${collection.done} of ${plural(collection.total, "file")}`, collection.done, collection.total);
+    await sleep(POLL_MS);
+    if (page.signal.aborted) return;
+    collection = null;
+  }
+  page.progress.hide();
+  if (collection.state === "failed") throw new Error(collection.error ?? "This folder could not be read.");
+  if (collection.state === "empty") throw new Error("There are no sounds in it yet.");
+  if (!collection.files) collection = await api.get(`/collections/${api.id(id)}`, page.signal);
+  thisTab.set("collection", id);
+  const form = trainForm(collection, page);
+  fill(page.below, report(collection, form.filesChanged), form.node);
+  form.filesChanged();
+  announce(`${collection.name}: ${collection.usable} of ${plural(collection.files.length, "sound")}, ${duration(collection.seconds)}`);
+}
+
+function progressLine() {
+  const bar = el("progress", { "aria-label": "Progress", max: "1" });
+  const text = el("span", {});
+  const node = el("div.progress-line", { hidden: true }, text, bar);
+  return {
+    node,
+    show(sentence, done, total) {
+      node.hidden = false;
+      setText(text, sentence);
+      bar.value = total ? done / total : 0;
+    },
+    hide() {
+      node.hidden = true;
+    },
+  };
+}
+

@@ -1,0 +1,158 @@
+// Listening through a model: a sound in, its reconstruction level by level, and the codes in between.
+import * as api from "./api.js";
+import { el, fill, setText } from "./dom.js";
+import { dropZone, fileButton } from "./files.js";
+import { duration, percent, plural, rate } from "./format.js";
+import { codeGrid } from "./grid.js";
+import { levelName } from "./health.js";
+import { player } from "./player.js";
+import { decode } from "./sound.js";
+
+export function listenPart(model, { about, signal }) {
+  const result = el("div");
+  const error = el("p.notice.bad", { role: "alert", hidden: true });
+  const status = el("p.muted", { role: "status", hidden: true });
+  let leaving = new AbortController();
+  signal.addEventListener("abort", () => leaving.abort());
+
+  async function take(file) {
+    error.hidden = true;
+    setText(status, `The model listens to ${file.name} …`);
+    status.hidden = false;
+    leaving.abort();
+    leaving = new AbortController();
+    const mine = leaving;
+    try {
+      const sound = await api.sendFile("POST", `/models/${api.id(model.id)}/sounds?name=${api.id(file.name)}`, file, mine.signal);
+      if (mine === leaving) fill(result, heard(sound, about, mine.signal));
+    } catch (problem) {
+      if (problem.name === "AbortError") return;
+      setText(error, problem.message);
+      error.hidden = false;
+    }
+    if (mine === leaving) status.hidden = true;
+  }
+  return el(
+    "section.panel",
+    { "aria-labelledby": "listen-title" },
+    el("h2", { id: "listen-title" }, "Listen"),
+    el("p.small.muted", {}, "Give the model any sound, one it knows or one it has never heard, and hear what it makes of it."),
+    dropZone(
+      { role: "group", "aria-label": "A sound to listen to", class: "slim" },
+      (transfer) => transfer.files[0] && take(transfer.files[0]),
+      el("span", {}, "Drop a sound here"),
+      fileButton("Choose a sound", { accept: `audio/*,${about.audio_suffixes.join(",")}`, "data-testid": "sound-input" }, (input) => take(input.files[0]), "primary"),
+    ),
+    error,
+    status,
+    result,
+  );
+}
+
+// Buffer 0 is the original, buffer n the reconstruction with n levels (1 for all, where there are no levels).
+function heard(sound, about, signal) {
+  const base = `/sounds/${api.id(sound.sound)}`;
+  const total = sound.levels ?? 1;
+  const error = el("p.small.reason", { role: "alert", hidden: true });
+  const loading = new Map();
+  let level = total;
+  let grid = null;
+  const span = sound.columns * sound.column_seconds;
+  const one = player({ labels: ["Original", labelFor(total)], signal, name: sound.name, onPosition: (seconds) => grid?.setPlayhead(seconds / span) });
+  const download = el("a.button", { "data-testid": "download", download: "" }, "Download the reconstruction");
+  const mel = { original: melImage("Original"), reconstruction: melImage("Reconstruction") };
+  const switcher = sound.levels > 1 ? levelSwitch(sound.levels, about) : null;
+
+  function labelFor(count) {
+    return sound.levels && count < sound.levels ? `Reconstruction, ${count} of ${plural(sound.levels, "level")}` : "Reconstruction";
+  }
+  const query = (count) => (sound.levels ? `?levels=${count}` : "");
+  function load(index, path) {
+    if (!loading.has(index)) {
+      loading.set(index, api.bytesOf(path, signal).then(decode).then((buffer) => one.setBuffer(index, buffer)).catch((problem) => {
+        loading.delete(index); // may be asked for again
+        if (problem.name === "AbortError") return;
+        setText(error, problem.message);
+        error.hidden = false;
+      }));
+    }
+    return loading.get(index);
+  }
+  async function chooseLevel(count) {
+    level = count;
+    error.hidden = true;
+    switcher?.mark(count);
+    grid?.setLevels(count);
+    download.href = `/api${base}/reconstruction${query(count)}`;
+    download.setAttribute("download", `${sound.name.replace(/\.[^.]+$/, "")} ${sound.levels ? `${count} levels` : "rebuilt"}.wav`);
+    mel.reconstruction.firstChild.src = `/api${base}/mel?which=reconstruction${sound.levels ? `&levels=${count}` : ""}`;
+    one.expect(1, labelFor(count));
+    await load(count, `${base}/reconstruction${query(count)}`);
+    if (level !== count) return; // another was chosen meanwhile
+    one.setSource(1, count);
+  }
+  function chooseByHand(count) {
+    one.touch();
+    one.choose(1);
+    chooseLevel(count);
+  }
+  switcher?.onChoose(chooseByHand);
+  if (sound.codes) {
+    grid = codeGrid({
+      codes: sound.codes,
+      codebookSize: sound.codebook_size,
+      levelNames: about.level_names,
+      describe: (cell) => describeCell(cell, sound, about),
+      onActivate: (column) => (one.touch(), one.sound.play(around(column, sound))),
+    });
+  }
+  mel.original.firstChild.src = `/api${base}/mel?which=original`;
+  load(0, `${base}/original`);
+  chooseLevel(total);
+  one.choose(1);
+  one.touch(); // the keys are for what was just loaded
+  return el(
+    "div.heard",
+    {},
+    el("div.row.between", {}, el("h3", {}, sound.name), el("span.small.muted", {}, `${duration(sound.seconds)}, heard at ${rate(sound.sample_rate)}, mono`)),
+    one.node,
+    error,
+    switcher?.node,
+    grid && [el("h3", {}, "Codes"), el("p.small.muted", {}, `Each column is ${Math.round(sound.column_seconds * 1000)} ms, each cell one code; the same colour is the same code. Click a column to hear what is around it.`), grid.node],
+    el("h3", {}, "Pictures"),
+    el("p.small.muted", {}, "Left to right: time. Bottom to top: low to high. Brightness: loudness."),
+    el("div.mels", {}, mel.original, mel.reconstruction),
+    el("p", {}, download),
+  );
+}
+
+function melImage(label) {
+  return el("figure.mel", {}, el("img", { alt: `Picture of the sound: ${label}` }), el("figcaption.small.muted", {}, label));
+}
+
+function around(column, { column_seconds: width, seconds }) {
+  return [Math.max(0, (column - 1) * width), Math.min(seconds, (column + 2) * width)];
+}
+
+function describeCell({ level, row, column, code }, sound, about) {
+  const time = `${(column * sound.column_seconds).toFixed(2)} s`;
+  if (code < 0) return `${time}: silence, no code.`;
+  const count = sound.counts[level][code];
+  const cells = sound.rows * sound.columns;
+  return `${levelName(about, level)}, position ${row + 1}, ${time}: code ${code}, ${count === 1 ? "once" : `${count} times`} in this sound (${percent(count / cells)} of its cells).`;
+}
+
+function levelSwitch(levels, about) {
+  let choose = () => {};
+  const text = (count) => (count === 1 ? `${levelName(about, 0)} only` : `+ ${levelName(about, count - 1)}`);
+  const buttons = Array.from({ length: levels }, (_, index) =>
+    el("button", { type: "button", "data-testid": "level-switch", "data-levels": index + 1, "aria-pressed": "false", "aria-label": `${text(index + 1)}: ${plural(index + 1, "level")}`, on: { click: () => choose(index + 1) } }, text(index + 1)));
+  return {
+    node: el("div.level-switch", { role: "group", "aria-label": "Levels in the reconstruction" }, el("span.small.muted", {}, "Reconstruct with"), el("div.segmented", {}, buttons)),
+    onChoose: (action) => (choose = action),
+    mark: (count) => buttons.forEach((button, index) => {
+      button.setAttribute("aria-pressed", String(index + 1 === count));
+      button.classList.toggle("included", index + 1 < count);
+    }),
+  };
+}

@@ -1,0 +1,102 @@
+// Starts the page: takes the token out of the address, and shows the view that the hash names.
+import { about } from "./api.js";
+import { el, fill } from "./dom.js";
+import { remembered } from "./store.js";
+import * as collection from "./collection.js";
+import * as runs from "./runs.js";
+import * as watch from "./watch.js";
+import * as library from "./library.js";
+import * as model from "./model.js";
+
+const VIEWS = {
+  collection: { list: collection.show },
+  runs: { list: runs.show, one: watch.show },
+  library: { list: library.show },
+  models: { one: model.show, nav: "library" },
+};
+
+let leaving = new AbortController();
+let visits = 0;
+
+function hideToken() {
+  const address = new URL(location.href);
+  if (!address.searchParams.has("token")) return;
+  address.searchParams.delete("token");
+  history.replaceState(null, "", address.pathname + address.search + address.hash);
+}
+
+function route() {
+  const [name = "", id] = location.hash.replace(/^#\/?/, "").split("/");
+  const view = VIEWS[name];
+  if (id && view?.one) return { show: view.one, nav: view.nav ?? name, id: decodeURIComponent(id) };
+  if (view?.list) return { show: view.list, nav: name };
+  return null;
+}
+
+async function go() {
+  if (location.hash === "#main") return; // the skip link
+  const target = route();
+  if (!target) return location.replace("#/collection");
+  leaving.abort();
+  leaving = new AbortController();
+  const { signal } = leaving;
+  for (const link of document.querySelectorAll("nav a[data-view]")) {
+    if (link.dataset.view === target.nav) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const root = el("div.view");
+  fill(document.getElementById("main"), root);
+  window.scrollTo(0, 0);
+  visits += 1;
+  const first = visits === 1;
+  try {
+    await target.show(root, { id: target.id, signal, about: await about() });
+  } catch (error) {
+    if (error.name !== "AbortError" && !signal.aborted) fill(root, problem(error));
+  }
+  if (signal.aborted) return;
+  const heading = root.querySelector("h1");
+  document.title = heading ? `${heading.textContent} – distill` : "distill";
+  if (!first) document.getElementById("main").focus({ preventScroll: true });
+}
+
+function problem(error) {
+  return [
+    el("h1", {}, "This did not work"),
+    el("p.notice.bad", { role: "alert" }, error.message),
+    el("p", {}, el("button", { type: "button", on: { click: go } }, "Try again")),
+  ];
+}
+
+function themeButton() {
+  const button = document.getElementById("theme");
+  const label = () => {
+    const dark = document.documentElement.dataset.theme === "dark";
+    button.textContent = dark ? "Light" : "Dark";
+    button.setAttribute("aria-label", dark ? "Light: switch to the light theme" : "Dark: switch to the dark theme");
+  };
+  button.addEventListener("click", () => {
+    const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+    remembered.set("theme", next);
+    document.documentElement.dataset.theme = next;
+    document.dispatchEvent(new Event("themechange"));
+  });
+  document.addEventListener("themechange", label);
+  label();
+}
+
+function skipLink() {
+  document.getElementById("skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the hash names the view
+    document.getElementById("main").focus();
+  });
+}
+
+// A file dropped beside a drop zone would otherwise replace the page.
+for (const type of ["dragover", "drop"]) window.addEventListener(type, (event) => event.preventDefault());
+
+hideToken();
+themeButton();
+skipLink();
+window.addEventListener("hashchange", go);
+go();

@@ -1,0 +1,93 @@
+// The table of a collection's files: which are used, what they look like, what is odd about them.
+import { waveform } from "./canvas.js";
+import { el, setText } from "./dom.js";
+import { duration, plural, rate } from "./format.js";
+import { leftOut } from "./store.js";
+
+const CHANNELS = { 1: "mono", 2: "stereo" };
+
+export function report(collection, onChange) {
+  const out = outOf(collection);
+  const totals = el("p.totals", { role: "status" });
+  const boxes = [];
+  const all = el("input", { type: "checkbox", "aria-label": "Use all sounds", on: { change: () => setAll(all.checked) } });
+
+  function tell() {
+    const usable = collection.files.filter((file) => file.usable);
+    const used = usable.filter((file) => !out.has(file.index));
+    const seconds = used.reduce((sum, file) => sum + (file.seconds ?? 0), 0);
+    setText(totals, `${used.length} of ${plural(collection.files.length, "sound")}, ${duration(seconds)}`);
+    all.checked = used.length === usable.length;
+    all.indeterminate = used.length > 0 && used.length < usable.length;
+  }
+  function setOne(file, use) {
+    if (use) out.delete(file.index);
+    else out.add(file.index);
+  }
+  function setAll(use) {
+    for (const { file, box } of boxes) {
+      box.checked = use;
+      setOne(file, use);
+    }
+    tell();
+    onChange();
+  }
+  function row(file) {
+    const box = el("input", {
+      type: "checkbox", checked: file.usable && !out.has(file.index), disabled: !file.usable, "aria-label": `Use ${file.name}`,
+      on: { change: () => (setOne(file, box.checked), tell(), onChange()) },
+    });
+    if (file.usable) boxes.push({ file, box });
+    return fileRow(file, box);
+  }
+  const rows = inOrder(collection.files).map(row);
+  tell();
+  return el(
+    "section.panel",
+    { "aria-labelledby": "report-title" },
+    el("div.row.between", {}, el("h2", { id: "report-title" }, collection.name), totals),
+    unusableNote(collection),
+    el(
+      "div.scroll",
+      { tabindex: "0", role: "region", "aria-label": "Sounds of this collection" },
+      el(
+        "table.files",
+        {},
+        el("thead", {}, el("tr", {}, el("td", {}, all), ...["Sound", "Name", "Length", "Rate", "Format", "Notes"].map((text) => el("th", { scope: "col" }, text)))),
+        el("tbody", {}, rows),
+      ),
+    ),
+    el("p.small.muted", {}, "Take out the tick to leave a sound out of the training."),
+  );
+}
+
+export function outOf(collection) {
+  if (!leftOut.has(collection.id)) leftOut.set(collection.id, new Set());
+  return leftOut.get(collection.id);
+}
+
+function inOrder(files) {
+  return [...files.filter((file) => file.usable), ...files.filter((file) => !file.usable)];
+}
+
+function unusableNote({ files }) {
+  const count = files.filter((file) => !file.usable).length;
+  if (!count) return null;
+  const verb = count === 1 ? "is" : "are";
+  return el("p.notice.amber", {}, `${plural(count, "file")} cannot be used and ${verb} left out. The reason stands at the end of the table.`);
+}
+
+function fileRow(file, box) {
+  const channels = CHANNELS[file.channels] ?? (file.channels ? `${file.channels} channels` : null);
+  return el(
+    "tr",
+    { "data-testid": "file-row", class: file.usable ? "" : "off" },
+    el("td", {}, box),
+    el("td.thumb", {}, file.outline?.length ? waveform(file.outline) : el("span.muted", {}, "–")),
+    el("th", { scope: "row", title: file.name }, file.name),
+    el("td.figure", {}, file.seconds === null ? "–" : duration(file.seconds)),
+    el("td.figure", {}, rate(file.sample_rate)),
+    el("td", {}, [file.format, channels].filter(Boolean).join(", ") || "–"),
+    el("td.notes", {}, file.reason ? el("span.reason", {}, file.reason) : null, file.notes?.map((note) => el("span.tag", {}, note))),
+  );
+}

@@ -1,0 +1,77 @@
+// What is known of a run from its events: plain data, no DOM. Takes thousands of entries; the page draws from it.
+import { toNumber } from "./format.js";
+
+export class RunLog {
+  constructor() {
+    this.clear();
+  }
+
+  clear() {
+    this.epochs = []; // by epoch: repeating an entry does no harm
+    this.warnings = [];
+    this.step = null;
+    this.complete = null;
+    this.newPreviews = false;
+  }
+
+  take(entries) {
+    for (const entry of entries) this.#takeOne(entry);
+  }
+
+  #takeOne(entry) {
+    switch (entry.event) {
+      case "VQStepMetrics":
+      case "StepMetrics":
+        this.step = entry;
+        break;
+      case "VQEpochMetrics":
+      case "EpochMetrics":
+        this.epochs[entry.epoch] = entry;
+        break;
+      case "PreviewEvent":
+        this.newPreviews = true;
+        break;
+      case "Warning":
+        this.warnings.push({ epoch: this.currentEpoch(), message: entry.message });
+        break;
+      case "TrainingCompleteEvent":
+        this.complete = entry;
+        break;
+      default: // an event of a later version: nothing to draw
+    }
+  }
+
+  currentEpoch() {
+    return Math.max(this.step?.epoch ?? 0, this.epochs.length - 1, 0);
+  }
+
+  lastEpoch() {
+    return this.epochs.at(-1) ?? null;
+  }
+
+  // Columns for the chart: epochs counted from 1, then one column per field.
+  columns(fields) {
+    const known = this.epochs.filter(Boolean);
+    const column = (field) => known.map((entry) => positive(entry[field]));
+    return [known.map((entry) => entry.epoch + 1), ...fields.map(column)];
+  }
+
+  utilization(level) {
+    return this.epochs.filter((entry) => entry?.codebook_health).map((entry) => entry.codebook_health[`level_${level}`]?.utilization ?? 0);
+  }
+
+  // 0..1 over the whole run, or null before anything is known of its length.
+  progress(total) {
+    const epochs = total ?? this.lastEpoch()?.total_epochs;
+    if (!epochs) return null;
+    const step = this.step;
+    const within = step && step.epoch >= this.epochs.length ? (step.step + 1) / step.total_steps : 0;
+    return Math.min(1, (this.epochs.length + within) / epochs);
+  }
+}
+
+// What a logarithmic axis can show; a hole for the rest.
+function positive(value) {
+  const number = toNumber(value);
+  return Number.isFinite(number) && number > 0 ? number : null;
+}

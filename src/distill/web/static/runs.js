@@ -1,0 +1,80 @@
+// All runs, newest first: their state, their place in the queue, and what can be done with them.
+import * as api from "./api.js";
+import { el, fill } from "./dom.js";
+import { familyName, plural, when } from "./format.js";
+import { complain } from "./toasts.js";
+
+const POLL_MS = 2000;
+
+export const STATE_WORDS = {
+  queued: "Waiting", running: "Training", stopping: "Stopping", finished: "Finished", interrupted: "Interrupted", failed: "Failed",
+};
+
+export const ACTIVE = new Set(["queued", "running", "stopping"]);
+
+export function stateChip(run) {
+  const place = run.state === "queued" && run.position ? `, number ${run.position} in the queue` : "";
+  return el("span.chip", { class: `state-${run.state}` }, `${STATE_WORDS[run.state] ?? run.state}${place}`);
+}
+
+export async function show(root, { signal }) {
+  const list = el("div");
+  fill(root, el("h1", {}, "Runs"), el("p.lead", {}, "A run is one training. Runs go one after another; those that wait keep their place in the queue."), list);
+  let before = "";
+  async function refresh() {
+    const runs = await api.get("/runs", signal);
+    const now = JSON.stringify(runs);
+    if (now === before) return; // nothing new: leave focus and selection alone
+    before = now;
+    const focused = document.activeElement?.dataset?.key;
+    fill(list, runs.length ? table(runs, act) : empty());
+    if (focused) list.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+  }
+  async function act(verb, run) {
+    try {
+      await api.post(`/runs/${api.id(run.id)}/${verb}`);
+    } catch (error) {
+      complain(error);
+    }
+    await refresh().catch(complain);
+  }
+  await refresh();
+  const timer = setInterval(() => document.hidden || refresh().catch(() => {}), POLL_MS); // the next one tells, if it lasts
+  signal.addEventListener("abort", () => clearInterval(timer));
+}
+
+function empty() {
+  return el("div.empty", {}, el("p", {}, "No runs yet."), el("p", {}, el("a.button.primary", { href: "#/collection" }, "Choose sounds to train on")));
+}
+
+function table(runs, act) {
+  const heads = ["Name", "State", "Kind", "Started"].map((text) => el("th", { scope: "col" }, text));
+  return el(
+    "div.panel.flush",
+    {},
+    el("table.stacking", {}, el("thead", {}, el("tr", {}, heads, el("th", { scope: "col" }, el("span.visually-hidden", {}, "Actions")))), el("tbody", {}, runs.map((run) => row(run, act)))),
+  );
+}
+
+function row(run, act) {
+  const kind = [familyName(run.family), run.levels ? plural(run.levels, "level") : null].filter(Boolean).join(", ");
+  return el(
+    "tr",
+    { "data-testid": "run-row" },
+    el("th", { scope: "row" }, el("a", { href: `#/runs/${api.id(run.id)}`, "data-key": `open-${run.id}` }, run.name), el("span.small.muted.block", {}, run.dataset)),
+    el("td", {}, stateChip(run), run.error ? el("span.small.reason.block", {}, run.error) : null),
+    el("td", {}, kind),
+    el("td", {}, when(run.started)),
+    el("td.actions", {}, actions(run, act)),
+  );
+}
+
+function actions(run, act) {
+  const button = (text, verb) =>
+    el("button", { type: "button", "data-key": `${verb}-${run.id}`, "data-testid": `${verb}-run`, "aria-label": `${text} ${run.name}`, on: { click: () => act(verb, run) } }, text);
+  return [
+    run.model_id ? el("a.button", { href: `#/models/${api.id(run.model_id)}`, "aria-label": `Model of ${run.name}` }, "Model") : null,
+    run.state === "queued" || run.state === "running" ? button("Cancel", "cancel") : null,
+    run.state === "interrupted" ? button("Resume", "resume") : null,
+  ];
+}

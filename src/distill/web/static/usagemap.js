@@ -1,0 +1,92 @@
+// The heat map of a level: one column per epoch, one row per code. New epochs are added, the rest is not drawn again.
+import { heatRamp } from "./colours.js";
+import { el } from "./dom.js";
+
+const FIRST_CAPACITY = 64;
+
+export function usageMap(level, name) {
+  const canvas = el("canvas.usage", { role: "img", "aria-label": `How much each code of ${name} is used, epoch by epoch`, "data-testid": "usage-map" });
+  const node = el("div.usage-frame", { title: "Left to right: epochs. Top to bottom: codes. The stronger the colour, the more a code is used." }, canvas);
+  let columns = []; // Uint8Array per epoch
+  let ramp = null;
+
+  function clear() {
+    columns = [];
+    canvas.width = FIRST_CAPACITY;
+    canvas.height = 1;
+  }
+  function add(codes, more) {
+    const from = columns.length;
+    columns.push(...more);
+    if (canvas.height !== codes || columns.length > canvas.width || !ramp) grow(codes);
+    else drawFrom(from);
+    canvas.style.width = `${(100 * canvas.width) / Math.max(1, columns.length)}%`; // what is not filled yet is cut off
+  }
+  function grow(codes) {
+    let capacity = FIRST_CAPACITY;
+    while (capacity < columns.length) capacity *= 2;
+    canvas.width = capacity;
+    canvas.height = codes;
+    ramp = heatRamp(level);
+    drawFrom(0);
+  }
+  function drawFrom(first) {
+    const wide = columns.length - first;
+    if (wide <= 0) return;
+    const image = new ImageData(wide, canvas.height);
+    for (let x = 0; x < wide; x += 1) {
+      columns[first + x].forEach((value, code) => {
+        const at = (code * wide + x) * 4;
+        for (let channel = 0; channel < 4; channel += 1) image.data[at + channel] = ramp[value * 4 + channel];
+      });
+    }
+    canvas.getContext("2d").putImageData(image, first, 0);
+  }
+  canvas.redraw = () => {
+    if (columns.length) grow(canvas.height);
+  };
+  clear();
+  return { node, add, clear };
+}
+
+// Fetches /usage from the last known epoch on; one question at a time.
+export function usageFeed(fetchFrom, onColumns) {
+  let have = 0;
+  let era = 0; // a restart makes answers under way worthless
+  let asking = false;
+  let again = false;
+  async function ask() {
+    if (asking) {
+      again = true;
+      return;
+    }
+    asking = true;
+    const mine = era;
+    try {
+      const { levels, codes, epochs, data } = await fetchFrom(have);
+      if (mine === era && epochs > 0) {
+        have += epochs;
+        onColumns(codes, split(data, levels, codes, epochs));
+      }
+    } finally {
+      asking = false;
+      if (again) {
+        again = false;
+        ask().catch(() => {}); // the next epoch asks once more
+      }
+    }
+  }
+  return {
+    ask: () => ask().catch(() => {}),
+    clear() {
+      have = 0;
+      era += 1;
+    },
+  };
+}
+
+// → per level: one Uint8Array per epoch
+function split(data, levels, codes, epochs) {
+  return Array.from({ length: levels }, (_, level) =>
+    Array.from({ length: epochs }, (__, epoch) => data.subarray((epoch * levels + level) * codes, (epoch * levels + level + 1) * codes)));
+}

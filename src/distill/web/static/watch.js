@@ -1,0 +1,303 @@
+// One run, live: where it is, its curves, the health of its levels, its warnings and its previews.
+import * as api from "./api.js";
+import { sparkline } from "./canvas.js";
+import { lineChart } from "./charts.js";
+import { levelVariable } from "./colours.js";
+import { el, fill, later, setText } from "./dom.js";
+import { duration, familyName, figure, plural } from "./format.js";
+import { levelName, levelPanel } from "./health.js";
+import { previewsPanel } from "./previews.js";
+import { RunLog } from "./runlog.js";
+import { ACTIVE, STATE_WORDS } from "./runs.js";
+import { summary } from "./summary.js";
+import { announce, complain } from "./toasts.js";
+import { usageFeed, usageMap } from "./usagemap.js";
+
+export async function show(root, { id, signal, about }) {
+  const path = `/runs/${api.id(id)}`;
+  const run = await api.get(path, signal);
+  const log = new RunLog();
+  const page = { id, path, run, log, about, signal, waiting: [], frame: 0, drawn: {} };
+  build(root, page);
+  drawState(page);
+  page.previews.refresh();
+  page.stream = api.openEvents(`${path}/events`, {
+    onEntries: (entries) => (page.waiting.push(...entries), schedule(page)),
+    onRestart: () => forget(page),
+    onState: (state) => takeState(page, state),
+    onOpen: () => (page.lost.hidden = true),
+    onLost: () => (page.lost.hidden = false),
+    isOver: () => !ACTIVE.has(page.run.state),
+  });
+  signal.addEventListener("abort", () => {
+    page.stream.close();
+    cancelAnimationFrame(page.frame);
+  });
+}
+
+// The stream tells the short form of a run; what it lacks (sounds, length) is known once training begins.
+function takeState(page, state) {
+  const before = page.run.state;
+  page.run = { ...page.run, ...state };
+  schedule(page);
+  if (before === "queued" && state.state !== "queued") {
+    api.get(page.path, page.signal).then((full) => ((page.run = { ...full, ...page.run, files: full.files, duration_s: full.duration_s }), schedule(page))).catch(() => {}); // only facts
+  }
+}
+
+function build(root, page) {
+  const { run } = page;
+  page.head = header(page);
+  page.lost = el("p.notice.amber", { hidden: true, role: "status" }, "The connection was lost. Trying again …");
+  page.chart = lineChart(lossSeries(run.family), { label: "Losses over the epochs, logarithmic", testid: "loss-chart" });
+  page.warnings = el("ol.warnings");
+  page.noWarnings = el("p.small.muted", {}, "None so far.");
+  page.summaryBox = el("div");
+  page.previews = previewsPanel(page.id, page.signal);
+  page.refreshPreviews = later(400, page.previews.refresh);
+  page.kl = run.family === "vae" ? klPanel() : null;
+  page.levels = [];
+  page.levelsBox = page.kl ? null : el("div.levels");
+  page.usage = page.kl ? null : usageFeed((start) => fetchUsage(page, start), (codes, columns) => addUsage(page, codes, columns));
+  fill(
+    root,
+    page.head.node,
+    page.lost,
+    page.summaryBox,
+    el(
+      "div.watch-grid",
+      {},
+      el("section.panel", { "aria-labelledby": "loss-title" }, el("h2", { id: "loss-title" }, "Loss"), el("p.small.muted", {}, "How far the model is off: lower is better. “Set aside” are sounds it does not train on."), page.chart.node),
+      el("section.panel", { "aria-labelledby": "warnings-title" }, el("h2", { id: "warnings-title" }, "Warnings"), page.noWarnings, el("div.warn-scroll", { tabindex: "0", role: "region", "aria-label": "List of warnings" }, page.warnings)),
+    ),
+    page.kl ? page.kl.node : levelsSection(page),
+    page.previews.node,
+  );
+}
+
+function lossSeries(family) {
+  const third = family === "vae"
+    ? { field: "val_kl_loss", label: "KL", title: "How far the space is from an even cloud" }
+    : { field: "val_commit_loss", label: "Commitment", title: "How far sounds lie from their codes" };
+  return [
+    { field: "train_loss", label: "Training", variable: "--series-1" },
+    { field: "val_loss", label: "Set aside", variable: "--series-2", title: "Validation: sounds that are not trained on" },
+    { ...third, variable: "--series-3", dash: [5, 4] },
+  ];
+}
+
+function header(page) {
+  const state = el("span.chip", { "data-testid": "run-state", role: "status" });
+  const epoch = el("strong.epoch", { "data-testid": "epoch-now" });
+  const step = el("span.muted");
+  const eta = el("span.muted");
+  const bar = el("progress", { max: "1", "aria-label": "Progress of the run" });
+  const error = el("p.notice.bad", { role: "alert", hidden: true });
+  const actions = el("div.row.tight");
+  const facts = el("p.small.muted");
+  const { run } = page;
+  const node = el(
+    "header.panel.run-head",
+    {},
+    el("p.small", {}, el("a", { href: "#/runs" }, "← All runs")),
+    el("div.row.between", {}, el("div.row.tight", {}, el("h1", {}, run.name), state), actions),
+    facts,
+    bar,
+    el("div.row.between.now", {}, el("span.row.tight", {}, epoch, step), eta),
+    error,
+  );
+  return { node, state, facts, epoch, step, eta, bar, error, actions };
+}
+
+// A run that waits does not know its levels yet: panels are made as soon as they are known, once.
+function ensureLevels(page, count) {
+  while (page.levelsBox && page.levels.length < count) {
+    const one = makeLevel(page, page.levels.length);
+    page.levels.push(one);
+    page.levelsBox.append(one.panel.node);
+  }
+}
+
+function makeLevel({ about, run }, level) {
+  const spark = sparkline(levelVariable(level));
+  const map = usageMap(level, levelName(about, level));
+  const extra = [
+    el("p.small.muted.tight", {}, "In use, epoch by epoch"), spark,
+    el("p.small.muted.tight", {}, "Codes (rows) over the epochs"), map.node,
+  ];
+  const panel = levelPanel(level, levelName(about, level), run.codebook_size, extra);
+  panel.set(null, null);
+  return { panel, spark, map };
+}
+
+function addUsage(page, codes, columns) {
+  ensureLevels(page, columns.length);
+  page.levels.forEach(({ map }, level) => columns[level] && map.add(codes, columns[level]));
+}
+
+function levelsSection(page) {
+  page.counted = el("span");
+  return el("section", { "aria-labelledby": "levels-title" }, el("h2", { id: "levels-title" }, "Levels of codes"), el("p.small.muted", {}, "Each level describes what the one before left over. Healthy levels use most of their codes.", page.counted), page.levelsBox);
+}
+
+function klPanel() {
+  const kl = el("dd", {}, "–");
+  const weight = el("dd", {}, "–");
+  const loss = el("dd", {}, "–");
+  const node = el(
+    "section.panel",
+    { "aria-labelledby": "kl-title" },
+    el("h2", { id: "kl-title" }, "The continuous space"),
+    el("p.small.muted", {}, "KL says how much about each sound is kept in the space. Near nought, the space says nothing; the weight is raised slowly during the run."),
+    el("dl.figures.wide", {}, el("div", {}, el("dt", {}, "KL divergence"), kl), el("div", {}, el("dt", {}, "KL loss"), loss), el("div", {}, el("dt", {}, "KL weight"), weight)),
+  );
+  return {
+    node,
+    set(epoch, step) {
+      setText(kl, figure(epoch?.kl_divergence));
+      setText(loss, figure(epoch?.val_kl_loss));
+      setText(weight, figure(step?.kl_weight));
+    },
+  };
+}
+
+async function fetchUsage(page, start) {
+  const response = await api.request("GET", `${page.path}/usage?start=${start}`, { signal: page.signal });
+  const header = (name) => Number(response.headers.get(name) ?? 0);
+  return { levels: header("X-Levels"), codes: header("X-Codes"), epochs: header("X-Epochs"), data: new Uint8Array(await response.arrayBuffer()) };
+}
+
+function forget(page) {
+  page.waiting = [];
+  page.log.clear();
+  page.drawn = {};
+  fill(page.warnings);
+  fill(page.summaryBox);
+  page.usage?.clear();
+  page.levels.forEach(({ map }) => map.clear());
+  page.previews.clear();
+  page.refreshPreviews();
+  schedule(page);
+}
+
+// However many events come: drawn at most once per frame. A hidden page gets no frames and simply collects.
+function schedule(page) {
+  page.frame ||= requestAnimationFrame(() => {
+    page.frame = 0;
+    page.log.take(page.waiting.splice(0));
+    draw(page);
+  });
+}
+
+function draw(page) {
+  const { log, drawn } = page;
+  drawState(page);
+  if (drawn.epochs !== log.epochs.length) {
+    drawn.epochs = log.epochs.length;
+    drawEpochs(page);
+  }
+  page.kl?.set(log.lastEpoch(), log.step);
+  drawWarnings(page);
+  if (log.newPreviews) {
+    log.newPreviews = false;
+    page.refreshPreviews();
+  }
+}
+
+function drawEpochs(page) {
+  const { log } = page;
+  page.chart.set(log.columns(lossSeries(page.run.family).map(({ field }) => field)));
+  const last = log.lastEpoch();
+  ensureLevels(page, Object.keys(last?.codebook_health ?? {}).length);
+  page.levels.forEach(({ panel, spark }, level) => {
+    if (!last) return panel.set(null, null);
+    panel.set(last.codebook_health?.[`level_${level}`], last.verdicts?.[level]);
+    spark.values = log.utilization(level);
+    spark.redraw();
+  });
+  if (last) page.usage?.ask();
+}
+
+function drawWarnings(page) {
+  const { warnings } = page.log;
+  page.noWarnings.hidden = warnings.length > 0;
+  for (let at = page.warnings.children.length; at < warnings.length; at += 1) {
+    const { epoch, message } = warnings[at];
+    page.warnings.append(el("li", { "data-testid": "warning-item" }, el("span.tag", {}, `epoch ${epoch + 1}`), ` ${message}`));
+  }
+}
+
+function drawState(page) {
+  const { run, log, head, drawn } = page;
+  const total = log.lastEpoch()?.total_epochs ?? run.epochs;
+  const active = ACTIVE.has(run.state);
+  const key = `${run.state} ${run.position} ${run.model_id} ${run.error} ${run.levels} ${run.validation_vectors} ${run.files}`;
+  if (drawn.state !== key) {
+    drawn.state = key;
+    drawRunState(page);
+  }
+  const progress = run.state === "finished" ? 1 : log.progress(total);
+  if (progress === null && run.state === "running") head.bar.removeAttribute("value");
+  else head.bar.value = progress ?? 0;
+  const started = log.step || log.epochs.length;
+  const epoch = log.complete && !active ? log.complete.total_epochs : log.currentEpoch() + 1;
+  setText(head.epoch, started ? `Epoch ${epoch}${total ? ` of ${Math.max(total, epoch)}` : ""}` : "Not started yet");
+  const { step } = log;
+  setText(head.step, active && step ? `step ${step.step + 1} of ${step.total_steps} · loss ${figure(step.train_loss)}` : "");
+  setText(head.eta, timeSentence(run, log));
+  page.summaryBox.hidden = active; // a resumed run has not ended
+  if (log.complete && !active && drawn.complete !== log.complete) {
+    drawn.complete = log.complete;
+    fill(page.summaryBox, summary(run, log, page.about));
+  }
+}
+
+function timeSentence(run, log) {
+  const last = log.lastEpoch();
+  if (run.state === "running" && last) return `${duration(last.elapsed_seconds)} so far · about ${duration(last.eta_seconds)} left`;
+  if (log.complete) return `took ${duration(log.complete.total_time_s)}`;
+  return run.state === "running" && run.minutes ? `about ${plural(run.minutes, "minute")} in all` : "";
+}
+
+function factsOf(run) {
+  const facts = [run.dataset, familyName(run.family), run.levels && `${plural(run.levels, "level")} of ${run.codebook_size} codes`, run.files && plural(run.files, "sound"), run.duration_s && duration(run.duration_s)];
+  return facts.filter(Boolean).join(" · ");
+}
+
+function drawRunState(page) {
+  const { run, head } = page;
+  setText(head.facts, factsOf(run));
+  if (page.counted) setText(page.counted, run.validation_vectors ? ` Counted over ${run.validation_vectors} vectors of the sounds set aside.` : "");
+  ensureLevels(page, run.levels ?? 0);
+  const place = run.state === "queued" && run.position ? `, number ${run.position} in the queue` : "";
+  setText(head.state, `${STATE_WORDS[run.state] ?? run.state}${place}`);
+  head.state.className = `chip state-${run.state}`;
+  head.error.hidden = !run.error;
+  setText(head.error, run.error ?? "");
+  const button = (text, verb, style) => el("button", { type: "button", class: style, "data-testid": `${verb}-run`, on: { click: (event) => act(page, verb, event.currentTarget) } }, text);
+  fill(
+    head.actions,
+    run.state === "queued" || run.state === "running" ? button("Cancel", "cancel", "") : null,
+    run.state === "interrupted" ? button("Resume", "resume", "primary") : null,
+    run.model_id ? el("a.button.primary", { href: `#/models/${api.id(run.model_id)}` }, "Open the model") : null,
+  );
+}
+
+async function act(page, verb, button) {
+  const { run } = page;
+  button.disabled = true;
+  try {
+    const answer = await api.post(`${page.path}/${verb}`);
+    if (verb === "cancel" && run.state === "queued") {
+      announce(`${run.name} was taken off the queue`);
+      location.hash = "#/runs";
+      return;
+    }
+    page.run = { ...page.run, ...answer };
+    if (verb === "resume" && page.stream.closed()) page.stream.reopen();
+    schedule(page);
+  } catch (error) {
+    complain(error);
+    button.disabled = false;
+  }
+}

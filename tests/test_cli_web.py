@@ -1,0 +1,90 @@
+"""`distill web` on the command line: an address with a key, a warning where it is due, an orderly end."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from conftest import write_collection
+
+COMMAND = [sys.executable, "-m", "distill", "web", "--no-browser", "--port", "0"]
+
+
+def started(*options: str) -> tuple[subprocess.Popen, str, str]:
+    """The process, what it has said so far, and the address in it."""
+    process = subprocess.Popen(
+        [*COMMAND, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+    said = ""
+    while not (found := re.search(r"http://\S+token=\S+", said)):
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        said += line
+    return process, said, found[0]
+
+
+def ended(process: subprocess.Popen) -> tuple[int, str, str]:
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+def test_the_printed_address_opens_the_page_and_ctrl_c_ends_it(home: Path) -> None:
+    process, said, address = started()
+    with httpx.Client() as browser:
+        page = browser.get(address)
+        assert (page.status_code, "<title>distill</title>" in page.text) == (200, True)
+        assert browser.get(httpx.URL(address).join("/api/models")).json() == []
+    assert "warning" not in said
+    assert ended(process)[0::2] == (0, "")
+
+
+def test_a_training_that_is_going_on_is_stopped_with_a_checkpoint(home: Path, tmp_path: Path) -> None:
+    process, _, address = started()
+    with httpx.Client(headers={"Origin": f"http://{httpx.URL(address).netloc.decode()}"}) as browser:
+        browser.get(address)
+        at = httpx.URL(address)
+        path = str(write_collection(tmp_path / "sounds"))
+        key = browser.post(at.join("/api/collections"), json={"path": path}).json()["id"]
+        while browser.get(at.join(f"/api/collections/{key}")).json()["state"] != "ready":
+            pass
+        wishes = {"collection": key, "settings": {"max_epochs": 2000, "batch_size": 4}}
+        run = browser.post(at.join("/api/runs"), json=wishes).json()["id"]
+        while not (home / "runs" / run / "events.jsonl").exists():
+            pass
+    code, out, err = ended(process)
+    assert (code, err) == (0, "")
+    assert "with a checkpoint" in out
+    assert list((home / "runs" / run / "checkpoints").glob("*.pt"))
+
+
+def test_an_address_that_others_can_reach_needs_a_word_and_brings_a_warning(home: Path) -> None:
+    process, said, address = started("--host", "0.0.0.0")
+    port = httpx.URL(address).port
+    assert "can be reached from other machines" in " ".join(said.split())
+    assert httpx.get(f"http://127.0.0.1:{port}/api/about").status_code == 401
+    assert httpx.get(f"http://127.0.0.1:{port}/", headers={"Host": f"evil.example:{port}"}).status_code == 421
+    assert ended(process)[0] == 0
+
+
+def test_a_port_in_use_is_one_line(home: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [*COMMAND[:-1], str(taken.getsockname()[1])]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stderr.count("\n")) == (1, 1)
+    assert "choose another with --port" in said.stderr
+    assert "in use" in said.stderr
+
+
+@pytest.mark.parametrize("host", ["no.such.host.example", "999.1.1.1"])
+def test_an_impossible_host_is_one_line(home: Path, host: str) -> None:
+    said = subprocess.run([*COMMAND, "--host", host], capture_output=True, text=True, check=False)
+    assert said.returncode == 1
+    assert said.stderr.startswith("error: cannot serve at")

@@ -1,0 +1,224 @@
+"""The web app as a musician uses it, in a real browser: from a folder of sounds to a model that is heard."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from conftest import RATE, tone, write_collection
+from distill.library.catalog import ModelLibrary
+from web_server import TOKEN, Web, web_server
+
+sync_api = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+expect = sync_api.expect
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here; with one, the pages are tested too"),
+    pytest.mark.xdist_group("browser"),
+]
+
+SOON = 60_000  # ms: a machine that trains beside it is slow
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def web(home: Path):
+    with web_server(home) as web:
+        yield web
+
+
+@pytest.fixture
+def open_page(web: Web, browser):
+    """Opens the page in a browser of its own; at the end nothing may have gone wrong in it unseen."""
+    contexts, faults, hosts = [], [], set()
+
+    def opened(path: str = "", **options):
+        context = browser.new_context(**options)
+        context.set_default_timeout(SOON)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text) if "Content Security" in message.text else None)
+        page.on("request", lambda request: hosts.add(request.url.split("/")[2]) if "://" in request.url else None)
+        page.goto(f"{web.address}/?token={TOKEN}{path}")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert faults == []
+    assert hosts <= {web.address.removeprefix("http://")}
+
+
+def by(page, name: str):
+    return page.get_by_test_id(name)
+
+
+def open_collection(page, folder: Path) -> None:
+    page.goto(page.url.partition("#")[0] + "#/collection")
+    by(page, "path-input").fill(str(folder))
+    by(page, "open-path").click()
+    expect(by(page, "train-form")).to_be_visible(timeout=SOON)
+
+
+def start_run(page, folder: Path, epochs: int, name: str = "tones") -> None:
+    open_collection(page, folder)
+    page.get_by_label("Name of the model").fill(name)
+    page.get_by_label("Epochs of training").fill(str(epochs))
+    page.get_by_text("Advanced settings").click()
+    page.get_by_label("Codebook size").fill("16")
+    page.get_by_label("Batch size").fill("8")
+    by(page, "start-run").click()
+    expect(by(page, "run-state")).to_be_visible(timeout=SOON)
+
+
+def assert_accessible(page) -> None:
+    """No finding of axe-core that counts as serious."""
+    found = axe.Axe().run(page).response["violations"]
+    serious = [one for one in found if one["impact"] in ("serious", "critical")]
+    assert [(one["id"], one["nodes"][0]["html"][:200]) for one in serious] == []
+
+
+def pixels(canvas) -> int:
+    """How many different colours a canvas shows."""
+    return canvas.evaluate(
+        "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size"
+    )
+
+
+def test_from_a_folder_of_sounds_to_a_model_that_is_heard(
+    open_page, collection: Path, tmp_path: Path, home: Path
+) -> None:
+    (collection / "broken.wav").write_text("no sound")
+    page = open_page()
+    open_collection(page, collection)
+    expect(by(page, "file-row")).to_have_count(7)
+    expect(by(page, "file-row").filter(has_text="broken.wav")).to_contain_text("not readable")
+    assert_accessible(page)
+
+    start_run(page, collection, epochs=3, name="My bells")
+    expect(by(page, "level-panel")).to_have_count(4, timeout=SOON)
+    expect(by(page, "level-verdict").first).to_have_text(re.compile("healthy|underused|collapsed", re.I), timeout=SOON)
+    expect(by(page, "run-state")).to_have_text(re.compile("finished", re.I), timeout=SOON)
+    expect(by(page, "epoch-now")).to_contain_text("3")
+    assert pixels(by(page, "usage-map").first) > 2
+    assert_accessible(page)
+
+    pair = by(page, "preview-pair").first
+    pair.get_by_test_id("play").click()
+    pair.get_by_test_id("switch-b").click()
+    expect(pair.get_by_test_id("switch-b")).to_have_attribute("aria-pressed", "true")
+
+    page.get_by_role("link", name="Library").click()
+    by(page, "search-models").fill("bells")
+    card = by(page, "model-card")
+    expect(card).to_have_count(1)
+    expect(card).to_contain_text("My bells")
+    assert_accessible(page)
+    card.get_by_role("link").first.click()
+
+    soundfile.write(tmp_path / "voice.wav", tone(300, 1.5, decay=1.0), RATE)
+    by(page, "sound-input").set_input_files(tmp_path / "voice.wav")
+    grid = by(page, "code-grid")
+    expect(grid).to_be_visible(timeout=SOON)
+    assert pixels(grid) > 5
+    by(page, "level-switch").get_by_text("Structure").first.click()
+    grid.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    with page.expect_download() as download:
+        by(page, "download").first.click()
+    assert soundfile.info(download.value.path()).duration == pytest.approx(1.5, abs=0.01)
+    assert_accessible(page)
+    assert [entry.name for entry in ModelLibrary(home / "models").entries()] == ["My bells"]
+
+
+def test_a_page_reloaded_during_training_shows_it_all_and_can_stop_and_resume_it(open_page, collection: Path) -> None:
+    page = open_page()
+    start_run(page, collection, epochs=2000)
+    expect(by(page, "epoch-now")).to_contain_text(re.compile(r"[2-9]|\d\d"), timeout=SOON)
+    page.reload()
+    expect(by(page, "level-verdict").first).to_have_text(re.compile("healthy|underused|collapsed", re.I), timeout=SOON)
+    by(page, "cancel-run").click()
+    expect(by(page, "run-state")).to_have_text(re.compile("interrupted|stopped", re.I), timeout=SOON)
+    by(page, "resume-run").click()
+    expect(by(page, "run-state")).to_have_text(re.compile("running|training", re.I), timeout=SOON)
+    other = open_page(page.url[page.url.index("#") :])
+    by(other, "cancel-run").click()
+    expect(by(page, "run-state")).to_have_text(re.compile("interrupted|stopped", re.I), timeout=SOON)
+
+
+def test_a_model_file_that_is_not_one_is_refused_and_a_deletion_undone(web: Web, open_page, tmp_path: Path) -> None:
+    from test_library import write_model
+
+    write_model(web.studio.library.folder / "kick.distill", "Deep kick")
+    page = open_page("#/library")
+    (tmp_path / "evil.distill").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    by(page, "import-file").set_input_files(tmp_path / "evil.distill")
+    expect(by(page, "import-error")).to_contain_text("evil.distill")
+    expect(by(page, "import-error")).to_contain_text("not")
+    by(page, "delete-model").click()
+    expect(by(page, "model-card")).to_have_count(0)
+    by(page, "undo").click()
+    expect(by(page, "model-card")).to_have_count(1)
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_every_view_is_readable_in_light_and_dark_wide_and_narrow(open_page, scheme: str, width: int) -> None:
+    page = open_page(color_scheme=scheme, viewport={"width": width, "height": 800})
+    ground = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]"
+    for view in ("#/collection", "#/runs", "#/library"):
+        page.goto(page.url.partition("#")[0] + view)
+        expect(page.get_by_role("heading").first).to_be_visible()
+        assert (page.evaluate(ground) < 128) is (scheme == "dark")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert_accessible(page)
+    by(page, "theme-toggle").click()
+    assert (page.evaluate(ground) < 128) is not (scheme == "dark")
+    page.reload()
+    assert (page.evaluate(ground) < 128) is not (scheme == "dark")
+
+
+def test_the_keyboard_alone_is_enough(open_page, collection: Path) -> None:
+    page = open_page()
+    expect(by(page, "path-input")).to_be_visible()
+    press_until(page, "Tab", "path-input")
+    page.keyboard.type(str(collection))
+    page.keyboard.press("Enter")
+    expect(by(page, "train-form")).to_be_visible(timeout=SOON)
+    press_until(page, "Tab", "start-run")
+    page.keyboard.press("Enter")
+    expect(by(page, "run-state")).to_be_visible(timeout=SOON)
+    press_until(page, "Tab", "cancel-run")
+    page.keyboard.press("Enter")
+    expect(by(page, "run-state")).not_to_have_text(re.compile("running|training", re.I), timeout=SOON)
+
+
+def press_until(page, key: str, name: str, most: int = 150) -> None:
+    """Press a key until what is called `name` has the focus."""
+    for _ in range(most):
+        if page.evaluate("document.activeElement?.dataset.testid") == name:
+            return
+        page.keyboard.press(key)
+    raise AssertionError(f"the keyboard does not get to {name}")
+
+
+def test_dropped_files_are_taken_in(open_page, tmp_path: Path) -> None:
+    page = open_page()
+    sounds = write_collection(tmp_path / "sounds", 3)
+    page.locator("input[type=file][multiple]").first.set_input_files(sorted(sounds.iterdir()))
+    expect(by(page, "file-row")).to_have_count(3, timeout=SOON)
+    expect(by(page, "train-form")).to_be_visible(timeout=SOON)
