@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -26,8 +27,10 @@ def web_app(home: Path) -> Iterator[str]:
         said = ""
         while not (address := re.search(r"http://\S+token=\S+", said)):
             said += server.stdout.readline()
-        yield address[0]
-        server.terminate()
+        try:
+            yield address[0]
+        finally:
+            server.terminate()
 
 
 @contextmanager
@@ -36,8 +39,10 @@ def chromium() -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, CHROMIUM)), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 def demo_sounds(folder: Path) -> Path:
@@ -53,8 +58,9 @@ def open_collection(page: Page, sounds: Path) -> None:
     page.get_by_test_id("train-form").wait_for()
 
 
-def start_run(page: Page, epochs: int) -> None:
-    """Start a training of so many epochs on the open collection, and wait for its page."""
+def start_run(page: Page, epochs: int) -> str:
+    """Start a training of so many epochs on the open collection, and wait for its page; returns the run's id."""
     page.get_by_label("Epochs of training").fill(str(epochs))
     page.get_by_test_id("start-run").click()
     page.get_by_test_id("run-state").wait_for()
+    return unquote(page.url.rpartition("/")[2])

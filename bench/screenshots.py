@@ -12,6 +12,8 @@ from playwright.sync_api import Page
 from browser import chromium, demo_sounds, open_collection, start_run, web_app
 
 _WAIT_MS = 600_000
+_REST_MS = 5_000
+_TALLEST = 1650  # pixels
 
 
 def main() -> None:
@@ -37,16 +39,17 @@ def story(page: Page, sounds: Path, epochs: int, folder: Path) -> None:
     page.get_by_role("link", name="Library").click()
     page.get_by_test_id("model-card").wait_for()
     page.get_by_test_id("model-card").get_by_role("link").first.click()
-    page.get_by_test_id("sound-input").set_input_files(sorted(sounds.iterdir())[0])
+    page.get_by_test_id("sound-input").set_input_files(sorted(sounds.rglob("*.wav"))[-1])
     page.get_by_test_id("code-grid").wait_for()
     shoot(page, folder / "web-listen.png", dark=True)
 
 
 def shoot(page: Page, path: Path, dark: bool = False) -> None:
-    """A picture of the whole page, once it has come to rest."""
+    """A picture of the page down to where it repeats itself, once sounds and pictures have come."""
     page.emulate_media(color_scheme="dark" if dark else "light")
-    page.wait_for_timeout(1500)
-    page.screenshot(path=path, full_page=True)
+    page.wait_for_timeout(_REST_MS)
+    height = min(_TALLEST, page.evaluate("document.documentElement.scrollHeight"))
+    page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": 1280, "height": height})
     print(path)
 
 

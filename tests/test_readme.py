@@ -36,7 +36,7 @@ def test_every_module_stands_in_the_file_tree_and_every_named_one_exists():
     for folder, text in re.findall(r"^ {0,2}(\w+)/ +(.*(?:\n {14}.*)*)", tree, re.MULTILINE):
         listed = text.split(":")[-1] if ":" in text else text
         named[folder] = set(re.findall(r"[a-z_]+", re.sub(r"\(.*?\)", "", listed)))
-    for folder in ("audio", "data", "library", "models", "training", "cli"):
+    for folder in ("audio", "data", "library", "models", "training", "web", "cli"):
         there = {path.stem for path in (ROOT / "src/distill" / folder).glob("*.py")} - {"__init__"}
         assert named[folder] == there, folder
     assert named["bench"] == {path.stem for path in (ROOT / "bench").glob("*.py")}

@@ -313,14 +313,14 @@ def stopped_and_gone_on(run: Whole, stops: Stops, folder: Path) -> dict[str, lis
     return {name: differing for name, place in folders.items() if (differing := run.ended_otherwise(place))}
 
 
-@pytest.mark.parametrize("count", [4, pytest.param(len(VQ_STOPS), marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [2, pytest.param(len(VQ_STOPS), marks=pytest.mark.soak)])
 def test_an_rvq_vae_stopped_anywhere_ends_in_a_new_process_like_the_one_that_was_not(count, whole_vqvae, tmp_path):
     epoch, step = next(place for place in whole_vqvae.revivals if place[1] > 0)
     revival = {"just before a dead code is replaced": AtEvent("StepMetrics", epoch=epoch, step=step - 1)}
     assert stopped_and_gone_on(whole_vqvae, some(VQ_STOPS, count) | revival, tmp_path) == {}
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(len(VAE_STOPS), marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [2, pytest.param(len(VAE_STOPS), marks=pytest.mark.soak)])
 def test_a_vae_stopped_anywhere_ends_in_a_new_process_like_the_one_that_was_not(count, whole_vae, tmp_path):
     assert stopped_and_gone_on(whole_vae, some(VAE_STOPS, count), tmp_path) == {}
 
@@ -351,7 +351,7 @@ def test_workers_previews_and_health_figures_do_not_move_the_training(whole_vqva
 
 
 def test_a_run_under_a_time_budget_that_is_settled_goes_on_exactly(whole_vqvae, tmp_path):
-    run = dataclasses.replace(whole_vqvae, config=dataclasses.replace(whole_vqvae.config, minutes=0.15))
+    run = dataclasses.replace(whole_vqvae, config=dataclasses.replace(whole_vqvae.config, minutes=0.06))
     one, other = tmp_path / "one", tmp_path / "other"
     run.stopped(one, InCall("training.trainer.Trainer.note", 1))  # where the number of epochs is settled
     settled = newest(one)

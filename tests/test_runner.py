@@ -75,7 +75,7 @@ def whole(config, sounds, tmp_path_factory) -> tuple[Path, float]:
 # Cancelled
 
 
-@pytest.mark.parametrize("moments", [4, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("moments", [2, pytest.param(50, marks=pytest.mark.soak)])
 def test_a_run_cancelled_at_any_moment_stops_leaves_nothing_behind_and_can_go_on(
     moments, config, sounds, whole, tmp_path
 ):

@@ -126,7 +126,6 @@ def about(here: Studio, key: str) -> dict[str, Any]:
     facts = _facts(here, key)
     status, plan = here.runs.status(key), here.runs.plan(key)
     config = facts.get("config") or (vars(plan.config) if plan else {})
-    settings = facts.get("model_settings", {})
     return {
         "id": key,
         "name": facts.get("model_name") or (plan.model_name if plan else key),
@@ -139,8 +138,8 @@ def about(here: Studio, key: str) -> dict[str, Any]:
         "epochs": facts.get("total_epochs") or (None if config.get("minutes") else config.get("max_epochs")),
         "minutes": config.get("minutes"),
         "model_id": _model_of(here, facts),
-        "codebook_size": settings.get("codebook_size"),
-        "levels": settings.get("num_quantizers"),
+        "codebook_size": config.get("codebook_size"),
+        "levels": config.get("num_quantizers"),
         "validation_vectors": facts.get("validation_vectors"),
     }
 

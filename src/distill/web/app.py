@@ -1,13 +1,12 @@
 """The application: routes, the guard before them, errors as sentences, the page itself."""
 
 from collections.abc import Callable
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from distill import __version__
@@ -21,7 +20,9 @@ from distill.web.advice import LEVELS
 from distill.web.guard import Guard
 from distill.web.state import Studio
 
-STATIC = files("distill.web") / "static"
+STATIC = Path(__file__).parent / "static"
+
+_MEDIA_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 _DEFAULTS = {"commitment_weight": 0.25, "seed": 0, "minutes": 5}
 
@@ -38,9 +39,24 @@ def create_app(studio: Studio, token: str, known_host: Callable[[str], bool], co
     for part in (api_collections, api_runs, api_models, api_listen):
         app.include_router(part.router)
     app.add_api_route("/api/about", _about(studio))
-    app.add_api_route("/", lambda: FileResponse(str(STATIC / "index.html")), include_in_schema=False)
-    app.mount("/static", StaticFiles(packages=[("distill.web", "static")]))
+    _add_page(app)
     return app
+
+
+def _add_page(app: FastAPI) -> None:
+    """Serve the files of the page from memory: thirty small ones are there sooner."""
+    contents = {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in STATIC.rglob("*") if path.is_file()}
+
+    async def page() -> Response:
+        return await page_file("index.html")
+
+    async def page_file(name: str) -> Response:
+        if name not in contents:
+            raise HTTPException(404, "there is no such page")
+        return Response(contents[name], media_type=_MEDIA_TYPES.get(Path(name).suffix, "text/plain"))
+
+    app.add_api_route("/", page)
+    app.add_api_route("/static/{name:path}", page_file)
 
 
 def _about(studio: Studio) -> Callable[[], dict[str, Any]]:

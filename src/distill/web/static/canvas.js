@@ -69,7 +69,10 @@ export function peaks(buffer, count) {
 function thinned(values, most) {
   if (values.length <= most) return values;
   return Array.from({ length: most }, (_, index) => {
-    const span = values.slice(Math.floor((index * values.length) / most), Math.floor(((index + 1) * values.length) / most));
+    const span = values.slice(
+      Math.floor((index * values.length) / most),
+      Math.floor(((index + 1) * values.length) / most),
+    );
     return span.reduce((sum, value) => sum + value, 0) / span.length;
   });
 }

@@ -7,14 +7,30 @@ import { figure } from "./format.js";
 const HEIGHT = 260;
 
 // `series`: [{label, variable, dash?, title?}]; data as uPlot wants it: [epochs, values, …].
-export function lineChart(series, { label, testid = null, height = HEIGHT, empty = "The first point comes after the first epoch." }) {
+export function lineChart(
+  series,
+  { label, testid = null, height = HEIGHT, empty = "The first point comes after the first epoch." },
+) {
   const holder = el("div.chart-holder", { role: "img", "aria-label": label });
   const values = series.map(() => el("span.figure", {}, "–"));
   const note = el("p.small.muted.chart-empty", {}, empty);
   const node = el(
     "div.chart",
     { "data-testid": testid },
-    el("ul.legend", {}, series.map((one, index) => el("li", { title: one.title }, el("i.swatch", { class: one.dash ? "dashed" : "", style: { color: `var(${one.variable})` } }), one.label, " ", values[index]))),
+    el(
+      "ul.legend",
+      {},
+      series.map((one, index) =>
+        el(
+          "li",
+          { title: one.title },
+          el("i.swatch", { class: one.dash ? "dashed" : "", style: { color: `var(${one.variable})` } }),
+          one.label,
+          " ",
+          values[index],
+        ),
+      ),
+    ),
     holder,
     note,
   );
@@ -56,9 +72,24 @@ function options(series, width, height, tell) {
     scales: { x: { time: false, range: spanX }, y: { distr: 3, range: spanY } },
     axes: [
       { ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000], size: 28 },
-      { ...axis, size: 56, splits: (_, __, low, high) => ticks(low, high), filter: (_, splits) => splits, values: (_, splits) => splits.map((value) => figure(value, 2)) },
+      {
+        ...axis,
+        size: 56,
+        splits: (_, __, low, high) => ticks(low, high),
+        filter: (_, splits) => splits,
+        values: (_, splits) => splits.map((value) => figure(value, 2)),
+      },
     ],
-    series: [{}, ...series.map((one) => ({ stroke: colour(one), width: 2, dash: one.dash, spanGaps: true, points: { show: isLonely } }))],
+    series: [
+      {},
+      ...series.map((one) => ({
+        stroke: colour(one),
+        width: 2,
+        dash: one.dash,
+        spanGaps: true,
+        points: { show: isLonely },
+      })),
+    ],
     hooks: { setCursor: [(plot) => tell(plot.cursor.idx ?? null)] },
   };
 }

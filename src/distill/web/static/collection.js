@@ -53,7 +53,12 @@ function uploadPart(page) {
 
 function pathPart(page) {
   const input = el("input", {
-    id: "path", name: "path", value: remembered.get("path", ""), "data-testid": "path-input", autocomplete: "off", spellcheck: "false",
+    id: "path",
+    name: "path",
+    value: remembered.get("path", ""),
+    "data-testid": "path-input",
+    autocomplete: "off",
+    spellcheck: "false",
     placeholder: "/home/me/drums",
   });
   const submit = (event) => {
@@ -104,7 +109,9 @@ async function listKnown(page) {
     );
   fill(
     page.known,
-    collections.length ? [el("h2.small-heading", {}, "Opened before"), el("ul.plain", {}, collections.map(button))] : null,
+    collections.length
+      ? [el("h2.small-heading", {}, "Opened before"), el("ul.plain", {}, collections.map(button))]
+      : null,
   );
 }
 
@@ -153,7 +160,11 @@ async function open(page, id, collection = null) {
     collection ??= await api.get(`/collections/${api.id(id)}`, page.signal);
     if (turn !== page.turn) return;
     if (collection.state !== "scanning") break;
-    page.progress.show(`Listening to ${collection.done} of ${plural(collection.total, "file")}`, collection.done, collection.total);
+    page.progress.show(
+      `Listening to ${collection.done} of ${plural(collection.total, "file")}`,
+      collection.done,
+      collection.total,
+    );
     await sleep(POLL_MS);
     if (page.signal.aborted) return;
     collection = null;
@@ -166,7 +177,9 @@ async function open(page, id, collection = null) {
   const form = trainForm(collection, page);
   fill(page.below, report(collection, form.filesChanged), form.node);
   form.filesChanged();
-  announce(`${collection.name}: ${collection.usable} of ${plural(collection.files.length, "sound")}, ${duration(collection.seconds)}`);
+  announce(
+    `${collection.name}: ${collection.usable} of ${plural(collection.files.length, "sound")}, ${duration(collection.seconds)}`,
+  );
 }
 
 function progressLine() {
@@ -185,4 +198,3 @@ function progressLine() {
     },
   };
 }
-

@@ -23,7 +23,8 @@ async function walk(entry, folder, found) {
 async function childrenOf(entry) {
   const reader = entry.createReader();
   const all = [];
-  for (;;) { // a reader gives at most a hundred entries a time
+  for (;;) {
+    // a reader gives at most a hundred entries a time
     const some = await new Promise((resolve) => reader.readEntries(resolve, () => resolve([])));
     if (!some.length) return all;
     all.push(...some);

@@ -7,7 +7,11 @@ import { player } from "./player.js";
 import { decode } from "./sound.js";
 
 const MEANINGS = {
-  loudness: "quiet to loud", brightness: "dark to bright", noisiness: "tone to noise", attack: "early to late energy", pitch_clarity: "vague to clear pitch",
+  loudness: "quiet to loud",
+  brightness: "dark to bright",
+  noisiness: "tone to noise",
+  attack: "early to late energy",
+  pitch_clarity: "vague to clear pitch",
 };
 const DELAY_MS = 250;
 
@@ -19,7 +23,14 @@ function newSounds(model, signal) {
   const base = `/models/${api.id(model.id)}/generate`;
   const values = Object.fromEntries(Object.keys(model.directions ?? {}).map((name) => [name, 0]));
   const seed = el("input.short", { id: "gen-seed", type: "number", min: "0", step: "1", value: "0" });
-  const seconds = el("input.short", { id: "gen-seconds", type: "number", min: "0.2", max: "30", step: "any", value: "1" });
+  const seconds = el("input.short", {
+    id: "gen-seconds",
+    type: "number",
+    min: "0.2",
+    max: "30",
+    step: "any",
+    value: "1",
+  });
   const out = soundOutput({ name: "New sound", signal });
   const path = () => {
     const query = new URLSearchParams({ seed: seed.value || "0", seconds: seconds.value || "1" });
@@ -27,18 +38,45 @@ function newSounds(model, signal) {
     return `${base}?${query}`;
   };
   const refresh = later(DELAY_MS, () => out.load(path()));
-  const random = el("button", { type: "button", on: { click: () => ((seed.value = String(Math.floor(Math.random() * 1e6))), refresh()) } }, "Random");
+  const random = el(
+    "button",
+    { type: "button", on: { click: () => ((seed.value = String(Math.floor(Math.random() * 1e6))), refresh()) } },
+    "Random",
+  );
   for (const input of [seed, seconds]) input.addEventListener("input", refresh);
-  const sliders = Object.entries(model.directions ?? {}).map(([name, [low, high]]) => directionSlider(name, low, high, (value) => ((values[name] = value), refresh())));
-  const reset = el("button.quiet", { type: "button", on: { click: () => sliders.forEach((slider) => slider.reset()) } }, "Sliders to the middle");
+  const sliders = Object.entries(model.directions ?? {}).map(([name, [low, high]]) =>
+    directionSlider(name, low, high, (value) => ((values[name] = value), refresh())),
+  );
+  const reset = el(
+    "button.quiet",
+    { type: "button", on: { click: () => sliders.forEach((slider) => slider.reset()) } },
+    "Sliders to the middle",
+  );
   refresh();
   return el(
     "section.panel.roomy",
     { "aria-labelledby": "new-title" },
     el("h2", { id: "new-title" }, "New sounds"),
-    el("p.small.muted", {}, "Each seed is another sound. The sliders push it along what the model found in your collection; 0 leaves it alone, 1 is a usual difference between two sounds."),
-    el("div.row", {}, el("label.inline", { for: "gen-seed" }, "Seed"), seed, random, el("label.inline", { for: "gen-seconds" }, "Seconds"), seconds, reset),
-    el("div.sliders", {}, sliders.map(({ node }) => node)),
+    el(
+      "p.small.muted",
+      {},
+      "Each seed is another sound. The sliders push it along what the model found in your collection; 0 leaves it alone, 1 is a usual difference between two sounds.",
+    ),
+    el(
+      "div.row",
+      {},
+      el("label.inline", { for: "gen-seed" }, "Seed"),
+      seed,
+      random,
+      el("label.inline", { for: "gen-seconds" }, "Seconds"),
+      seconds,
+      reset,
+    ),
+    el(
+      "div.sliders",
+      {},
+      sliders.map(({ node }) => node),
+    ),
     out.node,
   );
 }
@@ -54,14 +92,28 @@ function meaning(name) {
 function directionSlider(name, low, high, onChange) {
   const id = `dir-${name}`;
   const value = el("output", { for: id }, signed(0));
-  const input = el("input", { id, type: "range", min: low, max: high, step: "0.1", value: "0", "aria-describedby": `${id}-why` });
+  const input = el("input", {
+    id,
+    type: "range",
+    min: low,
+    max: high,
+    step: "0.1",
+    value: "0",
+    "aria-describedby": `${id}-why`,
+  });
   const tell = () => {
     setText(value, signed(Number(input.value)));
     onChange(Number(input.value));
   };
   input.addEventListener("input", tell);
   return {
-    node: el("div.slider", {}, el("div.row.between", {}, el("label", { for: id }, humanised(name)), value), input, el("span.small.muted", { id: `${id}-why` }, meaning(name))),
+    node: el(
+      "div.slider",
+      {},
+      el("div.row.between", {}, el("label", { for: id }, humanised(name)), value),
+      input,
+      el("span.small.muted", { id: `${id}-why` }, meaning(name)),
+    ),
     reset() {
       input.value = "0";
       tell();
@@ -77,7 +129,9 @@ function between(model, signal) {
   const out = soundOutput({ name: "Between", signal });
   const refresh = later(DELAY_MS, () => {
     if (!sounds[0] || !sounds[1]) return;
-    out.load(`/models/${api.id(model.id)}/between?${new URLSearchParams({ first: sounds[0], second: sounds[1], share: share.value })}`);
+    out.load(
+      `/models/${api.id(model.id)}/between?${new URLSearchParams({ first: sounds[0], second: sounds[1], share: share.value })}`,
+    );
   });
   share.addEventListener("input", () => {
     setText(value, `${Math.round(share.value * 100)} %`);
@@ -88,7 +142,12 @@ function between(model, signal) {
     async function take(file) {
       error.hidden = true;
       try {
-        const sound = await api.sendFile("POST", `/models/${api.id(model.id)}/sounds?name=${api.id(file.name)}`, file, signal);
+        const sound = await api.sendFile(
+          "POST",
+          `/models/${api.id(model.id)}/sounds?name=${api.id(file.name)}`,
+          file,
+          signal,
+        );
         sounds[index] = sound.sound;
         setText(text, sound.name);
         refresh();
@@ -98,7 +157,12 @@ function between(model, signal) {
         error.hidden = false;
       }
     }
-    return dropZone({ role: "group", "aria-label": label, class: "slim" }, (transfer) => transfer.files[0] && take(transfer.files[0]), text, fileButton("Choose", { accept: "audio/*" }, (input) => take(input.files[0])));
+    return dropZone(
+      { role: "group", "aria-label": label, class: "slim" },
+      (transfer) => transfer.files[0] && take(transfer.files[0]),
+      text,
+      fileButton("Choose", { accept: "audio/*" }, (input) => take(input.files[0])),
+    );
   };
   return el(
     "section.panel.roomy",
@@ -106,7 +170,12 @@ function between(model, signal) {
     el("h2", { id: "between-title" }, "Between two sounds"),
     el("div.two", {}, slot(0, "First sound"), slot(1, "Second sound")),
     error,
-    el("div.slider", {}, el("div.row.between", {}, el("label", { for: "share" }, "How much of the second"), value), share),
+    el(
+      "div.slider",
+      {},
+      el("div.row.between", {}, el("label", { for: "share" }, "How much of the second"), value),
+      share,
+    ),
     out.node,
   );
 }

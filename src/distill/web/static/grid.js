@@ -10,7 +10,12 @@ const NARROWEST = 12;
 
 // `onActivate(column)`: click or Enter. `describe(cell)`: the sentence for a cell {level, row, column, code}.
 export function codeGrid({ codes, codebookSize, levelNames, describe, onActivate }) {
-  const canvas = el("canvas.cells", { tabindex: "0", role: "application", "data-testid": "code-grid", "aria-label": "Code grid. Arrow keys move, Enter plays what is around the column." });
+  const canvas = el("canvas.cells", {
+    tabindex: "0",
+    role: "application",
+    "data-testid": "code-grid",
+    "aria-label": "Code grid. Arrow keys move, Enter plays what is around the column.",
+  });
   const marks = el("canvas.marks", { "aria-hidden": "true" });
   const head = el("div.playhead", { "aria-hidden": "true" });
   const stage = el("div.grid-stage", {}, canvas, marks, head);
@@ -28,7 +33,15 @@ export function codeGrid({ codes, codebookSize, levelNames, describe, onActivate
     const height = levels * (rows * ROW + GAP) - GAP;
     stage.style.minWidth = `${columns * NARROWEST}px`;
     stage.style.height = `${height}px`;
-    names.replaceChildren(...codes.map((_, level) => el("span", { style: { height: `${rows * ROW}px`, borderLeftColor: `var(${levelVariable(level)})` } }, levelNames[level] ?? `Level ${level + 1}`)));
+    names.replaceChildren(
+      ...codes.map((_, level) =>
+        el(
+          "span",
+          { style: { height: `${rows * ROW}px`, borderLeftColor: `var(${levelVariable(level)})` } },
+          levelNames[level] ?? `Level ${level + 1}`,
+        ),
+      ),
+    );
     canvas.redraw();
   }
   const top = (level, row) => level * (rows * ROW + GAP) + row * ROW;
@@ -61,9 +74,11 @@ export function codeGrid({ codes, codebookSize, levelNames, describe, onActivate
     context.strokeStyle = themeColour("--ink");
     context.lineWidth = 1;
     if (code >= 0) {
-      codes[cursor.level].forEach((line, row) => line.forEach((other, column) => {
-        if (other === code) context.strokeRect(column * cell + 0.5, top(cursor.level, row) + 0.5, cell - 2, ROW - 2);
-      }));
+      codes[cursor.level].forEach((line, row) =>
+        line.forEach((other, column) => {
+          if (other === code) context.strokeRect(column * cell + 0.5, top(cursor.level, row) + 0.5, cell - 2, ROW - 2);
+        }),
+      );
     }
     context.lineWidth = 2.5;
     context.strokeRect(cursor.column * cell, top(cursor.level, cursor.row), cell - 1, ROW - 1);
@@ -82,7 +97,11 @@ export function codeGrid({ codes, codebookSize, levelNames, describe, onActivate
     const y = event.clientY - box.top;
     const level = Math.min(levels - 1, Math.floor(y / (rows * ROW + GAP)));
     const row = Math.min(rows - 1, Math.floor((y - level * (rows * ROW + GAP)) / ROW));
-    return { level, row, column: Math.min(columns - 1, Math.floor(((event.clientX - box.left) / box.width) * columns)) };
+    return {
+      level,
+      row,
+      column: Math.min(columns - 1, Math.floor(((event.clientX - box.left) / box.width) * columns)),
+    };
   }
   function stepBy(rowStep, columnStep) {
     const flat = Math.max(0, Math.min(levels * rows - 1, cursor.level * rows + cursor.row + rowStep));
@@ -93,9 +112,17 @@ export function codeGrid({ codes, codebookSize, levelNames, describe, onActivate
   function reveal(column) {
     const frame = stage.parentElement;
     const x = (column / columns) * stage.clientWidth;
-    if (x < frame.scrollLeft || x > frame.scrollLeft + frame.clientWidth - NARROWEST * 2) frame.scrollLeft = x - frame.clientWidth / 2;
+    if (x < frame.scrollLeft || x > frame.scrollLeft + frame.clientWidth - NARROWEST * 2)
+      frame.scrollLeft = x - frame.clientWidth / 2;
   }
-  const KEYS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], Home: [0, -1e9], End: [0, 1e9] };
+  const KEYS = {
+    ArrowUp: [-1, 0],
+    ArrowDown: [1, 0],
+    ArrowLeft: [0, -1],
+    ArrowRight: [0, 1],
+    Home: [0, -1e9],
+    End: [0, 1e9],
+  };
   canvas.addEventListener("keydown", (event) => {
     const step = KEYS[event.key];
     if (step) stepBy(...step);

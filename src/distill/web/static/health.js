@@ -26,13 +26,28 @@ export function levelPanel(level, name, codes, extra = []) {
   const figures = { utilization: el("dd", {}, "–"), perplexity: el("dd", {}, "–"), dead: el("dd", {}, "–") };
   const node = el(
     "section.panel.level",
-    { "data-testid": "level-panel", "data-level": level, style: { borderTopColor: `var(${levelVariable(level)})` }, "aria-label": `Level ${level + 1}, ${name}` },
+    {
+      "data-testid": "level-panel",
+      "data-level": level,
+      style: { borderTopColor: `var(${levelVariable(level)})` },
+      "aria-label": `Level ${level + 1}, ${name}`,
+    },
     el("div.row.between", {}, el("h3", {}, name), chip.node),
     el(
       "dl.figures",
       {},
-      el("div", { title: "Share of the codes that are in use. 100 % is best; below 30 % is a warning." }, el("dt", {}, "In use"), figures.utilization),
-      el("div", { title: "Perplexity: with how many equally used codes the level could do the same." }, el("dt", {}, "Perplexity"), figures.perplexity),
+      el(
+        "div",
+        { title: "Share of the codes that are in use. 100 % is best; below 30 % is a warning." },
+        el("dt", {}, "In use"),
+        figures.utilization,
+      ),
+      el(
+        "div",
+        { title: "Perplexity: with how many equally used codes the level could do the same." },
+        el("dt", {}, "Perplexity"),
+        figures.perplexity,
+      ),
       el("div", { title: "Codes that were not used at all." }, el("dt", {}, "Dead codes"), figures.dead),
     ),
     advice,

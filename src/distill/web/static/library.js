@@ -10,12 +10,24 @@ const UNDO_S = 10;
 const SORTS = { date: "Newest first", name: "Name", loss: "Lowest loss", size: "Size" };
 
 export async function show(root, { signal }) {
-  const page = { signal, query: { search: "", sort: "date", family: "", collection: "" }, layout: remembered.get("layout", "cards"), turn: 0 };
+  const page = {
+    signal,
+    query: { search: "", sort: "date", family: "", collection: "" },
+    layout: remembered.get("layout", "cards"),
+    turn: 0,
+  };
   page.list = el("div", { "aria-live": "off" });
   page.error = el("p.notice.bad", { role: "alert", "data-testid": "import-error", hidden: true });
-  page.collections = el("select", { id: "by-collection", on: { change: () => ((page.query.collection = page.collections.value), refresh(page).catch(complain)) } });
+  page.collections = el("select", {
+    id: "by-collection",
+    on: { change: () => ((page.query.collection = page.collections.value), refresh(page).catch(complain)) },
+  });
   const everything = await api.get("/models?search=&sort=name&family=&collection=", signal);
-  fill(page.collections, option("", "All collections"), [...new Set(everything.map(({ dataset }) => dataset).filter(Boolean))].map((name) => option(name, name)));
+  fill(
+    page.collections,
+    option("", "All collections"),
+    [...new Set(everything.map(({ dataset }) => dataset).filter(Boolean))].map((name) => option(name, name)),
+  );
   page.total = everything.length;
   fill(
     root,
@@ -32,14 +44,24 @@ export async function show(root, { signal }) {
 const option = (value, text) => el("option", { value }, text);
 
 function filters(page) {
-  const search = el("input", { type: "search", id: "search", placeholder: "Name or collection", "data-testid": "search-models", autocomplete: "off" });
+  const search = el("input", {
+    type: "search",
+    id: "search",
+    placeholder: "Name or collection",
+    "data-testid": "search-models",
+    autocomplete: "off",
+  });
   const ask = later(150, () => refresh(page).catch(complain));
   search.addEventListener("input", () => {
     page.query.search = search.value;
     ask();
   });
   const select = (id, key, options) => {
-    const node = el("select", { id, on: { change: () => ((page.query[key] = node.value), refresh(page).catch(complain)) } }, options);
+    const node = el(
+      "select",
+      { id, on: { change: () => ((page.query[key] = node.value), refresh(page).catch(complain)) } },
+      options,
+    );
     return node;
   };
   const labelled = (text, node) => el("div.field", {}, el("label", { for: node.id }, text), node);
@@ -47,16 +69,36 @@ function filters(page) {
     "form.filters",
     { role: "search", "aria-label": "Models", on: { submit: (event) => event.preventDefault() } },
     labelled("Search", search),
-    labelled("Order", select("sort", "sort", Object.entries(SORTS).map(([value, text]) => option(value, text)))),
-    labelled("Family", select("by-family", "family", [option("", "Both families"), option("vqvae", familyName("vqvae")), option("vae", familyName("vae"))])),
+    labelled(
+      "Order",
+      select(
+        "sort",
+        "sort",
+        Object.entries(SORTS).map(([value, text]) => option(value, text)),
+      ),
+    ),
+    labelled(
+      "Family",
+      select("by-family", "family", [
+        option("", "Both families"),
+        option("vqvae", familyName("vqvae")),
+        option("vae", familyName("vae")),
+      ]),
+    ),
     labelled("Collection", page.collections),
     layoutSwitch(page),
   );
 }
 
 function layoutSwitch(page) {
-  const button = (layout, text) => el("button", { type: "button", "data-layout": layout, on: { click: () => choose(layout) } }, text);
-  const node = el("div.segmented", { role: "group", "aria-label": "Show as" }, button("cards", "Cards"), button("table", "Table"));
+  const button = (layout, text) =>
+    el("button", { type: "button", "data-layout": layout, on: { click: () => choose(layout) } }, text);
+  const node = el(
+    "div.segmented",
+    { role: "group", "aria-label": "Show as" },
+    button("cards", "Cards"),
+    button("table", "Table"),
+  );
   const mark = () => {
     for (const one of node.children) one.setAttribute("aria-pressed", String(one.dataset.layout === page.layout));
   };
@@ -85,26 +127,56 @@ function draw(page) {
   if (!models) return;
   if (!models.length) fill(page.list, nothing(page));
   else if (page.layout === "table") fill(page.list, table(page, models));
-  else fill(page.list, el("ul.cards.plain", {}, models.map((model) => card(page, model))));
+  else
+    fill(
+      page.list,
+      el(
+        "ul.cards.plain",
+        {},
+        models.map((model) => card(page, model)),
+      ),
+    );
 }
 
 function nothing(page) {
   if (page.total) return el("div.empty", {}, el("p", {}, "No model fits. Try another word or another filter."));
-  return el("div.empty", {}, el("p", {}, "No models yet."), el("p", {}, el("a.button.primary", { href: "#/collection" }, "Train the first one")));
+  return el(
+    "div.empty",
+    {},
+    el("p", {}, "No models yet."),
+    el("p", {}, el("a.button.primary", { href: "#/collection" }, "Train the first one")),
+  );
 }
 
 const address = (model) => `#/models/${api.id(model.id)}`;
 
 function card(page, model) {
-  const kind = model.levels ? `${plural(model.levels, "level")} of ${model.codebook_size} codes` : familyName(model.family);
-  const facts = [["Collection", model.dataset], ["Sounds", model.files], ["Epochs", model.epochs], ["Loss", figure(model.val_loss)], ["Size", bytes(model.size_bytes)]];
+  const kind = model.levels
+    ? `${plural(model.levels, "level")} of ${model.codebook_size} codes`
+    : familyName(model.family);
+  const facts = [
+    ["Collection", model.dataset],
+    ["Sounds", model.files],
+    ["Epochs", model.epochs],
+    ["Loss", figure(model.val_loss)],
+    ["Size", bytes(model.size_bytes)],
+  ];
   return el(
     "li.panel.card",
     { "data-testid": "model-card" },
     el("h2.card-title", {}, el("a", { href: address(model) }, model.name)),
     el("p.small.muted", {}, `${kind} · ${when(model.saved)}`),
-    el("dl.facts-list", {}, facts.map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value ?? "–")))),
-    el("div.row.between", {}, el("a.button", { href: address(model), "aria-label": `Open ${model.name}` }, "Open"), deleteButton(page, model)),
+    el(
+      "dl.facts-list",
+      {},
+      facts.map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value ?? "–"))),
+    ),
+    el(
+      "div.row.between",
+      {},
+      el("a.button", { href: address(model), "aria-label": `Open ${model.name}` }, "Open"),
+      deleteButton(page, model),
+    ),
   );
 }
 
@@ -115,24 +187,60 @@ function table(page, models) {
       "tr",
       { "data-testid": "model-card" },
       el("th", { scope: "row" }, el("a", { href: address(model) }, model.name)),
-      [familyName(model.family), model.dataset, model.files, model.epochs, figure(model.val_loss), bytes(model.size_bytes), when(model.saved)].map((value) => el("td", {}, value ?? "–")),
+      [
+        familyName(model.family),
+        model.dataset,
+        model.files,
+        model.epochs,
+        figure(model.val_loss),
+        bytes(model.size_bytes),
+        when(model.saved),
+      ].map((value) => el("td", {}, value ?? "–")),
       el("td.actions", {}, deleteButton(page, model)),
     );
   return el(
     "div.panel.flush.scroll.wide",
     { tabindex: "0", role: "region", "aria-label": "Models" },
-    el("table", {}, el("thead", {}, el("tr", {}, heads.map((text) => el("th", { scope: "col" }, text)), el("th", { scope: "col" }, el("span.visually-hidden", {}, "Actions")))), el("tbody", {}, models.map(row))),
+    el(
+      "table",
+      {},
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          heads.map((text) => el("th", { scope: "col" }, text)),
+          el("th", { scope: "col" }, el("span.visually-hidden", {}, "Actions")),
+        ),
+      ),
+      el("tbody", {}, models.map(row)),
+    ),
   );
 }
 
 function deleteButton(page, model) {
-  return el("button.quiet", { type: "button", "data-testid": "delete-model", "aria-label": `Delete ${model.name}`, on: { click: () => deleteModel(model, () => refresh(page).catch(complain)) } }, "Delete");
+  return el(
+    "button.quiet",
+    {
+      type: "button",
+      "data-testid": "delete-model",
+      "aria-label": `Delete ${model.name}`,
+      on: { click: () => deleteModel(model, () => refresh(page).catch(complain)) },
+    },
+    "Delete",
+  );
 }
 
 export async function deleteModel(model, then) {
   try {
     const { undo } = await api.remove(`/models/${api.id(model.id)}`);
-    toast(`“${model.name}” was deleted.`, { seconds: UNDO_S, action: "Undo", testid: "undo", onAction: () => bringBack(undo, then) });
+    toast(`“${model.name}” was deleted.`, {
+      seconds: UNDO_S,
+      action: "Undo",
+      testid: "undo",
+      onAction: () => bringBack(undo, then),
+    });
     then();
   } catch (error) {
     complain(error);
@@ -167,6 +275,8 @@ function importPart(page) {
     { role: "group", "aria-label": "Import a model", class: "slim" },
     (transfer) => transfer.files[0] && take(transfer.files[0]),
     el("span", {}, "Got a model from someone? Drop the .distill or .safetensors file here."),
-    fileButton("Choose a model file", { accept: ".distill,.safetensors", "data-testid": "import-file" }, (input) => take(input.files[0])),
+    fileButton("Choose a model file", { accept: ".distill,.safetensors", "data-testid": "import-file" }, (input) =>
+      take(input.files[0]),
+    ),
   );
 }

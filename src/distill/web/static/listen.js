@@ -23,7 +23,12 @@ export function listenPart(model, { about, signal }) {
     leaving = new AbortController();
     const mine = leaving;
     try {
-      const sound = await api.sendFile("POST", `/models/${api.id(model.id)}/sounds?name=${api.id(file.name)}`, file, mine.signal);
+      const sound = await api.sendFile(
+        "POST",
+        `/models/${api.id(model.id)}/sounds?name=${api.id(file.name)}`,
+        file,
+        mine.signal,
+      );
       if (mine === leaving) fill(result, heard(sound, about, mine.signal));
     } catch (problem) {
       if (problem.name === "AbortError") return;
@@ -36,12 +41,21 @@ export function listenPart(model, { about, signal }) {
     "section.panel",
     { "aria-labelledby": "listen-title" },
     el("h2", { id: "listen-title" }, "Listen"),
-    el("p.small.muted", {}, "Give the model any sound, one it knows or one it has never heard, and hear what it makes of it."),
+    el(
+      "p.small.muted",
+      {},
+      "Give the model any sound, one it knows or one it has never heard, and hear what it makes of it.",
+    ),
     dropZone(
       { role: "group", "aria-label": "A sound to listen to", class: "slim" },
       (transfer) => transfer.files[0] && take(transfer.files[0]),
       el("span", {}, "Drop a sound here"),
-      fileButton("Choose a sound", { accept: `audio/*,${about.audio_suffixes.join(",")}`, "data-testid": "sound-input" }, (input) => take(input.files[0]), "primary"),
+      fileButton(
+        "Choose a sound",
+        { accept: `audio/*,${about.audio_suffixes.join(",")}`, "data-testid": "sound-input" },
+        (input) => take(input.files[0]),
+        "primary",
+      ),
     ),
     error,
     status,
@@ -58,23 +72,37 @@ function heard(sound, about, signal) {
   let level = total;
   let grid = null;
   const span = sound.columns * sound.column_seconds;
-  const one = player({ labels: ["Original", labelFor(total)], signal, name: sound.name, onPosition: (seconds) => grid?.setPlayhead(seconds / span) });
+  const one = player({
+    labels: ["Original", labelFor(total)],
+    signal,
+    name: sound.name,
+    onPosition: (seconds) => grid?.setPlayhead(seconds / span),
+  });
   const download = el("a.button", { "data-testid": "download", download: "" }, "Download the reconstruction");
   const mel = { original: melImage("Original"), reconstruction: melImage("Reconstruction") };
   const switcher = sound.levels > 1 ? levelSwitch(sound.levels, about) : null;
 
   function labelFor(count) {
-    return sound.levels && count < sound.levels ? `Reconstruction, ${count} of ${plural(sound.levels, "level")}` : "Reconstruction";
+    return sound.levels && count < sound.levels
+      ? `Reconstruction, ${count} of ${plural(sound.levels, "level")}`
+      : "Reconstruction";
   }
   const query = (count) => (sound.levels ? `?levels=${count}` : "");
   function load(index, path) {
     if (!loading.has(index)) {
-      loading.set(index, api.bytesOf(path, signal).then(decode).then((buffer) => one.setBuffer(index, buffer)).catch((problem) => {
-        loading.delete(index); // may be asked for again
-        if (problem.name === "AbortError") return;
-        setText(error, problem.message);
-        error.hidden = false;
-      }));
+      loading.set(
+        index,
+        api
+          .bytesOf(path, signal)
+          .then(decode)
+          .then((buffer) => one.setBuffer(index, buffer))
+          .catch((problem) => {
+            loading.delete(index); // may be asked for again
+            if (problem.name === "AbortError") return;
+            setText(error, problem.message);
+            error.hidden = false;
+          }),
+      );
     }
     return loading.get(index);
   }
@@ -84,7 +112,10 @@ function heard(sound, about, signal) {
     switcher?.mark(count);
     grid?.setLevels(count);
     download.href = `/api${base}/reconstruction${query(count)}`;
-    download.setAttribute("download", `${sound.name.replace(/\.[^.]+$/, "")} ${sound.levels ? `${count} levels` : "rebuilt"}.wav`);
+    download.setAttribute(
+      "download",
+      `${sound.name.replace(/\.[^.]+$/, "")} ${sound.levels ? `${count} levels` : "rebuilt"}.wav`,
+    );
     mel.reconstruction.firstChild.src = `/api${base}/mel?which=reconstruction${sound.levels ? `&levels=${count}` : ""}`;
     one.expect(1, labelFor(count));
     await load(count, `${base}/reconstruction${query(count)}`);
@@ -114,11 +145,24 @@ function heard(sound, about, signal) {
   return el(
     "div.heard",
     {},
-    el("div.row.between", {}, el("h3", {}, sound.name), el("span.small.muted", {}, `${duration(sound.seconds)}, heard at ${rate(sound.sample_rate)}, mono`)),
+    el(
+      "div.row.between",
+      {},
+      el("h3", {}, sound.name),
+      el("span.small.muted", {}, `${duration(sound.seconds)}, heard at ${rate(sound.sample_rate)}, mono`),
+    ),
     one.node,
     error,
     switcher?.node,
-    grid && [el("h3", {}, "Codes"), el("p.small.muted", {}, `Each column is ${Math.round(sound.column_seconds * 1000)} ms, each cell one code; the same colour is the same code. Click a column to hear what is around it.`), grid.node],
+    grid && [
+      el("h3", {}, "Codes"),
+      el(
+        "p.small.muted",
+        {},
+        `Each column is ${Math.round(sound.column_seconds * 1000)} ms, each cell one code; the same colour is the same code. Click a column to hear what is around it.`,
+      ),
+      grid.node,
+    ],
     el("h3", {}, "Pictures"),
     el("p.small.muted", {}, "Left to right: time. Bottom to top: low to high. Brightness: loudness."),
     el("div.mels", {}, mel.original, mel.reconstruction),
@@ -127,7 +171,12 @@ function heard(sound, about, signal) {
 }
 
 function melImage(label) {
-  return el("figure.mel", {}, el("img", { alt: `Picture of the sound: ${label}` }), el("figcaption.small.muted", {}, label));
+  return el(
+    "figure.mel",
+    {},
+    el("img", { alt: `Picture of the sound: ${label}` }),
+    el("figcaption.small.muted", {}, label),
+  );
 }
 
 function around(column, { column_seconds: width, seconds }) {
@@ -146,13 +195,31 @@ function levelSwitch(levels, about) {
   let choose = () => {};
   const text = (count) => (count === 1 ? `${levelName(about, 0)} only` : `+ ${levelName(about, count - 1)}`);
   const buttons = Array.from({ length: levels }, (_, index) =>
-    el("button", { type: "button", "data-testid": "level-switch", "data-levels": index + 1, "aria-pressed": "false", "aria-label": `${text(index + 1)}: ${plural(index + 1, "level")}`, on: { click: () => choose(index + 1) } }, text(index + 1)));
+    el(
+      "button",
+      {
+        type: "button",
+        "data-testid": "level-switch",
+        "data-levels": index + 1,
+        "aria-pressed": "false",
+        "aria-label": `${text(index + 1)}: ${plural(index + 1, "level")}`,
+        on: { click: () => choose(index + 1) },
+      },
+      text(index + 1),
+    ),
+  );
   return {
-    node: el("div.level-switch", { role: "group", "aria-label": "Levels in the reconstruction" }, el("span.small.muted", {}, "Reconstruct with"), el("div.segmented", {}, buttons)),
+    node: el(
+      "div.level-switch",
+      { role: "group", "aria-label": "Levels in the reconstruction" },
+      el("span.small.muted", {}, "Reconstruct with"),
+      el("div.segmented", {}, buttons),
+    ),
     onChoose: (action) => (choose = action),
-    mark: (count) => buttons.forEach((button, index) => {
-      button.setAttribute("aria-pressed", String(index + 1 === count));
-      button.classList.toggle("included", index + 1 < count);
-    }),
+    mark: (count) =>
+      buttons.forEach((button, index) => {
+        button.setAttribute("aria-pressed", String(index + 1 === count));
+        button.classList.toggle("included", index + 1 < count);
+      }),
   };
 }

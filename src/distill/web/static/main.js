@@ -2,17 +2,13 @@
 import { about } from "./api.js";
 import { el, fill } from "./dom.js";
 import { remembered } from "./store.js";
-import * as collection from "./collection.js";
-import * as runs from "./runs.js";
-import * as watch from "./watch.js";
-import * as library from "./library.js";
-import * as model from "./model.js";
 
+// Each view is fetched when it is first gone to: the first page is there sooner.
 const VIEWS = {
-  collection: { list: collection.show },
-  runs: { list: runs.show, one: watch.show },
-  library: { list: library.show },
-  models: { one: model.show, nav: "library" },
+  collection: { list: () => import("./collection.js") },
+  runs: { list: () => import("./runs.js"), one: () => import("./watch.js") },
+  library: { list: () => import("./library.js") },
+  models: { one: () => import("./model.js"), nav: "library" },
 };
 
 let leaving = new AbortController();
@@ -28,8 +24,8 @@ function hideToken() {
 function route() {
   const [name = "", id] = location.hash.replace(/^#\/?/, "").split("/");
   const view = VIEWS[name];
-  if (id && view?.one) return { show: view.one, nav: view.nav ?? name, id: decodeURIComponent(id) };
-  if (view?.list) return { show: view.list, nav: name };
+  if (id && view?.one) return { fetched: view.one, nav: view.nav ?? name, id: decodeURIComponent(id) };
+  if (view?.list) return { fetched: view.list, nav: name };
   return null;
 }
 
@@ -50,7 +46,9 @@ async function go() {
   visits += 1;
   const first = visits === 1;
   try {
-    await target.show(root, { id: target.id, signal, about: await about() });
+    const [view, facts] = await Promise.all([target.fetched(), about()]);
+    if (signal.aborted) return;
+    await view.show(root, { id: target.id, signal, about: facts });
   } catch (error) {
     if (error.name !== "AbortError" && !signal.aborted) fill(root, problem(error));
   }

@@ -29,7 +29,13 @@ export async function show(root, { id, signal, about }) {
 function titlePart(model) {
   const heading = el("h1", { title: model.name }, model.name);
   const input = el("input", { "aria-label": "New name", value: model.name, maxlength: "100" });
-  const form = el("form.row.tight.rename", { hidden: true }, input, el("button.primary", { type: "submit" }, "Save name"), el("button", { type: "button", on: { click: () => edit(false) } }, "Leave it"));
+  const form = el(
+    "form.row.tight.rename",
+    { hidden: true },
+    input,
+    el("button.primary", { type: "submit" }, "Save name"),
+    el("button", { type: "button", on: { click: () => edit(false) } }, "Leave it"),
+  );
   const renameButton = el("button.quiet", { type: "button", on: { click: () => edit(true) } }, "Rename");
   function edit(on) {
     form.hidden = !on;
@@ -62,9 +68,21 @@ function titlePart(model) {
     el(
       "div.row.tight",
       {},
-      el("a.button", { href: file("distill"), download: "", title: "One file with everything, for this program" }, "Export .distill"),
-      el("a.button", { href: file("safetensors"), download: "", title: "Weights and settings for other programs" }, "Export .safetensors"),
-      el("button.quiet", { type: "button", "data-testid": "delete-model", on: { click: () => deleteModel(model, leave) } }, "Delete"),
+      el(
+        "a.button",
+        { href: file("distill"), download: "", title: "One file with everything, for this program" },
+        "Export .distill",
+      ),
+      el(
+        "a.button",
+        { href: file("safetensors"), download: "", title: "Weights and settings for other programs" },
+        "Export .safetensors",
+      ),
+      el(
+        "button.quiet",
+        { type: "button", "data-testid": "delete-model", on: { click: () => deleteModel(model, leave) } },
+        "Delete",
+      ),
     ),
   );
   function leave(restored) {
@@ -94,28 +112,68 @@ function healthPart(model, about) {
     panel.set(health ?? model.health[key], model.verdicts?.[level]);
     return panel.node;
   });
-  return el("section", { "aria-labelledby": "health-title" }, el("h2", { id: "health-title" }, "Levels of codes"), el("p.small.muted", {}, "As counted on the sounds set aside, at the version that was kept."), el("div.levels", {}, panels));
+  return el(
+    "section",
+    { "aria-labelledby": "health-title" },
+    el("h2", { id: "health-title" }, "Levels of codes"),
+    el("p.small.muted", {}, "As counted on the sounds set aside, at the version that was kept."),
+    el("div.levels", {}, panels),
+  );
 }
 
 function curvesPart(model) {
   const third = model.family === "vae" ? ["kl_losses", "KL"] : ["commit_losses", "Commitment"];
-  const wanted = [["train_losses", "Training", "--series-1"], ["val_losses", "Set aside", "--series-2"], [...third, "--series-3", [5, 4]]];
+  const wanted = [
+    ["train_losses", "Training", "--series-1"],
+    ["val_losses", "Set aside", "--series-2"],
+    [...third, "--series-3", [5, 4]],
+  ];
   const known = wanted.filter(([key]) => model.curves?.[key]?.length);
   if (!known.length) return null;
-  const chart = lineChart(known.map(([, label, variable, dash]) => ({ label, variable, dash })), { label: "Losses over the epochs, logarithmic", height: 220, testid: "loss-chart" });
+  const chart = lineChart(
+    known.map(([, label, variable, dash]) => ({ label, variable, dash })),
+    { label: "Losses over the epochs, logarithmic", height: 220, testid: "loss-chart" },
+  );
   const length = Math.max(...known.map(([key]) => model.curves[key].length));
   const epochs = Array.from({ length }, (_, index) => index + 1);
-  const column = ([key]) => epochs.map((_, index) => (toNumber(model.curves[key][index]) > 0 && Number.isFinite(toNumber(model.curves[key][index])) ? toNumber(model.curves[key][index]) : null));
-  const best = Number.isInteger(model.best_epoch) && model.best_epoch >= 0 ? ` Epoch ${model.best_epoch + 1} did best and was kept.` : "";
-  const node = el("section.panel", { "aria-labelledby": "curves-title" }, el("h2", { id: "curves-title" }, "How the training went"), el("p.small.muted", {}, `How far the model was off, epoch by epoch: lower is better.${best}`), chart.node);
+  const column = ([key]) =>
+    epochs.map((_, index) =>
+      toNumber(model.curves[key][index]) > 0 && Number.isFinite(toNumber(model.curves[key][index]))
+        ? toNumber(model.curves[key][index])
+        : null,
+    );
+  const best =
+    Number.isInteger(model.best_epoch) && model.best_epoch >= 0
+      ? ` Epoch ${model.best_epoch + 1} did best and was kept.`
+      : "";
+  const node = el(
+    "section.panel",
+    { "aria-labelledby": "curves-title" },
+    el("h2", { id: "curves-title" }, "How the training went"),
+    el("p.small.muted", {}, `How far the model was off, epoch by epoch: lower is better.${best}`),
+    chart.node,
+  );
   return { node, draw: () => chart.set([epochs, ...known.map(column)]) };
 }
 
 function detailsPart(model) {
   const rows = Object.entries(model.settings ?? {}).filter(([, value]) => value !== null && typeof value !== "object");
   const extra = Object.entries(model.metadata ?? {}).filter(([, value]) => value !== null && typeof value !== "object");
-  const list = (entries) => el("dl.settings", {}, entries.map(([key, value]) => el("div", {}, el("dt", {}, humanised(key)), el("dd", {}, say(value)))));
-  return el("details.panel", {}, el("summary", {}, "All settings and facts"), el("h3", {}, "Settings"), list(rows), el("h3", {}, "About this file"), list(extra));
+  const list = (entries) =>
+    el(
+      "dl.settings",
+      {},
+      entries.map(([key, value]) => el("div", {}, el("dt", {}, humanised(key)), el("dd", {}, say(value)))),
+    );
+  return el(
+    "details.panel",
+    {},
+    el("summary", {}, "All settings and facts"),
+    el("h3", {}, "Settings"),
+    list(rows),
+    el("h3", {}, "About this file"),
+    list(extra),
+  );
 }
 
 function say(value) {

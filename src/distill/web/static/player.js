@@ -32,9 +32,25 @@ export function player({ labels, signal, onPosition = () => {}, onChoose = () =>
   const lanes = labels.map((label, lane) => makeLane(label, lane, labels.length));
   const sources = labels.map((_, lane) => lane); // which buffer a lane shows
   const head = el("div.playhead", { "aria-hidden": "true" });
-  const waves = el("div.lanes", {}, lanes.map((lane) => lane.node), head);
-  const playButton = el("button.primary.play", { type: "button", "data-testid": "play", on: { click: () => (touch(), sound.toggle()) } }, "Play");
-  const seek = el("input.seek", { type: "range", min: "0", max: "1000", value: "0", "aria-label": `Position ${name}`.trim(), on: { input: () => (touch(), sound.seek((seek.value / 1000) * sound.duration)) } });
+  const waves = el(
+    "div.lanes",
+    {},
+    lanes.map((lane) => lane.node),
+    head,
+  );
+  const playButton = el(
+    "button.primary.play",
+    { type: "button", "data-testid": "play", on: { click: () => (touch(), sound.toggle()) } },
+    "Play",
+  );
+  const seek = el("input.seek", {
+    type: "range",
+    min: "0",
+    max: "1000",
+    value: "0",
+    "aria-label": `Position ${name}`.trim(),
+    on: { input: () => (touch(), sound.seek((seek.value / 1000) * sound.duration)) },
+  });
   const time = el("span.time.figure", {}, "–");
   const loop = el("input", { type: "checkbox", on: { change: () => (sound.looping = loop.checked) } });
   const switches = labels.length > 1 ? labels.map((label, lane) => switchButton(label, lane)) : [];
@@ -44,7 +60,18 @@ export function player({ labels, signal, onPosition = () => {}, onChoose = () =>
 
   function switchButton(label, lane) {
     const letter = "AB"[lane];
-    return el("button", { type: "button", "data-testid": `switch-${letter.toLowerCase()}`, "aria-pressed": "false", title: `Key ${letter}`, on: { click: () => (touch(), choose(lane)) } }, el("b", {}, letter), ` ${label}`);
+    return el(
+      "button",
+      {
+        type: "button",
+        "data-testid": `switch-${letter.toLowerCase()}`,
+        "aria-pressed": "false",
+        title: `Key ${letter}`,
+        on: { click: () => (touch(), choose(lane)) },
+      },
+      el("b", {}, letter),
+      ` ${label}`,
+    );
   }
   function choose(lane) {
     if (lane >= labels.length) return;
@@ -89,7 +116,20 @@ export function player({ labels, signal, onPosition = () => {}, onChoose = () =>
   });
 
   const self = {
-    node: el("div.player", { role: "group", "aria-label": name || "Player" }, waves, seek, el("div.row.controls", {}, playButton, switches.length ? el("div.segmented", {}, switches) : null, time, el("label.inline.small", {}, loop, "Loop"))),
+    node: el(
+      "div.player",
+      { role: "group", "aria-label": name || "Player" },
+      waves,
+      seek,
+      el(
+        "div.row.controls",
+        {},
+        playButton,
+        switches.length ? el("div.segmented", {}, switches) : null,
+        time,
+        el("label.inline.small", {}, loop, "Loop"),
+      ),
+    ),
     sound,
     choose,
     touch,

@@ -11,9 +11,25 @@ export function previewsPanel(runId, signal) {
   const slider = el("input", { type: "range", id: "preview-epoch", min: "0", max: "0", value: "0", step: "1" });
   const label = el("output", { for: "preview-epoch" });
   const pairs = el("div.pairs");
-  const chooser = el("div.row.tight.grow", { hidden: true }, el("label", { for: "preview-epoch" }, "Epoch"), slider, label);
-  const none = el("p.muted", {}, "Every few epochs a preview appears here: an original and what the model makes of it.");
-  const node = el("section.panel", { "aria-labelledby": "previews-title" }, el("div.row.between", {}, el("h2", { id: "previews-title" }, "Previews"), chooser), none, pairs);
+  const chooser = el(
+    "div.row.tight.grow",
+    { hidden: true },
+    el("label", { for: "preview-epoch" }, "Epoch"),
+    slider,
+    label,
+  );
+  const none = el(
+    "p.muted",
+    {},
+    "Every few epochs a preview appears here: an original and what the model makes of it.",
+  );
+  const node = el(
+    "section.panel",
+    { "aria-labelledby": "previews-title" },
+    el("div.row.between", {}, el("h2", { id: "previews-title" }, "Previews"), chooser),
+    none,
+    pairs,
+  );
   let epochs = new Map(); // epoch → previews
   let following = true; // the newest, until the user chooses another
   let shown = null;
@@ -49,18 +65,44 @@ export function previewsPanel(runId, signal) {
     const byNumber = grouped(epochs.get(epoch), ({ number, role }) => (role === "random" ? `r${number}` : number));
     const groups = [...byNumber.values()];
     const isRandom = (files) => files[0].role === "random";
-    fill(pairs, [groups.filter((files) => !isRandom(files)), groups.filter(isRandom)].map((kind) => kind.map((files, index) => pair(files, index, epoch))));
+    fill(
+      pairs,
+      [groups.filter((files) => !isRandom(files)), groups.filter(isRandom)].map((kind) =>
+        kind.map((files, index) => pair(files, index, epoch)),
+      ),
+    );
   }
   function pair(files, index, epoch) {
-    const ordered = [files.find(({ role }) => role === "original"), files.find(({ role }) => role !== "original")].filter(Boolean);
-    const labels = ordered.map(({ role }) => (role === "original" ? "Original" : SECOND[role] ?? role));
+    const ordered = [
+      files.find(({ role }) => role === "original"),
+      files.find(({ role }) => role !== "original"),
+    ].filter(Boolean);
+    const labels = ordered.map(({ role }) => (role === "original" ? "Original" : (SECOND[role] ?? role)));
     const title = ordered[0]?.role === "random" ? `Random sound ${index + 1}` : `Sound ${index + 1}`;
     const one = player({ labels, signal: leaving.signal, name: `${title}, epoch ${epoch + 1}` });
     players.push(one);
     const error = el("p.small.reason", { role: "alert", hidden: true });
     ordered.forEach((file, lane) => load(one, lane, file, error));
-    const mels = ordered.map((file, lane) => el("figure.mel", {}, el("img", { src: `/api${base}/${api.id(file.name)}/mel`, alt: `Picture of the sound: ${labels[lane]}`, loading: "lazy" }), el("figcaption.small.muted", {}, labels[lane])));
-    return el("article.pair", { "data-testid": ordered.length > 1 ? "preview-pair" : "preview-random", "aria-label": title }, el("h3", {}, title), one.node, error, el("div.mels", {}, mels));
+    const mels = ordered.map((file, lane) =>
+      el(
+        "figure.mel",
+        {},
+        el("img", {
+          src: `/api${base}/${api.id(file.name)}/mel`,
+          alt: `Picture of the sound: ${labels[lane]}`,
+          loading: "lazy",
+        }),
+        el("figcaption.small.muted", {}, labels[lane]),
+      ),
+    );
+    return el(
+      "article.pair",
+      { "data-testid": ordered.length > 1 ? "preview-pair" : "preview-random", "aria-label": title },
+      el("h3", {}, title),
+      one.node,
+      error,
+      el("div.mels", {}, mels),
+    );
   }
   async function load(one, lane, file, error) {
     try {

@@ -10,7 +10,11 @@ export function report(collection, onChange) {
   const out = outOf(collection);
   const totals = el("p.totals", { role: "status" });
   const boxes = [];
-  const all = el("input", { type: "checkbox", "aria-label": "Use all sounds", on: { change: () => setAll(all.checked) } });
+  const all = el("input", {
+    type: "checkbox",
+    "aria-label": "Use all sounds",
+    on: { change: () => setAll(all.checked) },
+  });
 
   function tell() {
     const usable = collection.files.filter((file) => file.usable);
@@ -34,7 +38,10 @@ export function report(collection, onChange) {
   }
   function row(file) {
     const box = el("input", {
-      type: "checkbox", checked: file.usable && !out.has(file.index), disabled: !file.usable, "aria-label": `Use ${file.name}`,
+      type: "checkbox",
+      checked: file.usable && !out.has(file.index),
+      disabled: !file.usable,
+      "aria-label": `Use ${file.name}`,
       on: { change: () => (setOne(file, box.checked), tell(), onChange()) },
     });
     if (file.usable) boxes.push({ file, box });
@@ -53,7 +60,16 @@ export function report(collection, onChange) {
       el(
         "table.files",
         {},
-        el("thead", {}, el("tr", {}, el("td", {}, all), ...["Sound", "Name", "Length", "Rate", "Format", "Notes"].map((text) => el("th", { scope: "col" }, text)))),
+        el(
+          "thead",
+          {},
+          el(
+            "tr",
+            {},
+            el("td", {}, all),
+            ...["Sound", "Name", "Length", "Rate", "Format", "Notes"].map((text) => el("th", { scope: "col" }, text)),
+          ),
+        ),
         el("tbody", {}, rows),
       ),
     ),
@@ -74,7 +90,11 @@ function unusableNote({ files }) {
   const count = files.filter((file) => !file.usable).length;
   if (!count) return null;
   const verb = count === 1 ? "is" : "are";
-  return el("p.notice.amber", {}, `${plural(count, "file")} cannot be used and ${verb} left out. The reason stands at the end of the table.`);
+  return el(
+    "p.notice.amber",
+    {},
+    `${plural(count, "file")} cannot be used and ${verb} left out. The reason stands at the end of the table.`,
+  );
 }
 
 function fileRow(file, box) {
@@ -88,6 +108,11 @@ function fileRow(file, box) {
     el("td.figure", {}, file.seconds === null ? "–" : duration(file.seconds)),
     el("td.figure", {}, rate(file.sample_rate)),
     el("td", {}, [file.format, channels].filter(Boolean).join(", ") || "–"),
-    el("td.notes", {}, file.reason ? el("span.reason", {}, file.reason) : null, file.notes?.map((note) => el("span.tag", {}, note))),
+    el(
+      "td.notes",
+      {},
+      file.reason ? el("span.reason", {}, file.reason) : null,
+      file.notes?.map((note) => el("span.tag", {}, note)),
+    ),
   );
 }

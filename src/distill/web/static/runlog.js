@@ -32,13 +32,22 @@ export class RunLog {
         this.newPreviews = true;
         break;
       case "Warning":
-        this.warnings.push({ epoch: this.currentEpoch(), message: entry.message });
+        this.#warn(entry.message);
         break;
       case "TrainingCompleteEvent":
         this.complete = entry;
         break;
       default: // an event of a later version: nothing to draw
     }
+  }
+
+  // The same warning in one epoch after another is one warning that lasts; its latest wording counts.
+  #warn(message) {
+    const epoch = this.currentEpoch();
+    const subject = message.startsWith("Level") ? message.split(":")[0] : message.replace(/\d/g, "");
+    const before = this.warnings.findLast((warning) => warning.subject === subject);
+    if (before && epoch - before.last <= 1) Object.assign(before, { last: epoch, message });
+    else this.warnings.push({ subject, message, first: epoch, last: epoch });
   }
 
   currentEpoch() {
@@ -57,7 +66,9 @@ export class RunLog {
   }
 
   utilization(level) {
-    return this.epochs.filter((entry) => entry?.codebook_health).map((entry) => entry.codebook_health[`level_${level}`]?.utilization ?? 0);
+    return this.epochs
+      .filter((entry) => entry?.codebook_health)
+      .map((entry) => entry.codebook_health[`level_${level}`]?.utilization ?? 0);
   }
 
   // 0..1 over the whole run, or null before anything is known of its length.

@@ -7,7 +7,12 @@ import { complain } from "./toasts.js";
 const POLL_MS = 2000;
 
 export const STATE_WORDS = {
-  queued: "Waiting", running: "Training", stopping: "Stopping", finished: "Finished", interrupted: "Interrupted", failed: "Failed",
+  queued: "Waiting",
+  running: "Training",
+  stopping: "Stopping",
+  finished: "Finished",
+  interrupted: "Interrupted",
+  failed: "Failed",
 };
 
 export const ACTIVE = new Set(["queued", "running", "stopping"]);
@@ -19,7 +24,16 @@ export function stateChip(run) {
 
 export async function show(root, { signal }) {
   const list = el("div");
-  fill(root, el("h1", {}, "Runs"), el("p.lead", {}, "A run is one training. Runs go one after another; those that wait keep their place in the queue."), list);
+  fill(
+    root,
+    el("h1", {}, "Runs"),
+    el(
+      "p.lead",
+      {},
+      "A run is one training. Runs go one after another; those that wait keep their place in the queue.",
+    ),
+    list,
+  );
   let before = "";
   async function refresh() {
     const runs = await api.get("/runs", signal);
@@ -44,7 +58,12 @@ export async function show(root, { signal }) {
 }
 
 function empty() {
-  return el("div.empty", {}, el("p", {}, "No runs yet."), el("p", {}, el("a.button.primary", { href: "#/collection" }, "Choose sounds to train on")));
+  return el(
+    "div.empty",
+    {},
+    el("p", {}, "No runs yet."),
+    el("p", {}, el("a.button.primary", { href: "#/collection" }, "Choose sounds to train on")),
+  );
 }
 
 function table(runs, act) {
@@ -52,7 +71,16 @@ function table(runs, act) {
   return el(
     "div.panel.flush",
     {},
-    el("table.stacking", {}, el("thead", {}, el("tr", {}, heads, el("th", { scope: "col" }, el("span.visually-hidden", {}, "Actions")))), el("tbody", {}, runs.map((run) => row(run, act)))),
+    el(
+      "table.stacking",
+      {},
+      el("thead", {}, el("tr", {}, heads, el("th", { scope: "col" }, el("span.visually-hidden", {}, "Actions")))),
+      el(
+        "tbody",
+        {},
+        runs.map((run) => row(run, act)),
+      ),
+    ),
   );
 }
 
@@ -61,7 +89,12 @@ function row(run, act) {
   return el(
     "tr",
     { "data-testid": "run-row" },
-    el("th", { scope: "row" }, el("a", { href: `#/runs/${api.id(run.id)}`, "data-key": `open-${run.id}` }, run.name), el("span.small.muted.block", {}, run.dataset)),
+    el(
+      "th",
+      { scope: "row" },
+      el("a", { href: `#/runs/${api.id(run.id)}`, "data-key": `open-${run.id}` }, run.name),
+      el("span.small.muted.block", {}, run.dataset),
+    ),
     el("td", {}, stateChip(run), run.error ? el("span.small.reason.block", {}, run.error) : null),
     el("td", {}, kind),
     el("td", {}, when(run.started)),
@@ -71,9 +104,21 @@ function row(run, act) {
 
 function actions(run, act) {
   const button = (text, verb) =>
-    el("button", { type: "button", "data-key": `${verb}-${run.id}`, "data-testid": `${verb}-run`, "aria-label": `${text} ${run.name}`, on: { click: () => act(verb, run) } }, text);
+    el(
+      "button",
+      {
+        type: "button",
+        "data-key": `${verb}-${run.id}`,
+        "data-testid": `${verb}-run`,
+        "aria-label": `${text} ${run.name}`,
+        on: { click: () => act(verb, run) },
+      },
+      text,
+    );
   return [
-    run.model_id ? el("a.button", { href: `#/models/${api.id(run.model_id)}`, "aria-label": `Model of ${run.name}` }, "Model") : null,
+    run.model_id
+      ? el("a.button", { href: `#/models/${api.id(run.model_id)}`, "aria-label": `Model of ${run.name}` }, "Model")
+      : null,
     run.state === "queued" || run.state === "running" ? button("Cancel", "cancel") : null,
     run.state === "interrupted" ? button("Resume", "resume") : null,
   ];

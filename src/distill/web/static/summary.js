@@ -7,7 +7,9 @@ export function summary(run, log, about) {
   const { total_epochs, total_time_s, best_epoch, best_val_loss } = log.complete;
   const sentences = [
     `${plural(total_epochs, "epoch")} in ${duration(total_time_s)}.`,
-    best_epoch >= 0 && best_epoch !== null ? `Epoch ${best_epoch + 1} did best on the sounds set aside (loss ${figure(best_val_loss)}); that version is kept.` : null,
+    best_epoch >= 0 && best_epoch !== null
+      ? `Epoch ${best_epoch + 1} did best on the sounds set aside (loss ${figure(best_val_loss)}); that version is kept.`
+      : null,
   ];
   return el(
     "section.panel.summary",
@@ -27,5 +29,9 @@ function learntByHeart(log, about) {
 }
 
 function byHeart() {
-  return el("p.notice.amber", {}, "The model learns these files by heart: it rebuilds them much better than sounds it has not heard. More sounds, and sounds that differ more, help most; fewer epochs help a little.");
+  return el(
+    "p.notice.amber",
+    {},
+    "The model learns these files by heart: it rebuilds them much better than sounds it has not heard. More sounds, and sounds that differ more, help most; fewer epochs help a little.",
+  );
 }

@@ -2,7 +2,11 @@
 (function () {
   const system = window.matchMedia("(prefers-color-scheme: dark)");
   function remembered() {
-    try { return localStorage.getItem("distill.theme"); } catch { return null; } // storage may be switched off
+    try {
+      return localStorage.getItem("distill.theme");
+    } catch {
+      return null;
+    } // storage may be switched off
   }
   function apply() {
     document.documentElement.dataset.theme = remembered() || (system.matches ? "dark" : "light");

@@ -12,21 +12,47 @@ const CODES = "vqvae";
 const ADVANCED = [
   ["codebook_size", "Codebook size", "How many codes each level may choose from.", CODES, { min: 2, step: 1 }],
   ["codebook_dim", "Code length", "How many numbers describe one code.", CODES, { min: 1, step: 1 }],
-  ["commitment_weight", "Commitment weight", "How firmly the model is held to its codes.", CODES, { min: 0, step: "any" }],
+  [
+    "commitment_weight",
+    "Commitment weight",
+    "How firmly the model is held to its codes.",
+    CODES,
+    { min: 0, step: "any" },
+  ],
   ["latent_dim", "Dimensions", "In how many ways the sounds may vary.", "vae", { min: 1, step: 1 }],
   ["kl_weight_max", "KL weight", "Higher: smoother in between sounds, but less exact.", "vae", { min: 0, step: "any" }],
   ["learning_rate", "Learning rate", "How big each learning step is.", null, { min: 0, step: "any" }],
   ["batch_size", "Batch size", "How many pieces of sound per learning step.", null, { min: 1, step: 1 }],
-  ["dropout", "Dropout", "Share of the network that rests at each step, against learning by heart.", null, { min: 0, max: 0.99, step: "any" }],
-  ["val_fraction", "Set aside", "Share of the sounds kept to check on, not trained on.", null, { min: 0, max: 0.99, step: "any" }],
+  [
+    "dropout",
+    "Dropout",
+    "Share of the network that rests at each step, against learning by heart.",
+    null,
+    { min: 0, max: 0.99, step: "any" },
+  ],
+  [
+    "val_fraction",
+    "Set aside",
+    "Share of the sounds kept to check on, not trained on.",
+    null,
+    { min: 0, max: 0.99, step: "any" },
+  ],
   ["seed", "Seed", "Starting point of chance: the same seed gives the same run.", null, { min: 0, step: 1 }],
 ];
 
 export function trainForm(collection, { about, signal }) {
   const values = valuesFor(collection, about);
-  const view = { why: el("ul.why"), error: el("p.notice.bad", { role: "alert", hidden: true }), facts: el("p.facts"), size: el("output", {}, "automatic") };
+  const view = {
+    why: el("ul.why"),
+    error: el("p.notice.bad", { role: "alert", hidden: true }),
+    facts: el("p.facts"),
+    size: el("output", {}, "automatic"),
+  };
   const start = el("button.primary.big", { type: "submit", "data-testid": "start-run" }, "Start training");
-  const fields = { advanced: ADVANCED.map((row) => advancedField(row, values, changed)), augment: augmentField(values, changed) };
+  const fields = {
+    advanced: ADVANCED.map((row) => advancedField(row, values, changed)),
+    augment: augmentField(values, changed),
+  };
   let asking = new AbortController();
 
   const plan = later(PLAN_DELAY_MS, async () => {
@@ -52,7 +78,13 @@ export function trainForm(collection, { about, signal }) {
     event.preventDefault();
     start.disabled = true;
     try {
-      const body = { collection: collection.id, excluded: excluded(collection), family: values.family, name: values.name.trim() || collection.name, settings: settingsOf(values) };
+      const body = {
+        collection: collection.id,
+        excluded: excluded(collection),
+        family: values.family,
+        name: values.name.trim() || collection.name,
+        settings: settingsOf(values),
+      };
       const run = await api.post("/runs", body);
       location.hash = `#/runs/${api.id(run.id)}`;
     } catch (error) {
@@ -67,17 +99,52 @@ export function trainForm(collection, { about, signal }) {
     el(
       "div.train-grid",
       {},
-      el("div.stack", {}, nameField(values), familyField(values, changed), levelsField(values, about, view, changed), lengthField(values, changed)),
-      el("aside.plan", { "aria-label": "What will happen" }, el("h3", {}, "What will happen"), view.facts, el("div", { "aria-live": "polite" }, view.why), view.error, start),
+      el(
+        "div.stack",
+        {},
+        nameField(values),
+        familyField(values, changed),
+        levelsField(values, about, view, changed),
+        lengthField(values, changed),
+      ),
+      el(
+        "aside.plan",
+        { "aria-label": "What will happen" },
+        el("h3", {}, "What will happen"),
+        view.facts,
+        el("div", { "aria-live": "polite" }, view.why),
+        view.error,
+        start,
+      ),
     ),
-    el("details", {}, el("summary", {}, "Advanced settings"), el("p.small.muted", {}, "Empty fields are chosen for you; the grey figure is what will be used."), el("div.fields", {}, fields.advanced.map((field) => field.node), fields.augment)),
+    el(
+      "details",
+      {},
+      el("summary", {}, "Advanced settings"),
+      el("p.small.muted", {}, "Empty fields are chosen for you; the grey figure is what will be used."),
+      el(
+        "div.fields",
+        {},
+        fields.advanced.map((field) => field.node),
+        fields.augment,
+      ),
+    ),
   );
   return { node, filesChanged: plan };
 }
 
 function valuesFor(collection, about) {
   if (!formValues.has(collection.id)) {
-    formValues.set(collection.id, { name: collection.name, family: CODES, levels: "", length: "minutes", minutes: String(about.defaults.minutes), epochs: "100", augment: "", advanced: {} });
+    formValues.set(collection.id, {
+      name: collection.name,
+      family: CODES,
+      levels: "",
+      length: "minutes",
+      minutes: String(about.defaults.minutes),
+      epochs: "100",
+      augment: "",
+      advanced: {},
+    });
   }
   return formValues.get(collection.id);
 }
@@ -103,12 +170,22 @@ function settingsOf(values) {
 function tellPlan(view, fields, { config, why, files, seconds, kbits }, values) {
   view.error.hidden = true;
   const parts = [plural(files, "sound"), duration(seconds)];
-  if (values.family === CODES && config.num_quantizers) parts.push(plural(config.num_quantizers, "level"), `${config.codebook_size} codes each`);
+  if (values.family === CODES && config.num_quantizers)
+    parts.push(plural(config.num_quantizers, "level"), `${config.codebook_size} codes each`);
   if (kbits) parts.push(`${figure(kbits, 2)} kbit/s`);
   setText(view.facts, parts.join(" · "));
-  setText(view.size, config.codebook_size ? `${values.advanced.codebook_size ? "" : "automatic: "}${config.codebook_size} codes` : "automatic");
-  fill(view.why, why.map((sentence) => el("li", {}, sentence)));
-  for (const { name, input } of fields.advanced) if (config[name] !== undefined && config[name] !== null) input.placeholder = figure(config[name]);
+  setText(
+    view.size,
+    config.codebook_size
+      ? `${config.codebook_size} codes${values.advanced.codebook_size ? "" : ", chosen automatically"}`
+      : "automatic",
+  );
+  fill(
+    view.why,
+    why.map((sentence) => el("li", {}, sentence)),
+  );
+  for (const { name, input } of fields.advanced)
+    if (config[name] !== undefined && config[name] !== null) input.placeholder = figure(config[name]);
 }
 
 function complainHere(view, error) {
@@ -117,13 +194,35 @@ function complainHere(view, error) {
 }
 
 function nameField(values) {
-  const input = el("input", { id: "model-name", value: values.name, autocomplete: "off", maxlength: "100", on: { input: () => (values.name = input.value) } });
+  const input = el("input", {
+    id: "model-name",
+    value: values.name,
+    autocomplete: "off",
+    maxlength: "100",
+    on: { input: () => (values.name = input.value) },
+  });
   return el("div.field", {}, el("label", { for: "model-name" }, "Name of the model"), input);
 }
 
 function radioCard(group, value, title, text, state, changed, badge = null) {
-  const input = el("input", { type: "radio", name: group, value, checked: state[group] === value, on: { change: () => ((state[group] = value), changed()) } });
-  return el("label.card-choice", {}, input, el("span", {}, el("strong", {}, title, badge && el("span.tag", {}, badge)), text && el("span.small.muted", {}, text)));
+  const input = el("input", {
+    type: "radio",
+    name: group,
+    value,
+    checked: state[group] === value,
+    on: { change: () => ((state[group] = value), changed()) },
+  });
+  return el(
+    "label.card-choice",
+    {},
+    input,
+    el(
+      "span",
+      {},
+      el("strong", {}, title, badge && el("span.tag", {}, badge)),
+      text && el("span.small.muted", {}, text),
+    ),
+  );
 }
 
 function familyField(values, changed) {
@@ -134,26 +233,60 @@ function familyField(values, changed) {
     el(
       "div.choices",
       {},
-      radioCard("family", CODES, "Codes (RVQ-VAE)", "Learns a small alphabet of sound particles. Rebuilds sounds best.", values, changed, "recommended"),
-      radioCard("family", "vae", "Continuous (VAE)", "Learns directions such as brightness. New sounds come from sliders.", values, changed),
+      radioCard(
+        "family",
+        CODES,
+        "Codes (RVQ-VAE)",
+        "Learns a small alphabet of sound particles. Rebuilds sounds best.",
+        values,
+        changed,
+        "recommended",
+      ),
+      radioCard(
+        "family",
+        "vae",
+        "Continuous (VAE)",
+        "Learns directions such as brightness. New sounds come from sliders.",
+        values,
+        changed,
+      ),
     ),
   );
 }
 
 function levelsField(values, about, view, changed) {
-  const cards = Object.entries(about.levels).map(([count, sentence]) => radioCard("levels", count, `${count} levels`, sentence, values, changed));
+  const cards = Object.entries(about.levels).map(([count, sentence]) =>
+    radioCard("levels", count, `${count} levels`, sentence, values, changed),
+  );
   return el(
     "fieldset.codes-only",
     {},
     el("legend", { title: "Each level describes what the one before left over" }, "Levels of codes"),
-    el("div.choices.four", {}, radioCard("levels", "", "Automatic", "Chosen to fit the number of sounds.", values, changed), cards),
-    el("p.small", {}, "Codebook size: ", view.size, el("span.muted", {}, " (how many codes each level may choose from)")),
+    el(
+      "div.choices.four",
+      {},
+      radioCard("levels", "", "Automatic", "Chosen to fit the number of sounds.", values, changed),
+      cards,
+    ),
+    el(
+      "p.small",
+      {},
+      "Codebook size: ",
+      view.size,
+      el("span.muted", {}, " (how many codes each level may choose from)"),
+    ),
   );
 }
 
 function lengthField(values, changed) {
   const number = (key, label, attributes) => {
-    const input = el("input.short", { type: "number", min: "1", "aria-label": label, value: values[key], ...attributes });
+    const input = el("input.short", {
+      type: "number",
+      min: "1",
+      "aria-label": label,
+      value: values[key],
+      ...attributes,
+    });
     input.addEventListener("input", () => {
       values[key] = input.value;
       values.length = key;
@@ -164,30 +297,72 @@ function lengthField(values, changed) {
   };
   const radios = {};
   const choice = (key, text, input) => {
-    radios[key] = el("input", { type: "radio", name: "length", value: key, checked: values.length === key, on: { change: () => ((values.length = key), changed()) } });
+    radios[key] = el("input", {
+      type: "radio",
+      name: "length",
+      value: key,
+      checked: values.length === key,
+      on: { change: () => ((values.length = key), changed()) },
+    });
     return el("div.row.tight", {}, el("label.inline", {}, radios[key], text), input);
   };
   return el(
     "fieldset",
     {},
     el("legend", {}, "How long"),
-    el("div.row", {}, choice("minutes", "Minutes", number("minutes", "Minutes of training", { min: "0.1", step: "any" })), choice("epochs", "Epochs", number("epochs", "Epochs of training", { step: "1" }))),
-    el("p.small.muted", {}, "An epoch is one pass through all sounds. The version that did best is kept, so longer does no harm."),
+    el(
+      "div.row",
+      {},
+      choice("minutes", "Minutes", number("minutes", "Minutes of training", { min: "0.1", step: "any" })),
+      choice("epochs", "Epochs", number("epochs", "Epochs of training", { step: "1" })),
+    ),
+    el(
+      "p.small.muted",
+      {},
+      "An epoch is one pass through all sounds. The version that did best is kept, so longer does no harm.",
+    ),
   );
 }
 
 function advancedField([name, label, explanation, family, attributes], values, changed) {
-  const input = el("input", { id: `set-${name}`, type: "number", value: values.advanced[name] ?? "", "aria-describedby": `why-${name}`, ...attributes });
+  const input = el("input", {
+    id: `set-${name}`,
+    type: "number",
+    value: values.advanced[name] ?? "",
+    "aria-describedby": `why-${name}`,
+    ...attributes,
+  });
   input.addEventListener("input", () => {
     values.advanced[name] = input.value;
     changed();
   });
   const only = family === CODES ? "codes-only" : family ? "vae-only" : "";
-  return { name, input, node: el("div.field", { class: only }, el("label", { for: input.id }, label), input, el("p.small.muted", { id: `why-${name}` }, explanation)) };
+  return {
+    name,
+    input,
+    node: el(
+      "div.field",
+      { class: only },
+      el("label", { for: input.id }, label),
+      input,
+      el("p.small.muted", { id: `why-${name}` }, explanation),
+    ),
+  };
 }
 
 function augmentField(values, changed) {
-  const select = el("select", { id: "set-augment", value: values.augment, on: { change: () => ((values.augment = select.value), changed()) } },
-    el("option", { value: "" }, "Automatic"), el("option", { value: "on" }, "On"), el("option", { value: "off" }, "Off"));
-  return el("div.field", {}, el("label", { for: "set-augment" }, "Variation"), select, el("p.small.muted", {}, "Vary loudness and where each sound is cut."));
+  const select = el(
+    "select",
+    { id: "set-augment", value: values.augment, on: { change: () => ((values.augment = select.value), changed()) } },
+    el("option", { value: "" }, "Automatic"),
+    el("option", { value: "on" }, "On"),
+    el("option", { value: "off" }, "Off"),
+  );
+  return el(
+    "div.field",
+    {},
+    el("label", { for: "set-augment" }, "Variation"),
+    select,
+    el("p.small.muted", {}, "Vary loudness and where each sound is cut."),
+  );
 }

@@ -5,8 +5,16 @@ import { el } from "./dom.js";
 const FIRST_CAPACITY = 64;
 
 export function usageMap(level, name) {
-  const canvas = el("canvas.usage", { role: "img", "aria-label": `How much each code of ${name} is used, epoch by epoch`, "data-testid": "usage-map" });
-  const node = el("div.usage-frame", { title: "Left to right: epochs. Top to bottom: codes. The stronger the colour, the more a code is used." }, canvas);
+  const canvas = el("canvas.usage", {
+    role: "img",
+    "aria-label": `How much each code of ${name} is used, epoch by epoch`,
+    "data-testid": "usage-map",
+  });
+  const node = el(
+    "div.usage-frame",
+    { title: "Left to right: epochs. Top to bottom: codes. The stronger the colour, the more a code is used." },
+    canvas,
+  );
   let columns = []; // Uint8Array per epoch
   let ramp = null;
 
@@ -88,5 +96,8 @@ export function usageFeed(fetchFrom, onColumns) {
 // → per level: one Uint8Array per epoch
 function split(data, levels, codes, epochs) {
   return Array.from({ length: levels }, (_, level) =>
-    Array.from({ length: epochs }, (__, epoch) => data.subarray((epoch * levels + level) * codes, (epoch * levels + level + 1) * codes)));
+    Array.from({ length: epochs }, (__, epoch) =>
+      data.subarray((epoch * levels + level) * codes, (epoch * levels + level + 1) * codes),
+    ),
+  );
 }

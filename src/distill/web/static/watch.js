@@ -41,7 +41,15 @@ function takeState(page, state) {
   page.run = { ...page.run, ...state };
   schedule(page);
   if (before === "queued" && state.state !== "queued") {
-    api.get(page.path, page.signal).then((full) => ((page.run = { ...full, ...page.run, files: full.files, duration_s: full.duration_s }), schedule(page))).catch(() => {}); // only facts
+    api
+      .get(page.path, page.signal)
+      .then(
+        (full) => (
+          (page.run = { ...full, ...page.run, files: full.files, duration_s: full.duration_s }),
+          schedule(page)
+        ),
+      )
+      .catch(() => {}); // only facts
   }
 }
 
@@ -49,7 +57,10 @@ function build(root, page) {
   const { run } = page;
   page.head = header(page);
   page.lost = el("p.notice.amber", { hidden: true, role: "status" }, "The connection was lost. Trying again …");
-  page.chart = lineChart(lossSeries(run.family), { label: "Losses over the epochs, logarithmic", testid: "loss-chart" });
+  page.chart = lineChart(lossSeries(run.family), {
+    label: "Losses over the epochs, logarithmic",
+    testid: "loss-chart",
+  });
   page.warnings = el("ol.warnings");
   page.noWarnings = el("p.small.muted", {}, "None so far.");
   page.summaryBox = el("div");
@@ -58,7 +69,12 @@ function build(root, page) {
   page.kl = run.family === "vae" ? klPanel() : null;
   page.levels = [];
   page.levelsBox = page.kl ? null : el("div.levels");
-  page.usage = page.kl ? null : usageFeed((start) => fetchUsage(page, start), (codes, columns) => addUsage(page, codes, columns));
+  page.usage = page.kl
+    ? null
+    : usageFeed(
+        (start) => fetchUsage(page, start),
+        (codes, columns) => addUsage(page, codes, columns),
+      );
   fill(
     root,
     page.head.node,
@@ -67,8 +83,24 @@ function build(root, page) {
     el(
       "div.watch-grid",
       {},
-      el("section.panel", { "aria-labelledby": "loss-title" }, el("h2", { id: "loss-title" }, "Loss"), el("p.small.muted", {}, "How far the model is off: lower is better. “Set aside” are sounds it does not train on."), page.chart.node),
-      el("section.panel", { "aria-labelledby": "warnings-title" }, el("h2", { id: "warnings-title" }, "Warnings"), page.noWarnings, el("div.warn-scroll", { tabindex: "0", role: "region", "aria-label": "List of warnings" }, page.warnings)),
+      el(
+        "section.panel",
+        { "aria-labelledby": "loss-title" },
+        el("h2", { id: "loss-title" }, "Loss"),
+        el(
+          "p.small.muted",
+          {},
+          "How far the model is off: lower is better. “Set aside” are sounds it does not train on.",
+        ),
+        page.chart.node,
+      ),
+      el(
+        "section.panel",
+        { "aria-labelledby": "warnings-title" },
+        el("h2", { id: "warnings-title" }, "Warnings"),
+        page.noWarnings,
+        el("div.warn-scroll", { tabindex: "0", role: "region", "aria-label": "List of warnings" }, page.warnings),
+      ),
     ),
     page.kl ? page.kl.node : levelsSection(page),
     page.previews.node,
@@ -76,12 +108,18 @@ function build(root, page) {
 }
 
 function lossSeries(family) {
-  const third = family === "vae"
-    ? { field: "val_kl_loss", label: "KL", title: "How far the space is from an even cloud" }
-    : { field: "val_commit_loss", label: "Commitment", title: "How far sounds lie from their codes" };
+  const third =
+    family === "vae"
+      ? { field: "val_kl_loss", label: "KL", title: "How far the space is from an even cloud" }
+      : { field: "val_commit_loss", label: "Commitment", title: "How far sounds lie from their codes" };
   return [
     { field: "train_loss", label: "Training", variable: "--series-1" },
-    { field: "val_loss", label: "Set aside", variable: "--series-2", title: "Validation: sounds that are not trained on" },
+    {
+      field: "val_loss",
+      label: "Set aside",
+      variable: "--series-2",
+      title: "Validation: sounds that are not trained on",
+    },
     { ...third, variable: "--series-3", dash: [5, 4] },
   ];
 }
@@ -122,8 +160,10 @@ function makeLevel({ about, run }, level) {
   const spark = sparkline(levelVariable(level));
   const map = usageMap(level, levelName(about, level));
   const extra = [
-    el("p.small.muted.tight", {}, "In use, epoch by epoch"), spark,
-    el("p.small.muted.tight", {}, "Codes (rows) over the epochs"), map.node,
+    el("p.small.muted.tight", {}, "In use, epoch by epoch"),
+    spark,
+    el("p.small.muted.tight", {}, "Codes (rows) over the epochs"),
+    map.node,
   ];
   const panel = levelPanel(level, levelName(about, level), run.codebook_size, extra);
   panel.set(null, null);
@@ -137,7 +177,18 @@ function addUsage(page, codes, columns) {
 
 function levelsSection(page) {
   page.counted = el("span");
-  return el("section", { "aria-labelledby": "levels-title" }, el("h2", { id: "levels-title" }, "Levels of codes"), el("p.small.muted", {}, "Each level describes what the one before left over. Healthy levels use most of their codes.", page.counted), page.levelsBox);
+  return el(
+    "section",
+    { "aria-labelledby": "levels-title" },
+    el("h2", { id: "levels-title" }, "Levels of codes"),
+    el(
+      "p.small.muted",
+      {},
+      "Each level describes what the one before left over. Healthy levels use most of their codes.",
+      page.counted,
+    ),
+    page.levelsBox,
+  );
 }
 
 function klPanel() {
@@ -148,8 +199,18 @@ function klPanel() {
     "section.panel",
     { "aria-labelledby": "kl-title" },
     el("h2", { id: "kl-title" }, "The continuous space"),
-    el("p.small.muted", {}, "KL says how much about each sound is kept in the space. Near nought, the space says nothing; the weight is raised slowly during the run."),
-    el("dl.figures.wide", {}, el("div", {}, el("dt", {}, "KL divergence"), kl), el("div", {}, el("dt", {}, "KL loss"), loss), el("div", {}, el("dt", {}, "KL weight"), weight)),
+    el(
+      "p.small.muted",
+      {},
+      "KL says how much about each sound is kept in the space. Near nought, the space says nothing; the weight is raised slowly during the run.",
+    ),
+    el(
+      "dl.figures.wide",
+      {},
+      el("div", {}, el("dt", {}, "KL divergence"), kl),
+      el("div", {}, el("dt", {}, "KL loss"), loss),
+      el("div", {}, el("dt", {}, "KL weight"), weight),
+    ),
   );
   return {
     node,
@@ -164,7 +225,12 @@ function klPanel() {
 async function fetchUsage(page, start) {
   const response = await api.request("GET", `${page.path}/usage?start=${start}`, { signal: page.signal });
   const header = (name) => Number(response.headers.get(name) ?? 0);
-  return { levels: header("X-Levels"), codes: header("X-Codes"), epochs: header("X-Epochs"), data: new Uint8Array(await response.arrayBuffer()) };
+  return {
+    levels: header("X-Levels"),
+    codes: header("X-Codes"),
+    epochs: header("X-Epochs"),
+    data: new Uint8Array(await response.arrayBuffer()),
+  };
 }
 
 function forget(page) {
@@ -221,10 +287,15 @@ function drawEpochs(page) {
 function drawWarnings(page) {
   const { warnings } = page.log;
   page.noWarnings.hidden = warnings.length > 0;
-  for (let at = page.warnings.children.length; at < warnings.length; at += 1) {
-    const { epoch, message } = warnings[at];
-    page.warnings.append(el("li", { "data-testid": "warning-item" }, el("span.tag", {}, `epoch ${epoch + 1}`), ` ${message}`));
-  }
+  warnings.forEach(({ message, first, last }, at) => {
+    const item = page.warnings.children[at] ?? page.warnings.appendChild(warningItem());
+    setText(item.firstChild, first === last ? `epoch ${first + 1}` : `epochs ${first + 1} to ${last + 1}`);
+    setText(item.lastChild, message);
+  });
+}
+
+function warningItem() {
+  return el("li", { "data-testid": "warning-item" }, el("span.tag"), " ", el("span"));
 }
 
 function drawState(page) {
@@ -243,7 +314,10 @@ function drawState(page) {
   const epoch = log.complete && !active ? log.complete.total_epochs : log.currentEpoch() + 1;
   setText(head.epoch, started ? `Epoch ${epoch}${total ? ` of ${Math.max(total, epoch)}` : ""}` : "Not started yet");
   const { step } = log;
-  setText(head.step, active && step ? `step ${step.step + 1} of ${step.total_steps} · loss ${figure(step.train_loss)}` : "");
+  setText(
+    head.step,
+    active && step ? `step ${step.step + 1} of ${step.total_steps} · loss ${figure(step.train_loss)}` : "",
+  );
   setText(head.eta, timeSentence(run, log));
   page.summaryBox.hidden = active; // a resumed run has not ended
   if (log.complete && !active && drawn.complete !== log.complete) {
@@ -254,27 +328,48 @@ function drawState(page) {
 
 function timeSentence(run, log) {
   const last = log.lastEpoch();
-  if (run.state === "running" && last) return `${duration(last.elapsed_seconds)} so far · about ${duration(last.eta_seconds)} left`;
+  if (run.state === "running" && last)
+    return `${duration(last.elapsed_seconds)} so far · about ${duration(last.eta_seconds)} left`;
   if (log.complete) return `took ${duration(log.complete.total_time_s)}`;
   return run.state === "running" && run.minutes ? `about ${plural(run.minutes, "minute")} in all` : "";
 }
 
 function factsOf(run) {
-  const facts = [run.dataset, familyName(run.family), run.levels && `${plural(run.levels, "level")} of ${run.codebook_size} codes`, run.files && plural(run.files, "sound"), run.duration_s && duration(run.duration_s)];
+  const facts = [
+    run.dataset,
+    familyName(run.family),
+    run.levels && `${plural(run.levels, "level")} of ${run.codebook_size} codes`,
+    run.files && plural(run.files, "sound"),
+    run.duration_s && duration(run.duration_s),
+  ];
   return facts.filter(Boolean).join(" · ");
 }
 
 function drawRunState(page) {
   const { run, head } = page;
   setText(head.facts, factsOf(run));
-  if (page.counted) setText(page.counted, run.validation_vectors ? ` Counted over ${run.validation_vectors} vectors of the sounds set aside.` : "");
+  if (page.counted)
+    setText(
+      page.counted,
+      run.validation_vectors ? ` Counted over ${run.validation_vectors} vectors of the sounds set aside.` : "",
+    );
   ensureLevels(page, run.levels ?? 0);
   const place = run.state === "queued" && run.position ? `, number ${run.position} in the queue` : "";
   setText(head.state, `${STATE_WORDS[run.state] ?? run.state}${place}`);
   head.state.className = `chip state-${run.state}`;
   head.error.hidden = !run.error;
   setText(head.error, run.error ?? "");
-  const button = (text, verb, style) => el("button", { type: "button", class: style, "data-testid": `${verb}-run`, on: { click: (event) => act(page, verb, event.currentTarget) } }, text);
+  const button = (text, verb, style) =>
+    el(
+      "button",
+      {
+        type: "button",
+        class: style,
+        "data-testid": `${verb}-run`,
+        on: { click: (event) => act(page, verb, event.currentTarget) },
+      },
+      text,
+    );
   fill(
     head.actions,
     run.state === "queued" || run.state === "running" ? button("Cancel", "cancel", "") : null,

@@ -1,0 +1,150 @@
+"""Figures of the web app: the first page, 20 events a second, training with a page open, and a grid of codes.
+
+    bench/web.py [--epochs 8] [--pairs 3]
+
+All in one run on one machine, in a Chromium without a screen, which draws with the same cores that train.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from playwright.sync_api import Browser, Page
+
+from browser import chromium, demo_sounds, open_collection, start_run, web_app
+from distill.training.metrics import TrainingCompleteEvent, VQStepMetrics
+from distill.training.run_folder import RunFolder
+
+_WAIT_MS = 600_000
+_FRAMES = """async (seconds) => {
+    const gaps = []; let before = performance.now(); const ends = before + 1000 * seconds;
+    while (before < ends) {
+        await new Promise(requestAnimationFrame);
+        const now = performance.now(); gaps.push(now - before); before = now;
+    }
+    return gaps;
+}"""
+_GRID = """async () => {
+    const { codeGrid } = await import("/static/grid.js");
+    const codes = Array.from({ length: 3 }, (_, level) => Array.from({ length: 8 }, (_, row) =>
+        Array.from({ length: 36 }, (_, column) => (level * 97 + row * 31 + column * 17) % 600)));
+    const nothing = { levelNames: ["a", "b", "c"], describe: () => "", onActivate: () => {} };
+    const times = [];
+    for (let turn = 0; turn < 20; turn += 1) {
+        const begun = performance.now();
+        const grid = codeGrid({ codes, codebookSize: 600, ...nothing });
+        document.querySelector("main").append(grid.node);
+        grid.setCodes(codes);
+        const canvas = grid.node.querySelector("canvas");
+        const shown = () => canvas.width && canvas.getContext("2d").getImageData(2, 2, 1, 1).data[3] === 255;
+        while (!shown()) await new Promise(requestAnimationFrame);
+        times.push(performance.now() - begun);
+        grid.node.remove();
+    }
+    return times;
+}"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--pairs", type=int, default=3)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, chromium() as browser:
+        home = Path(name, "home")
+        with web_app(home) as address:
+            first_page(browser, address)
+            page = browser.new_page()
+            page.set_default_timeout(_WAIT_MS)
+            page.goto(address)
+            times = page.evaluate(_GRID)
+            print(f"a grid of 864 codes on the screen: {statistics.median(times):.0f} ms, at most {max(times):.0f} ms")
+            open_collection(page, demo_sounds(Path(name)))
+            with_and_without(page, home, args.epochs, args.pairs)
+            busy_log(page, address, home)
+
+
+def first_page(browser: Browser, address: str) -> None:
+    """How soon a page is there that was never opened before, and how much was sent for it."""
+    shown, sizes = [], []
+    for _ in range(5):
+        page = browser.new_context().new_page()
+        page.goto(address)
+        page.get_by_test_id("drop-zone").wait_for()
+        shown.append(page.evaluate("performance.now()"))
+        sizes.append(page.evaluate(
+            "performance.getEntries().reduce((sum, entry) => sum + (entry.transferSize || 0), 0)"
+        ))  # fmt: skip
+        page.context.close()
+    print(f"first page: {statistics.median(shown):.0f} ms, at most {max(shown):.0f} ms; {max(sizes) / 1000:.0f} kB")
+
+
+def with_and_without(page: Page, home: Path, epochs: int, pairs: int) -> None:
+    """The same training with its page open and without, in turn; the ratio of the median step times."""
+    form, ratios = page.url, []
+    for _ in range(pairs):
+        steps = []
+        for watched in (True, False):
+            page.goto("about:blank")
+            page.goto(form)
+            run = home / "runs" / start_run(page, epochs)
+            if not watched:
+                page.goto("about:blank")
+            steps.append(statistics.median(step_times(run)))
+        ratios.append(steps[0] / steps[1])
+    print("step time with the page open / without:", ", ".join(f"{ratio:.3f}" for ratio in ratios), flush=True)
+
+
+def step_times(run: Path) -> list[float]:
+    """The seconds of each step of a run, when it is over."""
+    ends = time.monotonic() + _WAIT_MS / 1000
+    while time.monotonic() < ends:
+        time.sleep(0.5)
+        log = RunFolder(run).events()
+        if log and isinstance(log[-1], TrainingCompleteEvent):
+            return [event.step_time_s for event in log if isinstance(event, VQStepMetrics)]
+    raise TimeoutError(f"{run} does not come to its end")
+
+
+def busy_log(page: Page, address: str, home: Path, seconds: float = 10) -> None:
+    """The gaps between frames while a run's log grows by 20 events a second, and while it does not."""
+    run = home / "runs" / "busy"
+    shutil.copytree(next((home / "runs").iterdir()), run)
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"model_path": None}))
+    entries = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    step = next(entry for entry in entries if "step" in entry)
+    epoch = next(entry for entry in entries if entry["event"] == "VQEpochMetrics")
+    with FileLock(run / ".lock"):
+        page.goto(f"{address}#/runs/busy")
+        page.get_by_test_id("level-panel").first.wait_for()
+        page.wait_for_timeout(2000)
+        still = page.evaluate(_FRAMES, seconds)
+        growing = threading.Thread(target=grow, args=(run / "events.jsonl", step, epoch, seconds))
+        growing.start()
+        busy = page.evaluate(_FRAMES, seconds)
+        growing.join()
+    for what, gaps in (("20 events a second", busy), ("no events", still)):
+        late = sum(gap > 34 for gap in gaps)
+        print(f"{what}: {len(gaps)} frames in {seconds:.0f} s, {late} of them late, the longest {max(gaps):.0f} ms")
+
+
+def grow(log: Path, step: dict[str, Any], epoch: dict[str, Any], seconds: float) -> None:
+    """Add 20 events a second to a log, each twentieth that of an epoch."""
+    for number in range(round(20 * seconds)):
+        entry = epoch if number % 20 == 19 else step
+        place = {"epoch": 100 + number // 20, "step": number % 20} if "step" in entry else {"epoch": 100 + number // 20}
+        with log.open("a") as file:
+            file.write(json.dumps(entry | place) + "\n")
+        time.sleep(1 / 20)
+
+
+if __name__ == "__main__":
+    main()
