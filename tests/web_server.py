@@ -64,7 +64,7 @@ def web_server(home: Path) -> Iterator[Web]:
             ModelLibrary(home / "models"), Folders(home / "collections"), RunQueue(home / "runs"), home / "work"
         )
         app = create_app(studio, TOKEN, own_hosts("127.0.0.1", port), f"distill-{port}")
-        options = {"log_level": "warning", "lifespan": "off", "timeout_graceful_shutdown": 2, "ws": "none"}
+        options = {"log_level": "critical", "lifespan": "off", "timeout_graceful_shutdown": 2, "ws": "none"}
         server = PageServer(uvicorn.Config(app, **options), studio)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -75,10 +75,8 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
-def with_verdicts(entry: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """An entry of a run's log with the `verdicts` on its levels, where it tells of any."""
-    health = entry.get("codebook_health")
-    if not health or "total_epochs" not in entry:
-        return entry
+def with_verdicts(epoch: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """The entry of an epoch of an RVQ-VAE in a run's log, with the `verdicts` on its levels."""
+    health = epoch.get("codebook_health") or {}
     size = facts["model_settings"]["codebook_size"]
-    return entry | {"verdicts": level_verdicts(health, size, facts.get("validation_vectors", 0))}
+    return epoch | {"verdicts": level_verdicts(health, size, facts.get("validation_vectors", 0))}

@@ -1,5 +1,6 @@
 """Routes of the collection page: folders, dropped files, the report, what training would do."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,23 +25,25 @@ InStudio = Annotated[Studio, Depends(studio)]
 _PREVIEW_INTERVAL = 5  # epochs: here progress is listened to while it happens
 
 
-class _Exact(BaseModel):
+class Exact(BaseModel):
+    """A body of which every part is known."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class FolderPath(_Exact):
+class FolderPath(Exact):
     """A folder of this machine."""
 
     path: str = Field(min_length=1, max_length=4096)
 
 
-class Name(_Exact):
+class Name(Exact):
     """What something is to be called."""
 
     name: str = Field(min_length=1, max_length=200)
 
 
-class Wishes(_Exact):
+class Wishes(Exact):
     """What to train on and how."""
 
     excluded: list[int] = []
@@ -69,7 +72,8 @@ def list_collections(here: InStudio) -> list[dict[str, Any]]:
 @router.post("")
 def open_collection(wish: FolderPath, here: InStudio) -> dict[str, Any]:
     """Open a folder of this machine and begin to look through it."""
-    return here.folders.open(Path(wish.path).expanduser()).report()
+    path = os.path.expanduser(wish.path)  # noqa: PTH111  unlike Path, it leaves an unknown ~user as it is
+    return here.folders.open(Path(path)).report()
 
 
 @router.post("/uploads")
@@ -104,13 +108,12 @@ async def show_collection(key: str, here: InStudio) -> Any:
 def plan_training(key: str, wishes: Wishes, here: InStudio) -> Any:
     """What training would use, and why."""
     plan = wishes.plan(here.folder(key), here.library)
-    codes = isinstance(plan.config, VQVAEConfig)
     return to_json(
         {
             "config": vars(plan.config),
             "why": reasons(plan, set(wishes.settings)),
             "files": len(plan.file_paths),
             "seconds": plan.seconds,
-            "kbits": kilobits(plan.config) if isinstance(plan.config, VQVAEConfig) and codes else None,
+            "kbits": kilobits(plan.config) if isinstance(plan.config, VQVAEConfig) else None,
         }
     )

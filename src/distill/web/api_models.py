@@ -13,7 +13,7 @@ from distill.library.catalog import ModelEntry
 from distill.library.header import MODEL_FILE_EXTENSION, read_header
 from distill.training.metrics import to_json
 from distill.web.advice import level_verdicts
-from distill.web.api_collections import Name
+from distill.web.api_collections import Exact, Name
 from distill.web.state import Studio, model_key, studio
 from distill.web.uploads import passing_file, safe_name
 
@@ -24,8 +24,10 @@ InStudio = Annotated[Studio, Depends(studio)]
 _SAFETENSORS = ".safetensors"
 
 
-class Undo(Name):
+class Undo(Exact):
     """The key that a deletion has given."""
+
+    undo: str
 
 
 @router.get("")
@@ -57,9 +59,9 @@ async def import_model(name: str, request: Request, here: InStudio) -> Any:
 
 
 @router.post("/undo")
-def undo_deletion(wish: dict[str, str], here: InStudio) -> Any:
+def undo_deletion(wish: Undo, here: InStudio) -> Any:
     """Take a deleted model back in."""
-    kept = here.undo.pop(wish.get("undo", ""), None)
+    kept = here.undo.pop(wish.undo, None)
     if kept is None:
         raise HTTPException(404, "that cannot be undone any more")
     return as_entry(here.library.restore(kept))

@@ -48,9 +48,8 @@ def start_run(wish: NewRun, here: InStudio) -> Any:
 def show_run(key: str, here: InStudio) -> Any:
     """A run with its settings."""
     facts = _facts(here, key)
-    return about(here, key) | to_json({name: facts.get(name) for name in ("config", "duration_s")}) | {
-        "files": len(facts.get("files", ()))
-    }  # fmt: skip
+    own = {"config": facts.get("config"), "duration_s": facts.get("duration_s"), "files": len(facts.get("files", ()))}
+    return about(here, key) | to_json(own)
 
 
 @router.post("/{key}/cancel")
@@ -78,7 +77,9 @@ async def watch_run(key: str, request: Request, here: InStudio) -> StreamingResp
     def dressed(entry: dict[str, Any]) -> dict[str, Any]:
         if entry["event"] == "PreviewEvent":
             return entry | {"preview": _preview_name(entry["audio_path"])}
-        return with_verdicts(entry, _facts(here, key)) if "epoch" in entry else entry
+        if entry["event"] == "VQEpochMetrics":
+            return with_verdicts(entry, _facts(here, key))
+        return entry
 
     async def gone() -> bool:
         return await request.is_disconnected() or here.closing.is_set()

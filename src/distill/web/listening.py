@@ -20,8 +20,8 @@ from distill.models.persistence import load_any
 from distill.web.pictures import mel_picture, outline
 
 _MODELS = 2  # that stay loaded
-_SOUNDS = 64  # that are remembered
-_MADE = 32  # reconstructions that are remembered
+_SOUNDS = 8  # that are remembered
+_MADE = 16  # reconstructions that are remembered
 _OUTLINE_PARTS = 400
 
 Kept = TypeVar("Kept")

@@ -45,7 +45,7 @@ def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable
         if open_page:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         server = PageServer(
-            uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=_GRACE_S), studio
+            uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=_GRACE_S), studio
         )
         with suppress(KeyboardInterrupt):  # uvicorn raises it again, once it has ended
             server.run(sockets=[listener])
