@@ -48,7 +48,7 @@ export function levelPanel(level, name, codes, extra = []) {
         el("dt", {}, "Perplexity"),
         figures.perplexity,
       ),
-      el("div", { title: "Codes that were not used at all." }, el("dt", {}, "Dead codes"), figures.dead),
+      el("div", { title: "Dead codes: not used at all." }, el("dt", {}, "Dead"), figures.dead),
     ),
     advice,
     extra,
