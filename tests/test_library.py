@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from distill.errors import DistillError, LibraryError, ModelFileError, StorageError
 from distill.library.catalog import SORT_KEYS, ModelEntry, ModelLibrary
 from distill.library.header import ModelMetadata, read_header
+from distill.models.persistence import rename_model
 
 
 def write_model(path: Path, name: str = "", **about: object) -> Path:
@@ -535,3 +536,12 @@ def test_what_was_discarded_long_ago_is_forgotten_and_nothing_else(library: Mode
     library.forget_discarded()
     assert not old.exists()
     assert all(path.exists() for path in [*kept[1:], odd])
+
+
+def test_of_two_who_rename_a_model_one_is_told_that_it_is_gone(library: ModelLibrary) -> None:
+    entry = library.find("Deep Kick")
+    library.path(entry).rename(library.folder / "kick_renamed.distill")  # what the first one does
+    with pytest.raises(ModelFileError):
+        rename_model(library, entry, "Other Kick")
+    assert "Other Kick" not in names(library.entries())
+    assert not library.path(entry).exists()

@@ -83,17 +83,33 @@ def test_a_folder_is_looked_through_and_reported_on(web: Web, collection: Path) 
     assert drawn[0] > drawn[-1] >= 0  # a tone that dies away
 
 
-@pytest.mark.parametrize("path", ["nowhere", "collection/tone_00.wav", "empty"])
+@pytest.mark.parametrize("path", ["nowhere", "collection/tone_00.wav", "empty", "x" * 300])
 def test_what_is_no_collection_is_refused_in_a_sentence(web: Web, collection: Path, path: str) -> None:
     (collection.parent / "empty").mkdir()
     answer = web.client.post("/api/collections", json={"path": str(collection.parent / path)})
     assert answer.status_code == 422
-    assert Path(path).name in answer.json()["error"]
+    assert Path(path).name[:20] in answer.json()["error"]
+    relative = web.client.post("/api/collections", json={"path": "sounds"})
+    assert (relative.status_code, "whole path" in relative.json()["error"]) == (422, True)
+
+
+@pytest.mark.parametrize("name", ["", "   ", "a\nb", "a\u202eb", "x" * 201])
+def test_what_cannot_be_a_name_is_refused(web: Web, name: str) -> None:
+    assert web.client.post("/api/collections/uploads", json={"name": name}).status_code == 422
+
+
+def test_a_run_needs_a_collection_that_was_looked_through(web: Web) -> None:
+    key = web.post("/api/collections/uploads", name="nothing yet")["id"]
+    for said in ("not been looked through", "no audio files"):
+        answer = web.client.post("/api/runs", json={"collection": key})
+        assert (answer.status_code, said in answer.json()["error"]) == (422, True), answer.text
+        web.post(f"/api/collections/{key}/scan")
+        web.wait(f"/api/collections/{key}", state="failed")
 
 
 def test_dropped_files_become_a_collection_that_is_still_there_next_time(web: Web, home: Path) -> None:
     key = web.post("/api/collections/uploads", name="my/drums")["id"]
-    names = ["kick.wav", "kick.wav", "../../evil.wav", "a" * 300 + ".WAV"]
+    names = ["kick.wav", "kick.wav", "../../evil.wav", "é" * 300 + ".WAV"]
     for number, name in enumerate(names):
         sent = web.client.put(f"/api/collections/{key}/files", params={"name": name}, content=wav(0.2 + 0.1 * number))
         assert sent.status_code == 200, sent.text
@@ -102,9 +118,11 @@ def test_dropped_files_become_a_collection_that_is_still_there_next_time(web: We
     web.post(f"/api/collections/{key}/scan")
     assert web.wait(f"/api/collections/{key}", state="ready")["usable"] == 4
     folder = home / "collections" / "my_drums"
-    assert sorted(path.name for path in folder.iterdir()) == ["a" * 150 + ".WAV", "evil.wav", "kick.wav", "kick_2.wav"]
+    assert sorted(path.name for path in folder.iterdir()) == ["evil.wav", "kick.wav", "kick_2.wav", "é" * 75 + ".WAV"]
     with web_server(home) as again:
         assert [item["id"] for item in again.get("/api/collections")] == [key]
+        again.post(f"/api/collections/{key}/scan")
+        assert again.wait(f"/api/collections/{key}", state="ready")["usable"] == 4
 
 
 def test_the_plan_says_what_would_be_trained_and_why(web: Web, collection: Path) -> None:
@@ -112,11 +130,15 @@ def test_the_plan_says_what_would_be_trained_and_why(web: Web, collection: Path)
     whole = web.post(f"/api/collections/{key}/plan")
     assert (whole["files"], whole["config"]["codebook_size"], whole["config"]["num_quantizers"]) == (6, 64, 4)
     assert "4 levels of 64 codes" in whole["why"][0]
-    fewer = web.post(f"/api/collections/{key}/plan", excluded=[0, 1], settings={"num_quantizers": 2})
+    fewer = web.post(
+        f"/api/collections/{key}/plan", excluded=["tone_00.wav", "tone_01.wav"], settings={"num_quantizers": 2}
+    )
     assert (fewer["files"], fewer["config"]["num_quantizers"]) == (4, 2)
     assert fewer["kbits"] == pytest.approx(whole["kbits"] / 2)
     for wrong, names in (
-        ({"excluded": [0, 1, 2, 3, 4]}, "only one usable"),
+        ({"excluded": [f"tone_0{number}.wav" for number in range(5)]}, "only one usable"),
+        ({"excluded": [f"tone_0{number}.wav" for number in range(6)]}, "no sound is left"),
+        ({"settings": {"files": 1, "family": "vae"}}, "'family'"),
         ({"settings": {"no_such": 1}}, "no_such"),
         ({"settings": {"num_quantizers": 9}}, "num_quantizers"),
         ({"family": "gan"}, "family"),
@@ -181,6 +203,10 @@ def test_runs_wait_for_each_other_and_can_be_taken_off_stopped_and_resumed(web: 
     first = train(web, collection, "first", max_epochs=2000)
     second = train(web, collection, "second")
     third = train(web, collection, "third", max_epochs=1)
+    twins = [train(web, collection, "twin")["id"] for _ in range(2)]
+    assert len(set(twins)) == 2
+    for twin in twins:
+        web.post(f"/api/runs/{twin}/cancel")
     assert [run["name"] for run in web.get("/api/runs")] == ["first", "second", "third"]
     assert web.get(f"/api/runs/{third['id']}")["position"] == 2
     web.post(f"/api/runs/{second['id']}/cancel")
@@ -328,6 +354,14 @@ def test_a_vae_makes_new_sounds_and_finds_ones_between(web: Web, collection: Pat
     assert len(samples(half.content)) == round(0.4 * RATE)
     for wrong in ("brightness", "nothing:1"):
         assert web.client.get(f"{place}/generate", params={"set": wrong}).status_code == 422
+
+
+def test_a_sound_of_a_model_that_has_gone_is_told_in_a_sentence(web: Web, trained) -> None:
+    place = f"/api/models/{trained['id']}"
+    heard = web.client.post(f"{place}/sounds", params={"name": "a.wav"}, content=wav()).json()["sound"]
+    web.client.delete(place)
+    answer = web.client.get(f"/api/sounds/{heard}/original")
+    assert (answer.status_code, answer.json()["error"]) == (422, "this model is no longer in the library")
 
 
 def test_what_is_wrong_is_told_in_a_sentence(web: Web, trained) -> None:

@@ -94,7 +94,13 @@ def find_audio_files(folder: Path) -> list[Path]:
 
     What only has the name of one is among them, and folders that may not be opened: reading says what is wrong.
     """
-    if not folder.exists():
+    try:
+        there = folder.exists()
+    except OSError as error:
+        raise CollectionError(
+            f"{shown(folder)[:100]}: {error.strerror}; give the folder that holds your sounds"
+        ) from error
+    if not there:
         raise CollectionError(f"{shown(folder)}: no such folder; give the folder that holds your sounds")
     if not folder.is_dir():
         raise CollectionError(f"{shown(folder)} is a file; give the folder that holds your sounds")

@@ -155,10 +155,10 @@ def rename_model(library: ModelLibrary, entry: ModelEntry, name: str) -> Path:
     old = library.path(entry)
     if name == entry.name:
         return old
-    content = read_content(old)
-    parts = check_parts(old, content, kind_of(content))
-    content["metadata"] = dataclasses.asdict(dataclasses.replace(parts.metadata, name=name))
-    with library.new_file(name) as new, storage_errors(new):
+    with library.new_file(name) as new, storage_errors(new):  # nobody else changes the library meanwhile
+        content = read_content(old)
+        parts = check_parts(old, content, kind_of(content))
+        content["metadata"] = dataclasses.asdict(dataclasses.replace(parts.metadata, name=name))
         _write(old, content)
         old.rename(new)
         library.add(ModelEntry.of_file(new))

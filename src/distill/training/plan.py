@@ -195,6 +195,8 @@ def _check_folder(folder: Path) -> None:
 def _check_usable(folder: Path, collection: Collection) -> None:
     if len(collection.usable) >= 2:
         return
+    if not collection.files and not collection.unreadable:
+        raise CollectionError(f"{shown(folder)}: no sound is left; training needs at least two different ones")
     if not collection.files:
         raise CollectionError(
             f"{shown(folder)}: none of its {len(collection.unreadable)} audio files could be read; "

@@ -14,6 +14,8 @@ LEVELS = {
     4: "Four levels: the most detail. Each level adds codes, and needs sounds to learn them from.",
 }
 
+_ENOUGH = 3  # vectors for each code; with fewer, idle codes are to be expected
+
 _COLOURS: dict[Verdict, str] = {"healthy": "green", "underused": "amber", "collapsed": "red"}
 
 
@@ -22,7 +24,10 @@ def level_verdicts(health: CodebookHealth, codebook_size: int, vectors: int) -> 
     found = []
     for number, level in enumerate(health.values()):
         word = verdict(level, codebook_size, vectors)
-        found.append({"word": word, "colour": _COLOURS[word], "advice": _advice(word, LEVEL_NAMES[number])})
+        advice = _advice(word, LEVEL_NAMES[number])
+        if word == "healthy" and vectors < _ENOUGH * codebook_size:
+            advice = f"Only {vectors} places of sound were counted, too few to use every code; so far all is well."
+        found.append({"word": word, "colour": _COLOURS[word], "advice": advice})
     return found
 
 

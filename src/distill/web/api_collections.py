@@ -1,28 +1,37 @@
 """Routes of the collection page: folders, dropped files, the report, what training would do."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
 from distill.audio.suffixes import AUDIO_SUFFIXES
+from distill.errors import CollectionError, ConfigError
 from distill.library.catalog import ModelLibrary
-from distill.training.config import VQVAEConfig
+from distill.training.config import TrainingConfig, VQVAEConfig
 from distill.training.metrics import to_json
 from distill.training.plan import RunPlan, new_run_folder, plan_files
 from distill.web.advice import kilobits, reasons
 from distill.web.folders import OpenFolder
-from distill.web.state import Studio, studio
+from distill.web.state import InStudio
 from distill.web.uploads import receive_file, safe_name
 
 router = APIRouter(prefix="/api/collections")
 
-InStudio = Annotated[Studio, Depends(studio)]
 
+_NOT_READY = {
+    "empty": "this collection has not been looked through yet; open it first",
+    "scanning": "this collection is still being looked through; wait until that is done",
+    "failed": "this collection could not be looked through: {reason}",
+}
 _PREVIEW_INTERVAL = 5  # epochs: here progress is listened to while it happens
+
+
+_PRINTABLE = r"^[^\p{C}]*$"  # no control characters, none that turn the direction of writing
 
 
 class Exact(BaseModel):
@@ -40,18 +49,23 @@ class FolderPath(Exact):
 class Name(Exact):
     """What something is to be called."""
 
-    name: str = Field(min_length=1, max_length=200)
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_PRINTABLE)]
 
 
 class Wishes(Exact):
     """What to train on and how."""
 
-    excluded: list[int] = []
+    excluded: list[str] = []  # names, as the report has them
     family: Literal["vqvae", "vae"] = "vqvae"
     settings: dict[str, Any] = {}
 
     def plan(self, folder: OpenFolder, library: ModelLibrary, name: str | None = None) -> RunPlan:
         """The run that this asks for; raises `CollectionError`, `ConfigError`, `StorageError`."""
+        known = {field.name for field in dataclasses.fields(VQVAEConfig if self.family == "vqvae" else TrainingConfig)}
+        if unknown := sorted(self.settings.keys() - known):
+            raise ConfigError(f"there is no setting {unknown[0]!r} for a {self.family}")
+        if folder.state != "ready":
+            raise CollectionError(_NOT_READY[folder.state].format(reason=folder.error))
         return plan_files(
             folder.without(set(self.excluded)),
             dataset_name=folder.name,
@@ -72,7 +86,9 @@ def list_collections(here: InStudio) -> list[dict[str, Any]]:
 @router.post("")
 def open_collection(wish: FolderPath, here: InStudio) -> dict[str, Any]:
     """Open a folder of this machine and begin to look through it."""
-    path = os.path.expanduser(wish.path)  # noqa: PTH111  unlike Path, it leaves an unknown ~user as it is
+    path = os.path.expanduser(wish.path.strip().strip("\"'"))  # noqa: PTH111  unlike Path, it leaves an unknown ~user as it is
+    if not Path(path).is_absolute():
+        raise CollectionError(f"{wish.path}: give the whole path of the folder, from the root on")
     return here.folders.open(Path(path)).report()
 
 

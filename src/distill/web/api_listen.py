@@ -2,17 +2,16 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.errors import ConfigError
-from distill.web.state import Studio, studio
+from distill.web.state import InStudio
 from distill.web.uploads import passing_file, safe_name
 
 router = APIRouter(prefix="/api")
 
-InStudio = Annotated[Studio, Depends(studio)]
 Levels = Annotated[int | None, Query(ge=1, le=4)]
 
 

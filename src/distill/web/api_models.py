@@ -2,9 +2,9 @@
 
 import dataclasses
 import secrets
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -14,12 +14,11 @@ from distill.library.header import MODEL_FILE_EXTENSION, read_header
 from distill.training.metrics import to_json
 from distill.web.advice import level_verdicts
 from distill.web.api_collections import Exact, Name
-from distill.web.state import Studio, model_key, studio
+from distill.web.state import InStudio, model_key
 from distill.web.uploads import passing_file, safe_name
 
 router = APIRouter(prefix="/api/models")
 
-InStudio = Annotated[Studio, Depends(studio)]
 
 _SAFETENSORS = ".safetensors"
 

@@ -1,11 +1,12 @@
 """Routes of a run: start, stop, go on, and all that can be watched of it."""
 
-from typing import Annotated, Any
+import dataclasses
+from pathlib import Path
+from typing import Any
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
-from distill.errors import CollectionError
 from distill.storage import safe_stem
 from distill.training.metrics import to_json
 from distill.training.plan import plan_resume
@@ -14,11 +15,9 @@ from distill.web.advice import with_verdicts
 from distill.web.api_collections import Wishes
 from distill.web.feed import messages
 from distill.web.pictures import usage_bytes
-from distill.web.state import Studio, model_key, studio
+from distill.web.state import InStudio, Studio, model_key
 
 router = APIRouter(prefix="/api/runs")
-
-InStudio = Annotated[Studio, Depends(studio)]
 
 
 class NewRun(Wishes):
@@ -38,9 +37,8 @@ def list_runs(here: InStudio) -> Any:
 def start_run(wish: NewRun, here: InStudio) -> Any:
     """Queue a run."""
     folder = here.folder(wish.collection)
-    if folder.state != "ready":
-        raise CollectionError("this collection is still being looked through; wait until that is done")
     plan = wish.plan(folder, here.library, wish.name.strip() or folder.name)
+    plan = dataclasses.replace(plan, output_dir=here.runs.free_folder(plan.output_dir))
     return about(here, here.runs.add(plan))
 
 
@@ -173,7 +171,7 @@ def _previews(folder: RunFolder) -> list[str]:
     return [path.stem for path in previews(folder.previews)]
 
 
-def _preview(here: Studio, key: str, name: str) -> Any:
+def _preview(here: Studio, key: str, name: str) -> Path:
     """The file of a preview that is there; the name is looked up, never made into a path."""
     folder = _folder(here, key)
     if name not in _previews(folder):

@@ -50,17 +50,19 @@ class OpenFolder:
             "seconds": sum(file.duration_s for file in usable),
         }
 
-    def without(self, excluded: set[int]) -> Collection:
-        """The collection less the files with these indices."""
-        left_out = {file.path for index, file in enumerate(self._every()) if index in excluded}
-        kept = tuple(file for file in self.collection.files if file.path not in left_out)
+    def without(self, excluded: set[str]) -> Collection:
+        """The collection less the files that the report has under these names."""
+        kept = tuple(file for file in self.collection.files if self._name(file) not in excluded)
         return replace(self.collection, files=kept)
+
+    def _name(self, file: SoundFile | UnreadableFile) -> str:
+        return shown(file.path.relative_to(self.path))
 
     def _every(self) -> list[SoundFile | UnreadableFile]:
         return sorted([*self.collection.files, *self.collection.unreadable], key=lambda file: file.path)
 
     def _file(self, index: int, file: SoundFile | UnreadableFile) -> dict[str, Any]:
-        name = shown(file.path.relative_to(self.path))
+        name = self._name(file)
         if isinstance(file, UnreadableFile):
             nothing = dict.fromkeys(("seconds", "sample_rate", "channels", "format", "peak"))
             unread = {"usable": False, "notes": [], "reason": file.reason, "outline": []}

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 UPLOAD_LIMIT = 4 << 30  # bytes of one file
 _JSON_LIMIT = 1 << 20  # bytes of any other request
+_UPLOADS = ("/files", "/sounds", "/import")  # how the paths end to which files are sent
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 POLICY = (
@@ -142,7 +143,7 @@ class Guard:
 def _limited(receive: Receive, scope: Scope) -> Receive:
     """`receive`, which raises `_Refused` when more bytes come than may; or at once, when more are announced."""
     headers, seen = Headers(scope=scope), 0
-    limit = _JSON_LIMIT if headers.get("content-type", "").startswith("application/json") else UPLOAD_LIMIT
+    limit = UPLOAD_LIMIT if scope["path"].endswith(_UPLOADS) else _JSON_LIMIT
     refused = _Refused(413, f"that is too large: at most {limit / 2**20:,.0f} MB can be sent at a time")
     announced = headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit:

@@ -13,7 +13,7 @@ import torch
 from distill.audio.io import read_waveform, wav_bytes
 from distill.audio.recording import Samples
 from distill.audio.spectrogram import mark_end
-from distill.errors import ConfigError
+from distill.errors import ConfigError, LibraryError
 from distill.models.generate import between, move, render, sample_latents
 from distill.models.loaded import LoadedModel, LoadedVQModel
 from distill.models.persistence import load_any
@@ -63,7 +63,9 @@ class Listening:
         self._made: _Recent[Samples] = _Recent(_MADE)
 
     def model(self, path: Path) -> LoadedModel | LoadedVQModel:
-        """The model at `path`, loaded; raises `ModelFileError`."""
+        """The model at `path`, loaded; raises `ModelFileError`, `LibraryError`."""
+        if not path.is_file():
+            raise LibraryError("this model is no longer in the library")
         with self._lock:
             return self._models.fetch((path, path.stat().st_mtime_ns), lambda: load_any(path))
 

@@ -1,5 +1,6 @@
 """The runs that the page has started, one after another on the training runner, and all others on disk."""
 
+import itertools
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,12 @@ class RunQueue:
             self._waiting.append(Job(key, plan))
             self._changed.notify_all()
         return key
+
+    def free_folder(self, folder: Path) -> Path:
+        """`folder`, or the next one like it that no run has: two can be started within a second."""
+        taken = set(self.keys())
+        others = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+        return next(place for place in (folder, *itertools.islice(others, 1000)) if place.name not in taken)
 
     def jobs(self) -> list[Job]:
         """The run that is going on, and those that wait, in their order."""

@@ -4,9 +4,9 @@ import hashlib
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from fastapi import HTTPException, Request
+from fastapi import Depends, HTTPException, Request
 
 from distill.library.catalog import ModelEntry, ModelLibrary
 from distill.web.folders import Folders, OpenFolder
@@ -63,3 +63,6 @@ def studio(request: Request) -> Studio:
     """The state behind a request."""
     found: Studio = request.app.state.studio
     return found
+
+
+InStudio = Annotated[Studio, Depends(studio)]  # how a route asks for it

@@ -16,7 +16,7 @@ from distill.errors import ConfigError, DistillError
 from distill.storage import storage_errors
 
 _UNFIT = re.compile(r"[\x00-\x1f/\\:*?\"<>|]")
-_LONGEST = 150
+_LONGEST = 150  # bytes
 
 
 def safe_name(name: str, suffixes: set[str]) -> str:
@@ -25,7 +25,7 @@ def safe_name(name: str, suffixes: set[str]) -> str:
     stem, suffix = Path(plain).stem, Path(plain).suffix
     if suffix.lower() not in suffixes:
         raise ConfigError(f"{plain or 'a file without a name'}: not one of {', '.join(sorted(suffixes))}")
-    return stem[:_LONGEST] + suffix
+    return stem.encode()[:_LONGEST].decode(errors="ignore") + suffix
 
 
 @asynccontextmanager

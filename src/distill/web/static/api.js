@@ -75,7 +75,10 @@ export function openEvents(path, { onEntries, onRestart, onState, onLost, onOpen
     source.addEventListener("state", (event) => onState(JSON.parse(event.data)));
     source.onerror = () => {
       if (isOver()) return source.close(); // the run is over and so is its stream
-      onLost();
+      get("/about").then(
+        () => onLost(),
+        (error) => onLost(error.status ? error.message : null),
+      );
       if (source.readyState === EventSource.CLOSED) timer = setTimeout(reconnect, 2000);
     };
   }

@@ -159,6 +159,7 @@ async function open(page, id, collection = null) {
   for (;;) {
     collection ??= await api.get(`/collections/${api.id(id)}`, page.signal);
     if (turn !== page.turn) return;
+    if (collection.state === "empty") collection = await api.post(`/collections/${api.id(id)}/scan`); // not heard yet
     if (collection.state !== "scanning") break;
     page.progress.show(
       `Listening to ${collection.done} of ${plural(collection.total, "file")}`,
@@ -171,7 +172,6 @@ async function open(page, id, collection = null) {
   }
   page.progress.hide();
   if (collection.state === "failed") throw new Error(collection.error ?? "This folder could not be read.");
-  if (collection.state === "empty") throw new Error("There are no sounds in it yet.");
   if (!collection.files) collection = await api.get(`/collections/${api.id(id)}`, page.signal);
   thisTab.set("collection", id);
   const form = trainForm(collection, page);

@@ -244,6 +244,7 @@ export async function deleteModel(model, then) {
     then();
   } catch (error) {
     complain(error);
+    if (error.status === 404) then(); // it is gone already
   }
 }
 

@@ -24,9 +24,17 @@ function hideToken() {
 function route() {
   const [name = "", id] = location.hash.replace(/^#\/?/, "").split("/");
   const view = VIEWS[name];
-  if (id && view?.one) return { fetched: view.one, nav: view.nav ?? name, id: decodeURIComponent(id) };
+  if (id && view?.one) return { fetched: view.one, nav: view.nav ?? name, id: decoded(id) };
   if (view?.list) return { fetched: view.list, nav: name };
   return null;
+}
+
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part; // not what this page writes: there is nothing of that name
+  }
 }
 
 async function go() {
@@ -46,7 +54,8 @@ async function go() {
   visits += 1;
   const first = visits === 1;
   try {
-    const [view, facts] = await Promise.all([target.fetched(), about()]);
+    const facts = await about(); // first, since it says in words what is wrong when the server is another one now
+    const view = await target.fetched();
     if (signal.aborted) return;
     await view.show(root, { id: target.id, signal, about: facts });
   } catch (error) {

@@ -18,15 +18,15 @@ export function report(collection, onChange) {
 
   function tell() {
     const usable = collection.files.filter((file) => file.usable);
-    const used = usable.filter((file) => !out.has(file.index));
+    const used = usable.filter((file) => !out.has(file.name));
     const seconds = used.reduce((sum, file) => sum + (file.seconds ?? 0), 0);
     setText(totals, `${used.length} of ${plural(collection.files.length, "sound")}, ${duration(seconds)}`);
     all.checked = used.length === usable.length;
     all.indeterminate = used.length > 0 && used.length < usable.length;
   }
   function setOne(file, use) {
-    if (use) out.delete(file.index);
-    else out.add(file.index);
+    if (use) out.delete(file.name);
+    else out.add(file.name);
   }
   function setAll(use) {
     for (const { file, box } of boxes) {
@@ -39,7 +39,7 @@ export function report(collection, onChange) {
   function row(file) {
     const box = el("input", {
       type: "checkbox",
-      checked: file.usable && !out.has(file.index),
+      checked: file.usable && !out.has(file.name),
       disabled: !file.usable,
       "aria-label": `Use ${file.name}`,
       on: { change: () => (setOne(file, box.checked), tell(), onChange()) },

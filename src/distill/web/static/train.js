@@ -67,7 +67,7 @@ export function trainForm(collection, { about, signal }) {
     } catch (error) {
       if (error.name === "AbortError" || mine !== asking) return;
       complainHere(view, error);
-      start.disabled = error.status === 422; // nothing that could be started
+      start.disabled = Boolean(error.status); // nothing that could be started
     }
   });
   function changed() {
@@ -150,7 +150,7 @@ function valuesFor(collection, about) {
 }
 
 function excluded(collection) {
-  return [...outOf(collection)].sort((one, other) => one - other);
+  return [...outOf(collection)].sort();
 }
 
 // Only what the user changed: the rest is the preset's business.
@@ -283,6 +283,7 @@ function lengthField(values, changed) {
     const input = el("input.short", {
       type: "number",
       min: "1",
+      required: true,
       "aria-label": label,
       value: values[key],
       ...attributes,

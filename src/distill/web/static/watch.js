@@ -26,7 +26,10 @@ export async function show(root, { id, signal, about }) {
     onRestart: () => forget(page),
     onState: (state) => takeState(page, state),
     onOpen: () => (page.lost.hidden = true),
-    onLost: () => (page.lost.hidden = false),
+    onLost: (sentence) => {
+      setText(page.lost, sentence ?? "The connection was lost. Trying again …");
+      page.lost.hidden = false;
+    },
     isOver: () => !ACTIVE.has(page.run.state),
   });
   signal.addEventListener("abort", () => {
