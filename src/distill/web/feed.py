@@ -10,6 +10,7 @@ import anyio
 from anyio import to_thread
 
 _POLL_S = 0.1
+_STATE_POLLS = 5  # without news, the state of the run is looked up that often
 _KEEP_ALIVE = 150  # polls without news
 _REPLAYED_STEPS = 1500  # more do not show in a curve
 _BATCH = 400  # entries of one message
@@ -58,8 +59,7 @@ async def messages(
         for start in range(0, len(entries := _thinned(entries) if first or anew else entries), _BATCH):
             yield _message([dressed(entry) for entry in entries[start : start + _BATCH]])
         first = False
-        now = await to_thread.run_sync(state)
-        if now != shown_state:
+        if (entries or quiet % _STATE_POLLS == 0) and (now := await to_thread.run_sync(state)) != shown_state:
             shown_state = now
             yield _message(now, "state")
         elif quiet % _KEEP_ALIVE == _KEEP_ALIVE - 1:

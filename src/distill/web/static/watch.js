@@ -13,11 +13,13 @@ import { summary } from "./summary.js";
 import { announce, complain } from "./toasts.js";
 import { usageFeed, usageMap } from "./usagemap.js";
 
+const PAUSE_MS = 200; // between two drawings: quick enough to read, and the cores are the training's
+
 export async function show(root, { id, signal, about }) {
   const path = `/runs/${api.id(id)}`;
   const run = await api.get(path, signal);
   const log = new RunLog();
-  const page = { id, path, run, log, about, signal, waiting: [], frame: 0, drawn: {} };
+  const page = { id, path, run, log, about, signal, waiting: [], frame: 0, drawnAt: -PAUSE_MS, drawn: {} };
   build(root, page);
   drawState(page);
   page.previews.refresh();
@@ -34,7 +36,7 @@ export async function show(root, { id, signal, about }) {
   });
   signal.addEventListener("abort", () => {
     page.stream.close();
-    cancelAnimationFrame(page.frame);
+    clearTimeout(page.frame);
   });
 }
 
@@ -251,11 +253,14 @@ function forget(page) {
 
 // However many events come: drawn at most once per frame. A hidden page gets no frames and simply collects.
 function schedule(page) {
-  page.frame ||= requestAnimationFrame(() => {
+  if (page.frame) return;
+  const pause = Math.max(0, page.drawnAt + PAUSE_MS - performance.now());
+  page.frame = setTimeout(() => {
     page.frame = 0;
+    page.drawnAt = performance.now();
     page.log.take(page.waiting.splice(0));
     draw(page);
-  });
+  }, pause);
 }
 
 function draw(page) {
