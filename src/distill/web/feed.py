@@ -9,9 +9,9 @@ from typing import Any
 import anyio
 from anyio import to_thread
 
-_POLL_S = 0.1
-_STATE_POLLS = 5  # without news, the state of the run is looked up that often
-_KEEP_ALIVE = 150  # polls without news
+_POLL_S = 0.2
+_STATE_POLLS = 3  # without news, the state of the run is looked up that often
+_KEEP_ALIVE = 75  # polls without news
 _REPLAYED_STEPS = 1500  # more do not show in a curve
 _BATCH = 400  # entries of one message
 

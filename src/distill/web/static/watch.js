@@ -13,7 +13,7 @@ import { summary } from "./summary.js";
 import { announce, complain } from "./toasts.js";
 import { usageFeed, usageMap } from "./usagemap.js";
 
-const PAUSE_MS = 200; // between two drawings: quick enough to read, and the cores are the training's
+const PAUSE_MS = 400; // between two drawings: quick enough to read, and the cores are the training's
 
 export async function show(root, { id, signal, about }) {
   const path = `/runs/${api.id(id)}`;
