@@ -362,12 +362,13 @@ def test_a_run_killed_at_any_moment_ends_like_the_uninterrupted_one(
 
 
 def assert_nothing_lost(folder: Path, disk: Disk) -> None:
-    """Every file is what it was when it was last complete; the log is that, or longer by whole lines."""
+    """Every file is what it was when it was last complete; a log is that, or longer by whole lines."""
+    logs = {"events.jsonl": RunFolder.log, "usage.jsonl": RunFolder.usage}
     for path in (path for path in folder.rglob("*") if path.is_file() and path.name not in LOCKS):
-        before, now = disk.placed[path], path.read_bytes()
-        if path.name == "events.jsonl":
+        before, now = disk.placed.get(path, b"") if path.name in logs else disk.placed[path], path.read_bytes()
+        if path.name in logs:
             assert now[: len(before)] == before
-            assert now.count(b"\n") == len(RunFolder(path.parent).events())
+            assert now.count(b"\n") == len(logs[path.name](RunFolder(path.parent)))
             assert now.endswith(b"\n") or not now
         else:
             assert now == before
