@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distill.audio.spectrogram import mark_end
 from distill.models.loaded import LoadedVQModel
 from distill.models.quantizer import NO_CODE, ResidualQuantizer
 
@@ -33,8 +32,7 @@ class Rates:
 
 def codes_of(loaded: LoadedVQModel, waveforms: Iterable[Tensor]) -> Tensor:
     """All codes of waveforms `[S]` at the model's rate, places without a code left out: int64 `[N, Q]`."""
-    mels = (loaded.spectrogram.waveform_to_mel(mark_end(waveform)[None, None]) for waveform in waveforms)
-    codes = torch.cat([loaded.model.encode_to_codes(mel)[0] for mel in mels])
+    codes = torch.cat([loaded.codes(waveform.numpy()).flatten(1).T for waveform in waveforms])
     return codes[(codes != NO_CODE).any(dim=-1)]
 
 

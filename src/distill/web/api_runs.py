@@ -8,13 +8,14 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from distill.storage import safe_stem
+from distill.training import preview
 from distill.training.metrics import to_json
 from distill.training.plan import plan_resume
 from distill.training.run_folder import RunFolder
 from distill.web.advice import with_verdicts
 from distill.web.api_collections import Wishes
 from distill.web.feed import messages
-from distill.web.pictures import usage_bytes
+from distill.web.pictures import mel_of_file, usage_bytes
 from distill.web.state import InStudio, Studio, model_key
 
 router = APIRouter(prefix="/api/runs")
@@ -115,8 +116,6 @@ def hear_preview(key: str, name: str, here: InStudio) -> FileResponse:
 def see_preview(key: str, name: str, here: InStudio) -> Response:
     """A preview's mel."""
     path, config = _preview(here, key, name), _facts(here, key)["spectrogram_config"]
-    from distill.web.pictures import mel_of_file
-
     return Response(mel_of_file(path, config), media_type="image/png")
 
 
@@ -166,9 +165,7 @@ def _facts(here: Studio, key: str) -> dict[str, Any]:
 
 
 def _previews(folder: RunFolder) -> list[str]:
-    from distill.training.preview import list_previews as previews
-
-    return [path.stem for path in previews(folder.previews)]
+    return [path.stem for path in preview.list_previews(folder.previews)]
 
 
 def _preview(here: Studio, key: str, name: str) -> Path:

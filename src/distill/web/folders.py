@@ -38,14 +38,14 @@ class OpenFolder:
         return {"id": self.id, "name": self.name, "path": shown(self.path), "uploaded": self.uploaded}
 
     def report(self) -> dict[str, Any]:
-        """All there is to say, the files in the order of their indices."""
+        """All there is to say, the files in the order of their paths."""
         usable = self.collection.usable
         return self.summary() | {
             "state": self.state,
             "done": self.done,
             "total": self.total,
             "error": self.error,
-            "files": [self._file(index, file) for index, file in enumerate(self._every())],
+            "files": [self._file(file) for file in self._every()],
             "usable": len(usable),
             "seconds": sum(file.duration_s for file in usable),
         }
@@ -61,14 +61,13 @@ class OpenFolder:
     def _every(self) -> list[SoundFile | UnreadableFile]:
         return sorted([*self.collection.files, *self.collection.unreadable], key=lambda file: file.path)
 
-    def _file(self, index: int, file: SoundFile | UnreadableFile) -> dict[str, Any]:
+    def _file(self, file: SoundFile | UnreadableFile) -> dict[str, Any]:
         name = self._name(file)
         if isinstance(file, UnreadableFile):
             nothing = dict.fromkeys(("seconds", "sample_rate", "channels", "format", "peak"))
             unread = {"usable": False, "notes": [], "reason": file.reason, "outline": []}
-            return {"index": index, "name": name} | nothing | unread
+            return {"name": name} | nothing | unread
         return {
-            "index": index,
             "name": name,
             "usable": file.usable,
             "seconds": file.duration_s,

@@ -4,14 +4,12 @@ import itertools
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from distill.errors import CheckpointError, ConfigError, DistillError
 from distill.training.plan import RunPlan
 from distill.training.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from distill.training.runner import TrainingRunner
+from distill.training.runner import TrainingRunner
 
 State = Literal["queued", "running", "stopping", "finished", "interrupted", "failed"]
 
@@ -144,8 +142,6 @@ class RunQueue:
         self._worker.join()
 
     def _work(self) -> None:
-        from distill.training.runner import TrainingRunner  # imports torch, for which the first page does not wait
-
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
@@ -162,7 +158,7 @@ class RunQueue:
                     self._failed[job.id] = job, error
 
 
-def _outcome(runner: "TrainingRunner") -> str | None:
+def _outcome(runner: TrainingRunner) -> str | None:
     """Wait for the end of a run; returns what went wrong, in words."""
     try:
         while runner.wait(_STOP_S) is None:

@@ -4,16 +4,14 @@ import hashlib
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 
 from distill.library.catalog import ModelEntry, ModelLibrary
 from distill.web.folders import Folders, OpenFolder
+from distill.web.listening import Listening
 from distill.web.run_queue import RunQueue
-
-if TYPE_CHECKING:
-    from distill.web.listening import Listening
 
 
 @dataclass
@@ -26,18 +24,7 @@ class Studio:
     work: Path  # for files on their way through; emptied at the end
     undo: dict[str, Path] = field(default_factory=dict)
     closing: threading.Event = field(default_factory=threading.Event)
-    _listening: "Listening | None" = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def listening(self) -> "Listening":
-        """The models in use; made when first needed, for it imports torch."""
-        with self._lock:
-            if self._listening is None:
-                from distill.web.listening import Listening
-
-                self._listening = Listening()
-            return self._listening
+    listening: Listening = field(default_factory=Listening)
 
     def model(self, key: str) -> ModelEntry:
         """The model with this id; raises `HTTPException`."""
