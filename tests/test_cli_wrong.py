@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import shlex
 import signal
 import subprocess
@@ -194,10 +195,13 @@ def terminal() -> Iterator[tuple[int, int]]:
         os.close(end)
 
 
-def read_until(handle: int, text: bytes) -> bytes:
+def read_until(handle: int, text: bytes, keys: bytes = b"") -> bytes:
+    """What is shown up to `text`; `keys` are pressed every second, for Python can miss a Ctrl-C as its prompt opens."""
     screen = b""
     while text not in screen:
-        screen += os.read(handle, 1024)
+        os.write(handle, keys)
+        while text not in screen and select.select([handle], [], [], 1)[0]:
+            screen += os.read(handle, 1024)
     return screen
 
 
@@ -212,8 +216,7 @@ def test_what_is_not_confirmed_is_not_deleted(
         command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, preexec_fn=lambda: os.login_tty(os.dup(theirs))
     ) as process:
         read_until(ours, b"?")
-        os.write(ours, keys)
-        assert read_until(ours, says)
+        assert read_until(ours, says, keys)
     assert process.returncode == code
     assert model.is_file()
 

@@ -69,8 +69,10 @@ def web_server(home: Path) -> Iterator[Web]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         address = f"http://127.0.0.1:{port}"
-        with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60) as client:
-            yield Web(studio, address, client)
-        server.should_exit = True
-        thread.join()
-        studio.runs.close()
+        try:
+            with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60) as client:
+                yield Web(studio, address, client)
+        finally:
+            server.should_exit = True
+            thread.join()
+            studio.runs.close()
