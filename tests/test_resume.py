@@ -247,10 +247,10 @@ def revivals_noted(places: list[tuple[int, int]]) -> Iterator[Callable[[object],
     real, done = ResidualQuantizer._revive, itertools.count()
     now = [0]
 
-    def revive(quantizer: ResidualQuantizer, level: int, *arguments: torch.Tensor) -> None:
-        before = quantizer.codebooks[level].clone()
-        real(quantizer, level, *arguments)
-        if not torch.equal(before, quantizer.codebooks[level]):
+    def revive(quantizer: ResidualQuantizer, *arguments: Any) -> None:
+        before = quantizer.codebooks.clone()
+        real(quantizer, *arguments)
+        if not torch.equal(before, quantizer.codebooks):
             places.append(divmod(now[0], STEPS))
 
     def callback(event: object) -> None:

@@ -29,6 +29,7 @@ _SHORT_STEPS = 20
 _SHORT_SHARE = 0.3
 _BLOCK_FRAMES = 2048  # what one phase search sees of a long sound (22 s at 48 kHz)
 _OVERLAP_FRAMES = 64
+_CACHED_SAMPLES = 200_000  # whose spectrum a processor's cache holds: more at once are twice as slow
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -61,6 +62,15 @@ def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
     falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
     triangles = torch.minimum(rising, falling).clamp(min=0)
     return (triangles * (2 / (edges[2:] - edges[:-2]))[:, None]).float()
+
+
+def _blocks(filters: Tensor) -> list[tuple[slice, slice]]:
+    """Which bins a few neighbouring rows of `[M, F]` reach: so four small products do for one large one of zeros."""
+    found = []
+    for rows in torch.arange(len(filters)).chunk(4):
+        reached = filters[rows].any(dim=0).nonzero().flatten().tolist() or [0]
+        found.append((slice(int(rows[0]), int(rows[-1]) + 1), slice(reached[0], reached[-1] + 1)))
+    return found
 
 
 def _hz_to_mel(hz: Tensor) -> Tensor:
@@ -100,6 +110,7 @@ class AudioSpectrogram(nn.Module):
         short = self.config.n_fft // _SHORT
         self.register_buffer("short_window", torch.hann_window(short), persistent=False)
         self.register_buffer("spread", _spread(self.config.n_fft, short), persistent=False)
+        self._blocks = _blocks(filters)
         self._log_floor = math.log(self.config.magnitude_floor)
         self._log_range = math.log(self.config.magnitude_ceiling) - self._log_floor
 
@@ -110,16 +121,22 @@ class AudioSpectrogram(nn.Module):
     @torch.no_grad()
     def waveform_to_mel(self, waveform: Tensor) -> Tensor:
         """Log mel of float `[B, 1, S]`: float32 `[B, 1, M, T]`, frames after a waveform's end set to `PADDING`."""
-        magnitude = self._stft(waveform.squeeze(1).float()).abs()
-        mel = (self.filters @ magnitude).clamp(min=self.config.magnitude_floor)
-        level = (mel.log() - self._log_floor) * (2 / self._log_range) - 1
-        return level.clamp(min=SILENCE).masked_fill(self._after_end(waveform), PADDING).unsqueeze(1)
+        sounds = waveform.squeeze(1).float()
+        at_once = max(1, _CACHED_SAMPLES // sounds.shape[-1]) if sounds.device.type == "cpu" else len(sounds)
+        return torch.cat([self._log_mel(some) for some in torch.split(sounds, at_once)]).unsqueeze(1)
 
-    def _after_end(self, waveform: Tensor) -> Tensor:
+    def _log_mel(self, sounds: Tensor) -> Tensor:
+        """`waveform_to_mel` of float `[B, S]`: `[B, M, T]`."""
+        magnitude = _magnitude(self._stft(sounds))
+        mel = torch.cat([self.filters[rows, bins] @ magnitude[:, bins] for rows, bins in self._blocks], dim=1)
+        level = (mel.clamp(min=self.config.magnitude_floor).log() - self._log_floor) * (2 / self._log_range) - 1
+        return level.clamp(min=SILENCE).masked_fill(self._after_end(sounds), PADDING)
+
+    def _after_end(self, sounds: Tensor) -> Tensor:
         """Bool `[B, 1, T]`: the frames that lie wholly after the last sample that is not zero."""
-        position = torch.arange(1, waveform.shape[-1] + 1, device=waveform.device)
-        length = ((waveform != 0) * position).amax(dim=-1, keepdim=True)
-        frame = torch.arange(self.frames(waveform.shape[-1]), device=waveform.device)
+        position = torch.arange(1, sounds.shape[-1] + 1, device=sounds.device, dtype=torch.int32)
+        length = ((sounds != 0) * position).amax(dim=-1)[:, None, None]
+        frame = torch.arange(self.frames(sounds.shape[-1]), device=sounds.device)
         return (frame * self.config.hop_length > length) | (length == 0)
 
     def mel_to_waveform(self, mel: Tensor, length: int | None = None) -> Tensor:
@@ -227,5 +244,9 @@ def _spread(n_fft: int, short: int) -> Tensor:
     return power / power.sum(dim=1, keepdim=True) * (short / n_fft)
 
 
+def _magnitude(spectrum: Tensor) -> Tensor:
+    return (spectrum.real.square() + spectrum.imag.square()).sqrt()  # half the time of `abs`, which fears overflows
+
+
 def _unit(spectrum: Tensor) -> Tensor:
-    return spectrum / spectrum.abs().clamp(min=1e-12)
+    return spectrum / _magnitude(spectrum).clamp(min=1e-12)

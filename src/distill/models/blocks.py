@@ -80,8 +80,8 @@ def widening(widths: tuple[int, int, int], dropout: float) -> nn.Sequential:
         *_widen(middle, narrow),
         ChannelNorm(narrow),
         nn.SiLU(),
-        nn.ReplicationPad2d(1),  # or the outermost cells would get half of what makes the others
-        nn.ConvTranspose2d(narrow, 1, 8, stride=4, padding=6),
+        nn.Conv2d(narrow, 4 * 4, 3, padding=1, padding_mode="replicate"),  # the outermost cells have neighbours, too
+        nn.PixelShuffle(4),
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from distill.models.blocks import STRIDE, widening
 
-WIDTHS = (16, 64, 128)  # of the correcting network
+WIDTHS = (8, 32, 64)  # of the correcting network
 _SMALL = 0.01  # of a usual start: the network corrects nothing yet, but feels the loss
 _PRIOR_COLUMNS = 64  # how many columns of evidence the prior covariance stands for
 
@@ -38,10 +38,9 @@ class ColumnDecoder(nn.Module):
         super().__init__()
         self.bands = bands
         self.linear = ScaledLinear(bands // STRIDE * dim, bands * STRIDE)
-        patches = nn.Conv2d(1, WIDTHS[-1], STRIDE, stride=STRIDE)
-        self.correction = nn.Sequential(patches, *widening(WIDTHS, dropout))
+        self.correction = nn.Sequential(Patches(WIDTHS[-1]), *widening(WIDTHS, dropout))
         with torch.no_grad():
-            for weight in self.correction[-1].parameters():
+            for weight in self.correction[-2].parameters():
                 weight.mul_(_SMALL)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,6 +52,24 @@ class ColumnDecoder(nn.Module):
     def uncorrected(self, x: Tensor) -> Tensor:
         """What the linear map alone makes of float `[B, D, H, W]`."""
         return mel_of(self.linear(x.permute(0, 3, 2, 1).flatten(2)), self.bands)
+
+
+class Patches(nn.Module):
+    """Float `[B, 1, 16·H, 16·W]` → `[B, channels, H, W]`, channels last in memory: a linear map of each 16 × 16 cells.
+
+    It is a convolution whose windows do not overlap; as one, its backward pass would take ten times as long.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mapped = nn.Linear(STRIDE * STRIDE, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float `[B, 1, 16·H, 16·W]`."""
+        batch, _, bands, frames = x.shape
+        cells = x.reshape(batch, bands // STRIDE, STRIDE, frames // STRIDE, STRIDE).transpose(2, 3).flatten(3)
+        mapped: Tensor = self.mapped(cells)
+        return mapped.movedim(-1, 1)
 
 
 class ScaledLinear(nn.Module):

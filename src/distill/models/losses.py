@@ -17,15 +17,16 @@ def spectral_loss(recon: Tensor, target: Tensor) -> Tensor:
     """
     real = real_frames(target)
     difference = torch.where(real, recon - target, 0.0)
-    share = real.to(target.dtype).expand_as(target)
+    share = real.to(target.dtype)
     return torch.stack([_masked_l1(difference, share, scale) for scale in _SCALES]).mean()
 
 
 def _masked_l1(difference: Tensor, share: Tensor, scale: int) -> Tensor:
     if min(difference.shape[-2:]) < scale:
         scale = 1
-    error = F.avg_pool2d(difference, scale).abs().sum(dim=(1, 2, 3))
-    return _mean_of_examples(error, F.avg_pool2d(share, scale).sum(dim=(1, 2, 3)))
+    pooled = F.avg_pool2d(difference, scale)
+    share = F.avg_pool2d(share, (1, scale))
+    return _mean_of_examples(pooled.abs().sum(dim=(1, 2, 3)), share.sum(dim=(1, 2, 3)) * pooled.shape[-2])
 
 
 def _mean_of_examples(sums: Tensor, counts: Tensor) -> Tensor:

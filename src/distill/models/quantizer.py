@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from distill.models.ranks import gathered, summed
+
 NO_CODE = -1  # the index where there is nothing to code: padding and digital silence
 _EPSILON = 1e-5
 _DEAD_SHARE = 0.25  # of the mean usage: the small-batch form of the absolute dead-code threshold
 _SMALL_SHARE = 0.5  # of the mean size: a cluster below it has its centre moved while k-means is at it
+_ROWS_AT_ONCE = 1024
 _KMEANS_VECTORS_PER_CODE = 64  # more do not change the clusters, only the time
 
 
@@ -82,18 +85,24 @@ class ResidualQuantizer(nn.Module):
         coded = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask
         if self.training and not self.ready:
             self.initialize(x.detach()[coded])
-        weight = coded.to(x.dtype).unsqueeze(-1)
-        total, count = torch.zeros_like(x), weight.sum().clamp(min=1) * self.dim
-        residual, indices, commitment = x, [], []
-        for level, index in enumerate(self._search(x.detach()).unbind(dim=-1)):
-            chosen = self.codebooks[level][index]
-            commitment.append(((residual - chosen).square() * weight).sum() / count)
-            if self.training:
-                self._learn(level, residual.detach().flatten(0, 1), index.flatten(), weight.flatten())
-            total, residual = total + chosen, residual - chosen
-            indices.append(index.masked_fill(~coded, NO_CODE))
-        straight = (x + (total - x).detach()) * weight
-        return Quantized(straight, torch.stack(indices, dim=-1), torch.stack(commitment))
+        flat, weight = x.flatten(0, 1), coded.flatten().to(x.dtype)
+        found = None if self.training else self._search(flat.detach())
+        total, rests, chosen, errors = torch.zeros_like(flat), [flat.detach()], [], []
+        for level, codebook in enumerate(self.codebooks):
+            chosen.append(_nearest(rests[level], codebook) if found is None else found[level])
+            total = total + codebook[chosen[level]]
+            rest = flat - total
+            rests.append(rest.detach())
+            errors.append(rest.square().sum(dim=-1) * weight)
+        indices, error = torch.stack(chosen), torch.stack(errors)
+        if self.training:
+            self._learn(rests[:-1], indices, error.detach(), coded.flatten())
+        straight = (flat + (total - flat).detach()) * weight.unsqueeze(-1)
+        return Quantized(
+            vectors=straight.view_as(x),
+            indices=indices.T.reshape(*x.shape[:-1], self.levels).masked_fill(~coded.unsqueeze(-1), NO_CODE),
+            commitment=error.sum(dim=-1) / (summed(weight.sum()).clamp(min=1) * self.dim),
+        )
 
     def embed(self, indices: Tensor) -> Tensor:
         """The vectors float `[..., D]` that int64 `indices` `[..., q]` stand for; q ≤ Q codes the first q levels."""
@@ -101,63 +110,62 @@ class ResidualQuantizer(nn.Module):
         levels = torch.arange(indices.shape[-1], device=indices.device)
         return (self.codebooks[levels, indices.clamp(min=0)] * coded).sum(dim=-2)
 
-    @staticmethod
-    def _nearest(x: Tensor, codebook: Tensor) -> Tensor:
-        """Index of the nearest code, by squared distance less the term that all codes share: `[..., D]` → `[...]`."""
-        return (codebook.square().sum(dim=-1) - 2 * (x @ codebook.T)).argmin(dim=-1)
-
     def _search(self, x: Tensor) -> Tensor:
-        """Codes `[..., Q]` whose sum comes near to `[..., D]`: a beam search (Babenko and Lempitsky 2014, sec. 3.2).
+        """Codes `[Q, N]` whose sum comes near to `[N, D]`: a beam search (Babenko and Lempitsky 2014, sec. 3.2).
 
         The nearest code of one level can leave more to the next levels than another would. In training each level takes
         its nearest: codebooks that learn from a search come out no better.
         """
-        width = 1 if self.training else self.beam
-        residual = x.reshape(-1, 1, self.dim)
-        codes = torch.zeros(len(residual), 1, 0, dtype=torch.int64, device=x.device)
+        residual = x.unsqueeze(1)
+        codes = torch.zeros(len(x), 1, 0, dtype=torch.int64, device=x.device)
         for codebook in self.codebooks:
             shared = residual.square().sum(dim=-1, keepdim=True)
             distance = (shared + codebook.square().sum(dim=-1) - 2 * (residual @ codebook.T)).flatten(1)
-            best = distance.topk(min(width, distance.shape[1]), largest=False).indices
+            best = distance.topk(min(self.beam, distance.shape[1]), largest=False).indices
             parent, code = best // self.size, best % self.size
             residual = residual.take_along_dim(parent.unsqueeze(-1), dim=1) - codebook[code]
             codes = torch.cat([codes.take_along_dim(parent.unsqueeze(-1), dim=1), code.unsqueeze(-1)], dim=-1)
-        return codes[:, 0].reshape(*x.shape[:-1], self.levels)
+        return codes[:, 0].T
 
     @torch.no_grad()
-    def _learn(self, level: int, x: Tensor, index: Tensor, weight: Tensor) -> None:
-        """Move one codebook toward the vectors `[N, D]` that chose its codes, then revive the codes that died."""
-        chosen = torch.zeros(len(x), self.size, dtype=x.dtype, device=x.device)
-        chosen.scatter_(1, index.unsqueeze(1), weight.unsqueeze(1))
-        self.usage[level].lerp_(chosen.sum(dim=0), 1 - self.decay)
-        self.sums[level].lerp_(chosen.T @ x, 1 - self.decay)
-        self.codebooks[level] = self.sums[level] / self._smoothed(self.usage[level]).unsqueeze(-1)
-        self._revive(level, x, index, weight)
+    def _learn(self, rests: list[Tensor], indices: Tensor, error: Tensor, coded: Tensor) -> None:
+        """Move the codebooks toward the vectors that chose their codes, then revive the codes that died.
+
+        `rests` `Q × [N, D]` is what each level was to code, `indices` `[Q, N]` the codes it chose, `error` `[Q, N]` how
+        far it was from it, squared; bool `coded` `[N]` says which vectors count.
+        """
+        bins = torch.where(coded, indices, self.size)  # one more bin, for those that do not
+        sums = torch.stack([_sums_of(rest, index, self.size + 1) for rest, index in zip(rests, bins)])
+        counts = torch.zeros(self.levels, self.size + 1, device=error.device)
+        counts.scatter_add_(1, bins, torch.ones_like(error))
+        self.sums.lerp_(summed(sums)[:, :-1], 1 - self.decay)
+        self.usage.lerp_(summed(counts)[:, :-1], 1 - self.decay)
+        self.codebooks.copy_(self.sums / self._smoothed(self.usage).unsqueeze(-1))
+        self._revive([gathered(rest) for rest in rests], gathered(error.T).T)
 
     def _smoothed(self, usage: Tensor) -> Tensor:
         # Laplace smoothing, which keeps a code without vectors from a division by zero.
-        total = usage.sum()
+        total = usage.sum(dim=-1, keepdim=True)
         return (usage + _EPSILON) / (total + self.size * _EPSILON) * total
 
-    def _revive(self, level: int, x: Tensor, index: Tensor, weight: Tensor) -> None:
-        """Give dead codes the vectors of this batch that are coded worst, with mean usage so that they outlive it.
+    def _revive(self, rests: list[Tensor], error: Tensor) -> None:
+        """Give dead codes the vectors `Q × [N, D]` that are coded worst, with mean usage so that they outlive the step.
 
         Dead is a usage under the threshold, or under a share of the mean where the batch is too small for that.
-        Vectors are drawn in proportion to their squared error (Gumbel top-k), as k-means++ would.
+        Vectors are drawn in proportion to their squared error `[Q, N]` (Gumbel top-k), as k-means++ would.
         """
-        usage, mean = self.usage[level], self.usage[level].mean()
-        dead = usage < torch.clamp(_DEAD_SHARE * mean, max=self.dead_threshold)
-        error = (x - self.codebooks[level][index]).square().sum(dim=-1) * weight
+        mean = self.usage.mean(dim=-1, keepdim=True)
+        dead = self.usage < torch.clamp(_DEAD_SHARE * mean, max=self.dead_threshold)
         gumbel = -torch.empty_like(error).exponential_().log()
-        picks = (error.clamp(min=1e-30).log() + gumbel).topk(min(len(x), self.size)).indices
+        picks = (error.clamp(min=1e-30).log() + gumbel).topk(min(error.shape[1], self.size)).indices
         # The n-th dead code takes the n-th pick; where the picks run out, or are padding, the code waits.
-        rank = dead.long().cumsum(0) - 1
-        pick = picks[rank.clamp(0, len(picks) - 1)]
-        dead = dead & (rank < len(picks)) & (error[pick] > 0)
-        self.codebooks[level] = torch.where(dead.unsqueeze(-1), x[pick], self.codebooks[level])
-        self.usage[level] = torch.where(dead, mean, usage)
-        revived = self.codebooks[level] * self.usage[level].unsqueeze(-1)
-        self.sums[level] = torch.where(dead.unsqueeze(-1), revived, self.sums[level])
+        rank = dead.long().cumsum(dim=-1) - 1
+        pick = picks.gather(1, rank.clamp(0, picks.shape[1] - 1))
+        dead = dead & (rank < picks.shape[1]) & (error.gather(1, pick) > 0)
+        picked = torch.stack([rest[chosen] for rest, chosen in zip(rests, pick)])
+        self.codebooks.copy_(torch.where(dead.unsqueeze(-1), picked, self.codebooks))
+        self.usage.copy_(torch.where(dead, mean, self.usage))
+        self.sums.copy_(torch.where(dead.unsqueeze(-1), self.codebooks * self.usage.unsqueeze(-1), self.sums))
 
     @torch.no_grad()
     def initialize(self, x: Tensor, batches: float = 1, go_on: Callable[[], None] = lambda: None) -> None:
@@ -174,7 +182,7 @@ class ResidualQuantizer(nn.Module):
             self.codebooks[level], counts = kmeans(residual, self.size, self.kmeans_iters, go_on)
             self.usage[level] = counts / batches * (len(x) / len(residual))
             self.sums[level] = self.codebooks[level] * self.usage[level].unsqueeze(-1)
-            residual = residual - self.codebooks[level][self._nearest(residual, self.codebooks[level])]
+            residual = residual - self.codebooks[level][_clusters_of(residual, self.codebooks[level])]
         self.initialized.fill_(True)
         self._ready = True
 
@@ -199,6 +207,18 @@ class ResidualQuantizer(nn.Module):
         return counts.scatter_add_(1, flat, torch.ones_like(flat))[:, 1:]
 
 
+def _nearest(x: Tensor, codebook: Tensor) -> Tensor:
+    """Index of the nearest code, by squared distance less the term that all codes share: `[N, D]` → `[N]`."""
+    return torch.addmm(codebook.square().sum(dim=-1), x, codebook.T, alpha=-2).argmin(dim=-1)
+
+
+def _sums_of(x: Tensor, index: Tensor, size: int) -> Tensor:
+    """The sums `[size, D]` of the vectors `[N, D]` with the same index `[N]`."""
+    if x.is_cuda:  # where additions come in any order, but products of matrices in the same one every time
+        return nn.functional.one_hot(index, size).to(x.dtype).T @ x
+    return x.new_zeros(size, x.shape[-1]).index_add_(0, index, x)
+
+
 def kmeans(
     x: Tensor, clusters: int, iterations: int, go_on: Callable[[], None] = lambda: None
 ) -> tuple[Tensor, Tensor]:
@@ -206,13 +226,18 @@ def kmeans(
     centres = _kmeans_plus_plus(x, clusters, go_on)
     for iteration in range(iterations):
         go_on()
-        index = ResidualQuantizer._nearest(x, centres)
+        index = _clusters_of(x, centres)
         counts = torch.bincount(index, minlength=clusters).to(x.dtype)
-        sums = torch.zeros_like(centres).index_add_(0, index, x)
+        sums = _sums_of(x, index, clusters)
         centres = torch.where(counts.unsqueeze(-1) > 0, sums / counts.clamp(min=1).unsqueeze(-1), centres)
         if iteration < iterations // 2:
             centres = _split_the_worst(x, index, centres, counts)
-    return centres, torch.bincount(ResidualQuantizer._nearest(x, centres), minlength=clusters).to(x.dtype)
+    return centres, torch.bincount(_clusters_of(x, centres), minlength=clusters).to(x.dtype)
+
+
+def _clusters_of(x: Tensor, centres: Tensor) -> Tensor:
+    """The nearest of `[K, D]` to each of `[N, D]`: int64 `[N]`; in parts, whose distances a cache can hold."""
+    return torch.cat([_nearest(part, centres) for part in torch.split(x, _ROWS_AT_ONCE)])
 
 
 def _split_the_worst(x: Tensor, index: Tensor, centres: Tensor, counts: Tensor) -> Tensor:
@@ -226,9 +251,12 @@ def _split_the_worst(x: Tensor, index: Tensor, centres: Tensor, counts: Tensor) 
 def _kmeans_plus_plus(x: Tensor, clusters: int, go_on: Callable[[], None]) -> Tensor:
     """Starting centres `[K, D]` drawn from `[N, D]` in proportion to the squared distance from those before."""
     picks = [torch.randint(len(x), (1,), device=x.device)]
-    distance = (x - x[picks[0]]).square().sum(dim=-1)
-    for _ in range(clusters - 1):
+    size = x.square().sum(dim=-1)
+    distance = torch.full_like(size, torch.inf)
+    for share in torch.rand(clusters - 1, 1, dtype=torch.float64, device=x.device):
         go_on()
-        picks.append(torch.multinomial(distance + 1e-12, 1))  # fewer distinct vectors than codes: repeat some
-        distance = torch.minimum(distance, (x - x[picks[-1]]).square().sum(dim=-1))
+        pick = picks[-1]
+        distance = torch.minimum(distance, torch.addmv(size + size[pick], x, x[pick[0]], alpha=-2).clamp(min=1e-12))
+        reached = distance.cumsum(dim=0, dtype=torch.float64)  # fewer distinct vectors than codes: repeat some
+        picks.append(torch.searchsorted(reached, share * reached[-1]).clamp(max=len(x) - 1))
     return x[torch.cat(picks)]

@@ -80,7 +80,7 @@ def set_up(
     )
     model = seeded(config.seed, make_model).to(device)
     bench = Workbench(family, model, spectrogram, device)
-    optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     trainer = Trainer(
         bench=bench,
         loaders=loaders,
