@@ -365,17 +365,6 @@ def test_a_run_stopped_before_its_first_step_goes_on_with_the_settings_and_their
     assert "epochs 12 (override), learning rate 0.001 (auto), batch size 4 (override)" in resumed.out
 
 
-def test_a_run_stopped_while_the_sounds_are_read_leaves_nothing_and_says_so(start: Any, tmp_path: Path) -> None:
-    sounds, folder = write_collection(tmp_path / "kit", 200), tmp_path / "run"
-    running = start("train", sounds, "--output-dir", folder)
-    running.wait_for("run folder:")
-    running.kill(signal.SIGINT)
-    said = running.end()
-    assert said.code == 130
-    assert "stopped before training began" in said.err
-    assert not folder.exists()
-
-
 def test_ctrl_c_while_the_folder_is_looked_through_is_one_line(start: Any, tmp_path: Path) -> None:
     sounds, folder = write_collection(tmp_path / "kit", 200), tmp_path / "run"
     running = start("train", sounds, "--output-dir", folder)

@@ -64,7 +64,7 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
     """
     with storage_errors(path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".distill-{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+        temporary = temporary_beside(path)
         try:
             _write_synced(temporary, memoryview(data))
             os.replace(temporary, path)  # noqa: PTH105  every system call goes through `os`, where tests make it fail
@@ -73,6 +73,11 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
                 os.unlink(temporary)  # noqa: PTH108
             raise
         _sync_folder(path.parent)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name beside `path` by which `remove_orphans` knows what a process that is gone has left there."""
+    return path.with_name(f".distill-{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
 
 
 def atomic_write_text(path: Path, text: str) -> None:

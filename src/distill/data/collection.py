@@ -12,8 +12,9 @@ import numpy as np
 
 from distill.audio.limits import AudioLimits
 from distill.audio.reader import AudioReader
-from distill.audio.recording import Recording, Samples
+from distill.audio.recording import Recording
 from distill.audio.suffixes import AUDIO_SUFFIXES
+from distill.data.waveforms import Waveform, WaveformStore
 from distill.errors import AudioError, CollectionError
 from distill.paths import shown
 
@@ -186,7 +187,7 @@ class Sound:
 
     path: Path
     digest: str
-    waveform: Samples
+    waveform: Waveform
 
 
 def load_sounds(
@@ -197,9 +198,9 @@ def load_sounds(
 ) -> tuple[list[Sound], list[UnreadableFile]]:
     """Decode the distinct, sounding files among `paths`, ordered by content; the others come back with a reason.
 
-    Raises `Cancelled` soon after `cancel_event` is set.
+    Raises `Cancelled` soon after `cancel_event` is set, `StorageError` when there is no room for so much sound.
     """
-    sounds: dict[str, Sound] = {}
+    store, sounds = WaveformStore(), dict[str, Sound]()
     left_out: list[UnreadableFile] = []
     with AudioReader(limits, cancel_event) as reader:
         for path in paths:
@@ -214,5 +215,5 @@ def load_sounds(
             elif is_silent(recording):
                 left_out.append(UnreadableFile(path, "silent"))
             else:
-                sounds[digest] = Sound(path, digest, recording.mono(sample_rate))
+                sounds[digest] = Sound(path, digest, store.keep(recording.mono(sample_rate)))
     return [sounds[digest] for digest in sorted(sounds)], left_out

@@ -7,6 +7,9 @@ first step the model is a transform codec that works. Training goes on from ther
 decoder's linear map sees the neighbouring columns, and corrects what components and codes miss.
 """
 
+import itertools
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -108,33 +111,48 @@ def mel_of(columns: Tensor, bands: int) -> Tensor:
 
 
 @torch.no_grad()
-def start_from_components(encoder: ColumnEncoder, decoder: ColumnDecoder, columns: Tensor, distinct: int) -> None:
-    """Make the linear maps project on the strongest components of float `columns` `[N, M·16]` and back.
+def start_from_components(
+    encoder: ColumnEncoder, decoder: ColumnDecoder, columns: Iterable[Tensor], distinct: int
+) -> None:
+    """Make the linear maps project on the strongest components of float `columns`, `[N, M·16]` at a time, and back.
 
     `distinct` is how many of them do not overlap with others. Components go to the rows of the grid in turn, there and
     back, so that all rows have about as much to say and can share their codebooks.
     """
-    mean = columns.mean(dim=0)
-    covariance = _shrunk_covariance(columns - mean, encoder.rows, distinct)
+    mean, covariance = _moments(columns)
+    covariance = _shrunk(covariance, encoder.rows, distinct)
     outputs = encoder.linear.weight.shape[0]
     enough = min(outputs + 32, len(mean))  # for all but some millionths of what `outputs` components can hold
     _, _, found = torch.svd_lowrank(covariance.cpu(), q=enough)  # not every GPU has it
-    strongest = found[:, :outputs].to(columns.device)
-    components = torch.zeros(len(mean), outputs, device=columns.device)
+    strongest = found[:, :outputs].to(mean.device)
+    components = torch.zeros(len(mean), outputs, device=mean.device)
     components[:, _places(outputs, encoder.rows)[: strongest.shape[1]]] = strongest
     encoder.linear.start_from(components.T, -components.T @ mean)
     decoder.linear.start_from(components, mean)
 
 
-def _shrunk_covariance(centred: Tensor, rows: int, distinct: int) -> Tensor:
+def _moments(columns: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean `[M·16]` and covariance `[M·16, M·16]` of all columns; there is at least one."""
+    columns = iter(columns)
+    first = next(some for some in columns if len(some))
+    near = first.mean(dim=0)  # to take squares about: the sums stay small, and exact
+    total, squares, count = torch.zeros_like(near), near.new_zeros(len(near), len(near)), 0
+    for some in itertools.chain([first], columns):
+        away = some - near
+        total, count = total + away.sum(dim=0), count + len(some)
+        squares.addmm_(away.T, away)
+    shift = total / count
+    return near + shift, squares / count - torch.outer(shift, shift)
+
+
+def _shrunk(covariance: Tensor, rows: int, distinct: int) -> Tensor:
     """The covariance of `[N, rows·256]`, drawn to one in which rows have nothing to do with each other.
 
     Few sounds say much about what a patch of a mel looks like, and little about whole columns. The shrinking is that of
     Ledoit and Wolf 2004, with a prior in place of their estimate of its weight.
     """
-    covariance = centred.T @ centred / len(centred)
-    patches = centred.reshape(-1, centred.shape[1] // rows)
-    patch = patches.T @ patches / len(patches)
+    cells = len(covariance) // rows
+    patch = covariance.reshape(rows, cells, rows, cells).diagonal(dim1=0, dim2=2).mean(dim=-1)
     energy = covariance.diagonal().reshape(rows, -1).sum(dim=1)
     share = (energy / patch.trace().clamp(min=1e-12)).diag()
     prior = torch.kron(share, patch)

@@ -1,6 +1,6 @@
 """The RVQ-VAE: an encoder and a decoder of mel columns with a residual quantizer between them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -67,17 +67,20 @@ class ConvVQVAE(nn.Module):
 
         What `go_on` raises, called every now and then, leaves the codebooks to be placed anew.
         """
-        columns = [self._columns(mel) for mel in mels]
-        distinct = sum(map(len, columns))
+        distinct = sum(len(self._columns(mel)) for mel in mels)
         if distinct == 0:
             return
-        columns += [self._columns(mel[..., shift:]) for mel in mels for shift in _shifts(mel.shape[-1])]
-        every = torch.cat(columns)
-        go_on()
-        start_from_components(self.encoder, self.decoder, every, distinct)
-        go_on()
-        vectors = self.encoder.linear(every).reshape(-1, self.quantizer.dim)
-        self.quantizer.initialize(vectors, len(mels) * len(every) / distinct, go_on)
+
+        def shifted() -> Iterator[Tensor]:  # made again for each pass: all of them at once would fill the memory
+            for mel in mels:
+                go_on()
+                for shift in (0, *_shifts(mel.shape[-1])):
+                    yield self._columns(mel[..., shift:])
+
+        start_from_components(self.encoder, self.decoder, shifted(), distinct)
+        columns = torch.cat([self.encoder.linear(some) for some in shifted()])
+        batches = len(mels) * len(columns) / distinct
+        self.quantizer.initialize(columns.reshape(-1, self.quantizer.dim), batches, go_on)
 
     def _columns(self, mel: Tensor) -> Tensor:
         """The columns `[N, M·16]` of a mel `[B, 1, M, T]` in which anything sounds, silence at 0; none is cut short."""

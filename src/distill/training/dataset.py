@@ -42,7 +42,7 @@ class ChunkDataset(Dataset[Tensor]):
     """
 
     def __init__(self, sounds: Sequence[Sound], samples: int, sample_rate: int, seed: int, augment: bool) -> None:
-        self.waveforms = [torch.from_numpy(sound.waveform) for sound in sounds]
+        self.waveforms = [sound.waveform for sound in sounds]
         self.digests = [sound.digest for sound in sounds]
         self.duration_s = sum(map(len, self.waveforms)) / sample_rate
         self.samples, self.seed, self.augment = samples, seed, augment
@@ -70,7 +70,7 @@ class ChunkDataset(Dataset[Tensor]):
             latest = max(0, len(waveform) - self.samples)
             start = int(np.clip(start + rng.integers(-self.samples // 2, self.samples // 2 + 1), 0, latest))
             gain = 10 ** (rng.uniform(*_GAIN_DB) / 20)
-        piece = mark_end(waveform[start : start + self.samples]) * gain
+        piece = mark_end(torch.from_numpy(waveform[start : start + self.samples])) * gain
         peak = float(piece.abs().max())
         piece = piece / peak if peak > 1 else piece
         return torch.nn.functional.pad(piece, (0, self.samples - len(piece)))[None]
@@ -108,15 +108,18 @@ def create_data_loaders(
     sample_rate: int = 48_000,
     limits: AudioLimits | None = None,
     cancel_event: threading.Event | None = None,
+    sounds: Sequence[Sound] | None = None,
 ) -> tuple[Loader, Loader]:
     """Train and validation loaders of waveforms float32 `[B, 1, samples]`, split by file.
 
-    Every file is decoded once, here. Unreadable, silent and duplicate files are left out with a warning; raises
-    `CollectionError` when fewer than two remain, for then nothing can be held out, and `Cancelled`.
+    Every file is decoded once, here, unless `sounds` already holds what is in them at `sample_rate`. Unreadable,
+    silent and duplicate files are left out with a warning; raises `CollectionError` when fewer than two remain, for
+    then nothing can be held out, `StorageError`, and `Cancelled`.
     """
-    sounds, left_out = load_sounds([Path(path) for path in file_paths], sample_rate, limits, cancel_event)
-    for file in left_out:
-        logger.warning("%s left out: %s", shown(file.path), file.reason)
+    if sounds is None:
+        sounds, left_out = load_sounds([Path(path) for path in file_paths], sample_rate, limits, cancel_event)
+        for file in left_out:
+            logger.warning("%s left out: %s", shown(file.path), file.reason)
     if len(sounds) < 2:
         raise CollectionError(
             f"{_usable(len(sounds))} among {len(file_paths)} given; training needs at least two different ones, "

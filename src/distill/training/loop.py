@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
+from distill.data.collection import Sound
 from distill.errors import Cancelled
 from distill.library.catalog import ModelLibrary
 from distill.models.analysis import analyse_latent_space
@@ -197,17 +198,19 @@ def train_vqvae(
     resume_from: Path | str | None = None,
     spectrogram_config: SpectrogramConfig | None = None,
     audio_limits: AudioLimits | None = None,
+    sounds: Sequence[Sound] | None = None,
 ) -> dict[str, Any]:
     """Train an RVQ-VAE on sound files, in the run folder `output_dir`.
 
     Returns `{model, metrics_history, output_dir, best_checkpoint_path, final_codebook_health}`; the model has the
     weights of the best validation epoch. With `models_dir` it is saved there as well. `resume_from` is a checkpoint
-    or a run folder. A cancellation leaves a checkpoint to go on from, or nothing where none was needed yet.
+    or a run folder. `sounds` is what is in the files at the spectrogram's rate, where they were decoded before. A
+    cancellation leaves a checkpoint to go on from, or nothing where none was needed yet.
     Raises `CollectionError`, `CheckpointError`, `StorageError`, `TrainingError`.
     """
     request = RunRequest(
         config, file_paths, Path(output_dir), str(device), dataset_name, model_name,
-        spectrogram_config or SpectrogramConfig(), models_dir, resume_from, audio_limits or AudioLimits(),
+        spectrogram_config or SpectrogramConfig(), models_dir, resume_from, audio_limits or AudioLimits(), sounds,
     )  # fmt: skip
 
     def conclude(trainer: Trainer, finished: bool) -> dict[str, Any]:
@@ -410,6 +413,7 @@ def train(
     resume_from: Path | str | None = None,
     spectrogram_config: SpectrogramConfig | None = None,
     audio_limits: AudioLimits | None = None,
+    sounds: Sequence[Sound] | None = None,
 ) -> dict[str, Any]:
     """`train_vqvae` for a VAE, ending in the analysis of its latent space.
 
@@ -417,7 +421,7 @@ def train(
     """
     request = RunRequest(
         config, file_paths, Path(output_dir), str(device), dataset_name, model_name,
-        spectrogram_config or SpectrogramConfig(), models_dir, resume_from, audio_limits or AudioLimits(),
+        spectrogram_config or SpectrogramConfig(), models_dir, resume_from, audio_limits or AudioLimits(), sounds,
     )  # fmt: skip
 
     def conclude(trainer: Trainer, finished: bool) -> dict[str, Any]:

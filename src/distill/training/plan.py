@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from distill.audio.limits import AudioLimits
-from distill.data.collection import Collection, Progress, find_audio_files, scan
+from distill.audio.recording import Recording
+from distill.audio.spectrogram import SpectrogramConfig
+from distill.data.collection import Collection, Progress, Sound, find_audio_files, scan
+from distill.data.waveforms import Waveform, WaveformStore
 from distill.errors import CheckpointError, CollectionError, ConfigError, StorageError
 from distill.home import default_models_dir, default_runs_dir
 from distill.library.header import ModelMetadata
@@ -37,6 +40,7 @@ class RunPlan:
     model_name: str
     resume_from: Path | None = None
     audio_limits: AudioLimits = field(default_factory=AudioLimits)
+    sounds: tuple[Sound, ...] | None = field(default=None, repr=False)  # of the files, where they were decoded already
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of the training function, its callback and cancel event aside."""
@@ -50,6 +54,7 @@ class RunPlan:
             "model_name": self.model_name,
             "resume_from": self.resume_from,
             "audio_limits": self.audio_limits,
+            "sounds": self.sounds,
         }
 
 
@@ -72,9 +77,17 @@ def plan_run(
     limits = audio_limits or AudioLimits()
     places = _Places.of(model_name or dataset_name or "model", models_dir, output_dir)
     _check_wishes(family, places, settings)  # what is wrong is told before the files are read, not after
-    collection = scan(find_audio_files(folder), progress, limits)
+    store, kept = WaveformStore(), dict[Path, Waveform]()
+
+    def keep(path: Path, recording: Recording) -> None:
+        kept[path] = store.keep(recording.mono(SpectrogramConfig().sample_rate))
+
+    collection = scan(find_audio_files(folder), progress, limits, keep)
     _check_usable(folder, collection)
-    return _plan(collection, family, dataset_name, places, limits, settings), collection
+    plan = _plan(collection, family, dataset_name, places, limits, settings)
+    usable = sorted(collection.usable, key=lambda file: file.digest)
+    sounds = tuple(Sound(file.path, file.digest, kept[file.path]) for file in usable)
+    return dataclasses.replace(plan, sounds=sounds), collection
 
 
 def plan_files(

@@ -19,7 +19,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from distill import __version__
 from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
-from distill.errors import CheckpointError, ConfigError
+from distill.data.collection import Sound
+from distill.errors import Cancelled, CheckpointError, ConfigError
 from distill.storage import free_bytes, shown_size
 from distill.training.budget import UNPLANNED
 from distill.training.checkpoint import Checkpoint, find_checkpoint
@@ -52,6 +53,7 @@ class RunRequest:
     models_dir: Path | str | None
     resume_from: Path | str | None
     audio_limits: AudioLimits
+    sounds: Sequence[Sound] | None
 
 
 def set_up(
@@ -67,6 +69,8 @@ def set_up(
     Raises `CollectionError`, `ConfigError`, `StorageError`; `CheckpointError` when the checkpoint is of another run;
     `Cancelled` when that happens before there is a run.
     """
+    if cancel_event is not None and cancel_event.is_set():
+        raise Cancelled("stopped before training began")
     config, folder = request.config, RunFolder(request.output_dir)
     device = resolve_device(config.device if request.device == "auto" else request.device)
     if request.resume_from is None and folder.used:
@@ -76,7 +80,7 @@ def set_up(
     if request.resume_from is not None:
         checkpoint = find_checkpoint(Path(request.resume_from), family.name)
     loaders = create_data_loaders(
-        request.file_paths, config, spectrogram.config.sample_rate, request.audio_limits, cancel_event
+        request.file_paths, config, spectrogram.config.sample_rate, request.audio_limits, cancel_event, request.sounds
     )
     model = seeded(config.seed, make_model).to(device)
     bench = Workbench(family, model, spectrogram, device)
