@@ -41,6 +41,7 @@ _GRID = """async () => {
         const begun = performance.now();
         const grid = codeGrid({ codes, codebookSize: 600, ...nothing });
         document.querySelector("main").append(grid.node);
+        grid.node.scrollIntoView();
         grid.setCodes(codes);
         const canvas = grid.node.querySelector("canvas");
         const shown = () => canvas.width && canvas.getContext("2d").getImageData(2, 2, 1, 1).data[3] === 255;

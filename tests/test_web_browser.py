@@ -92,11 +92,13 @@ def assert_accessible(page) -> None:
     assert [(one["id"], one["nodes"][0]["html"][:200]) for one in serious] == []
 
 
-def pixels(canvas) -> int:
-    """How many different colours a canvas shows."""
-    return canvas.evaluate(
-        "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size"
-    )
+COLOURS = "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size"
+
+
+def expect_drawn(canvas, colours: int) -> None:
+    """Wait until a canvas, which draws itself when it comes into sight, shows more colours than that."""
+    canvas.scroll_into_view_if_needed()
+    canvas.page.wait_for_function(f"([c, few]) => ({COLOURS})(c) > few", arg=[canvas.element_handle(), colours])
 
 
 def test_from_a_folder_of_sounds_to_a_model_that_is_heard(
@@ -114,7 +116,7 @@ def test_from_a_folder_of_sounds_to_a_model_that_is_heard(
     expect(by(page, "level-verdict").first).to_have_text(re.compile("healthy|underused|collapsed", re.I), timeout=SOON)
     expect(by(page, "run-state")).to_have_text(re.compile("finished", re.I), timeout=SOON)
     expect(by(page, "epoch-now")).to_contain_text("3")
-    assert pixels(by(page, "usage-map").first) > 2
+    expect_drawn(by(page, "usage-map").first, 2)
     assert_accessible(page)
 
     pair = by(page, "preview-pair").first
@@ -134,7 +136,7 @@ def test_from_a_folder_of_sounds_to_a_model_that_is_heard(
     by(page, "sound-input").set_input_files(tmp_path / "voice.wav")
     grid = by(page, "code-grid")
     expect(grid).to_be_visible(timeout=SOON)
-    assert pixels(grid) > 5
+    expect_drawn(grid, 5)
     by(page, "level-switch").get_by_text("Structure").first.click()
     grid.focus()
     page.keyboard.press("ArrowRight")

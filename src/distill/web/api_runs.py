@@ -2,20 +2,19 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
-from distill.storage import safe_stem
 from distill.training import preview
-from distill.training.metrics import to_json
+from distill.training.metrics import VQEpochMetrics, to_json
 from distill.training.plan import plan_resume
 from distill.training.run_folder import RunFolder
 from distill.web.advice import with_verdicts
 from distill.web.api_collections import Wishes
-from distill.web.feed import messages
-from distill.web.pictures import mel_of_file, usage_bytes
+from distill.web.feed import Feed, Tail, entries_from, messages
+from distill.web.pictures import mel_of_preview, usage_bytes
 from distill.web.state import InStudio, Studio, model_key
 
 router = APIRouter(prefix="/api/runs")
@@ -73,24 +72,21 @@ async def watch_run(key: str, request: Request, here: InStudio) -> StreamingResp
     """The run's log as server-sent events."""
     folder = _folder(here, key)
 
-    def dressed(entry: dict[str, Any]) -> dict[str, Any]:
-        if entry["event"] == "PreviewEvent":
-            return entry | {"preview": _preview_name(entry["audio_path"])}
-        if entry["event"] == "VQEpochMetrics":
-            return with_verdicts(entry, _facts(here, key))
-        return entry
+    def dressed(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        facts = _facts(here, key) if any(map(_is_judged, entries)) else {}
+        return [with_verdicts(entry, facts) if _is_judged(entry) else entry for entry in entries]
 
     async def gone() -> bool:
         return await request.is_disconnected() or here.closing.is_set()
 
-    stream = messages(folder.events_path, lambda: about(here, key), dressed, gone)
+    stream = messages(Feed(Tail(folder.events_path), lambda: about(here, key), dressed), gone)
     return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 @router.get("/{key}/usage")
-def show_usage(key: str, here: InStudio, start: int = 0) -> Response:
+def show_usage(key: str, here: InStudio, start: Annotated[int, Query(ge=0)] = 0) -> Response:
     """How much each code was used: for each epoch from `start`, levels × codes bytes."""
-    counts = [line["counts"] for line in _folder(here, key).usage() if line["epoch"] >= start]
+    counts = [line["counts"] for line in entries_from(_folder(here, key).usage_path, start)]
     levels, codes = (len(counts[0]), len(counts[0][0])) if counts else (0, 0)
     shape = {"X-Epochs": str(len(counts)), "X-Levels": str(levels), "X-Codes": str(codes)}
     return Response(usage_bytes(counts), media_type="application/octet-stream", headers=shape)
@@ -116,7 +112,7 @@ def hear_preview(key: str, name: str, here: InStudio) -> FileResponse:
 def see_preview(key: str, name: str, here: InStudio) -> Response:
     """A preview's mel."""
     path, config = _preview(here, key, name), _facts(here, key)["spectrogram_config"]
-    return Response(mel_of_file(path, config), media_type="image/png")
+    return Response(mel_of_preview(path, config), media_type="image/png")
 
 
 def about(here: Studio, key: str) -> dict[str, Any]:
@@ -176,5 +172,5 @@ def _preview(here: Studio, key: str, name: str) -> Path:
     return folder.previews / f"{name}.wav"
 
 
-def _preview_name(audio_path: str) -> str:
-    return safe_stem(audio_path.replace("\\", "/").rpartition("/")[2]).removesuffix(".wav")
+def _is_judged(entry: dict[str, Any]) -> bool:
+    return bool(entry["event"] == VQEpochMetrics.__name__)

@@ -1,7 +1,7 @@
-"""A run's log as server-sent events: all there is so far, then what comes, as often as a screen can show it."""
+"""A run's log as server-sent events: all there is so far, then once a second what has come."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,8 @@ from typing import Any
 import anyio
 from anyio import to_thread
 
-_POLL_S = 0.2
-_STATE_POLLS = 3  # without news, the state of the run is looked up that often
-_KEEP_ALIVE = 75  # polls without news
+_POLL_S = 1.0  # the page draws no oftener, and the cores are the training's
+_KEEP_ALIVE = 15  # polls without news
 _REPLAYED_STEPS = 1500  # more do not show in a curve
 _BATCH = 400  # entries of one message
 
@@ -44,27 +43,54 @@ class Tail:
         return [json.loads(line) for line in lines if line], anew
 
 
-async def messages(
-    log: Path, state: Callable[[], Entry], dressed: Callable[[Entry], Entry], gone: Callable[[], Any]
-) -> AsyncIterator[str]:
-    """Server-sent events of a run until the page is `gone`: `restart`, batches of log entries, `state` on change."""
-    tail, shown_state, quiet = Tail(log), None, 0
-    yield _message([], "restart")
-    first = True
-    while not await gone():
-        entries, anew = await to_thread.run_sync(tail.read)
-        if anew:
+@dataclass
+class Feed:
+    """The server-sent events of a run: `restart`, batches of log entries, `state` on change."""
+
+    tail: Tail
+    state: Callable[[], Entry]
+    dressed: Callable[[list[Entry]], list[Entry]]
+    _shown: Entry | None = None
+    _quiet: int = 0
+    _begun: bool = False
+
+    def news(self) -> Iterator[str]:
+        """What there is to say since the last call."""
+        entries, anew = self.tail.read()
+        if anew or not self._begun:
             yield _message([], "restart")
-        quiet = 0 if entries else quiet + 1
-        for start in range(0, len(entries := _thinned(entries) if first or anew else entries), _BATCH):
-            yield _message([dressed(entry) for entry in entries[start : start + _BATCH]])
-        first = False
-        if (entries or quiet % _STATE_POLLS == 0) and (now := await to_thread.run_sync(state)) != shown_state:
-            shown_state = now
+            entries = _thinned(entries)
+        self._begun = True
+        for start in range(0, len(entries), _BATCH):
+            yield _message(self.dressed(entries[start : start + _BATCH]))
+        if entries and all("step" in entry for entry in entries):
+            self._quiet = 0
+        else:
+            yield from self._state(quiet=not entries)
+
+    def _state(self, quiet: bool) -> Iterator[str]:
+        """The state, for it changes where there are no steps."""
+        self._quiet = self._quiet + 1 if quiet else 0
+        if (now := self.state()) != self._shown:
+            self._shown = now
             yield _message(now, "state")
-        elif quiet % _KEEP_ALIVE == _KEEP_ALIVE - 1:
+        elif self._quiet % _KEEP_ALIVE == _KEEP_ALIVE - 1:
             yield ": still here\n\n"
+
+
+async def messages(feed: Feed, gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
+    """What `feed` says until the page is `gone`."""
+    while not await gone():
+        for message in await to_thread.run_sync(lambda: list(feed.news())):
+            yield message
         await anyio.sleep(_POLL_S)
+
+
+def entries_from(path: Path, start: int) -> list[Entry]:
+    """The entries of a file of JSON lines from that number on; the ones before are not looked at."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[start:-1]]
 
 
 def _thinned(entries: list[Entry]) -> list[Entry]:

@@ -1,15 +1,20 @@
 """What the page draws or plays: outlines of waveforms, pictures of mels, WAV files in memory."""
 
 import io
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import soundfile
 
 from distill.audio.recording import Samples
+from distill.errors import AudioError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
 
 
 def outline(samples: Samples, parts: int) -> list[float]:
@@ -29,16 +34,28 @@ def mel_picture(mel: "Tensor") -> bytes:
     return buffer.getvalue()
 
 
-def mel_of_file(path: Path, config: dict[str, Any]) -> bytes:
-    """A PNG of the mel of a sound file, as the spectrogram with these settings sees it; raises `AudioError`."""
+def mel_of_preview(path: Path, config: dict[str, Any]) -> bytes:
+    """A PNG of the mel of a preview, as the spectrogram with these settings sees it; raises `AudioError`.
+
+    It is read here and not in a process of its own, as files from elsewhere are: the training needs the cores.
+    """
     import torch
 
-    from distill.audio.io import read_waveform
-    from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig, mark_end
+    from distill.audio.spectrogram import SpectrogramConfig, mark_end
 
-    spectrogram = AudioSpectrogram(SpectrogramConfig(**config))
-    waveform = torch.from_numpy(read_waveform(path, spectrogram.config.sample_rate))
-    return mel_picture(spectrogram.waveform_to_mel(mark_end(waveform)[None, None])[0, 0])
+    try:
+        samples, _ = soundfile.read(path, dtype="float32")
+    except (OSError, soundfile.SoundFileError) as error:
+        raise AudioError(f"{path.name}: this preview cannot be read") from error
+    mel = _spectrogram(SpectrogramConfig(**config)).waveform_to_mel(mark_end(torch.from_numpy(samples))[None, None])
+    return mel_picture(mel[0, 0])
+
+
+@lru_cache(maxsize=4)
+def _spectrogram(config: "SpectrogramConfig") -> "AudioSpectrogram":
+    from distill.audio.spectrogram import AudioSpectrogram
+
+    return AudioSpectrogram(config)
 
 
 def usage_bytes(counts: list[list[list[int]]]) -> bytes:

@@ -1,29 +1,46 @@
-// Canvases that draw themselves: at first sight, when their size changes and when the theme changes. Waveforms too.
+// Canvases that draw themselves: at first sight, when their size changes and when the theme changes, and as long as
+// nobody can see them not at all. Waveforms too.
 import { el } from "./dom.js";
 import { themeColour } from "./colours.js";
 
 const sizes = new ResizeObserver((entries) => {
-  for (const { target } of entries) if (target.clientWidth) target.redraw?.();
+  for (const { target, contentRect } of entries) {
+    target.size = contentRect; // known without a look at the layout, which would be made anew for it
+    target.redraw();
+  }
+});
+
+const sights = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    target.inSight = isIntersecting;
+    if (isIntersecting && target.stale) target.redraw();
+  }
 });
 
 document.addEventListener("themechange", () => {
-  for (const node of document.querySelectorAll("canvas, .chart")) node.redraw?.();
+  for (const node of document.querySelectorAll("canvas, .chart-holder")) node.redraw?.();
 });
 
-export function drawn(canvas, draw) {
-  canvas.redraw = () => canvas.clientWidth && draw(canvas);
-  sizes.observe(canvas);
-  return canvas;
+// Gives a node a redraw(): it acts at once where the node can be seen, else when it comes into sight.
+export function whenSeen(node, act) {
+  node.redraw = () => {
+    node.stale = !node.inSight;
+    if (node.inSight) act(node);
+  };
+  sights.observe(node);
+  return node;
 }
 
-export function watchSize(node) {
+export function drawn(node, draw) {
+  whenSeen(node, () => node.size?.width && draw(node));
   sizes.observe(node);
+  return node;
 }
 
 // The context scaled so that one unit is one CSS pixel, the canvas empty.
 export function prepared(canvas) {
   const density = window.devicePixelRatio || 1;
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+  const { width, height } = canvas.size;
   canvas.width = Math.round(width * density);
   canvas.height = Math.round(height * density);
   const context = canvas.getContext("2d");

@@ -1,6 +1,6 @@
 // Line charts over epochs (uPlot), with a legend of our own that says the values in words and figures.
-import { themeColour } from "./colours.js";
-import { watchSize } from "./canvas.js";
+import { drawn } from "./canvas.js";
+import { isDark, themeColour } from "./colours.js";
 import { el, setText } from "./dom.js";
 import { figure } from "./format.js";
 
@@ -35,13 +35,19 @@ export function lineChart(
     note,
   );
   let plot = null;
+  let dark = null; // the theme that the plot has the colours of
   let data = [[], ...series.map(() => [])];
 
-  function build() {
-    plot?.destroy();
-    plot = null;
-    if (!data[0].length || !holder.clientWidth) return;
-    plot = new window.uPlot(options(series, holder.clientWidth, height, tell), data, holder);
+  function draw() {
+    const { width } = holder.size;
+    if (plot && dark === isDark()) {
+      if (plot.width !== width) plot.setSize({ width, height });
+      plot.setData(data);
+    } else if (data[0].length) {
+      plot?.destroy();
+      dark = isDark();
+      plot = new window.uPlot(options(series, width, height, tell), data, holder);
+    }
   }
   function tell(index) {
     data.slice(1).forEach((column, at) => setText(values[at], figure(column[index ?? column.length - 1])));
@@ -49,13 +55,10 @@ export function lineChart(
   function set(next) {
     data = next;
     note.hidden = data[0].length > 0;
-    if (plot) plot.setData(data);
-    else build();
+    holder.redraw();
     tell(null);
   }
-  node.redraw = build;
-  holder.redraw = () => (plot ? plot.setSize({ width: holder.clientWidth, height }) : build());
-  watchSize(holder);
+  drawn(holder, draw);
   return { node, set };
 }
 

@@ -2,8 +2,14 @@
 
 const LEVEL_VARIABLES = ["--level-0", "--level-1", "--level-2", "--level-3"];
 
+const known = new Map(); // asking for the style makes the browser work it out
+
+document.addEventListener("themechange", () => known.clear());
+
 export function themeColour(variable) {
-  return getComputedStyle(document.documentElement).getPropertyValue(variable).trim();
+  if (!known.has(variable))
+    known.set(variable, getComputedStyle(document.documentElement).getPropertyValue(variable).trim());
+  return known.get(variable);
 }
 
 export function isDark() {

@@ -89,7 +89,7 @@ export function codeGrid({ codes, codebookSize, levelNames, describe, onActivate
     if (codeAt(next) === undefined) return;
     cursor = next;
     marks.wanted = true;
-    drawMarks();
+    marks.redraw();
     setText(readout, describe({ ...cursor, code: codeAt(cursor) }));
   }
   function cellAt(event) {

@@ -1,5 +1,6 @@
 // What the model could do after an epoch: original and reconstruction side by side, to hear and to see.
 import * as api from "./api.js";
+import { whenSeen } from "./canvas.js";
 import { el, fill, setText } from "./dom.js";
 import { player } from "./player.js";
 import { decode } from "./sound.js";
@@ -113,10 +114,11 @@ export function previewsPanel(runId, signal) {
       error.hidden = false;
     }
   }
+  whenSeen(node, () => refresh().catch(() => {})); // the next preview asks again
   signal.addEventListener("abort", () => leaving.abort());
   return {
     node,
-    refresh: () => refresh().catch(() => {}), // the next preview asks again
+    refresh: () => node.redraw(),
     clear() {
       following = true;
       shown = null;

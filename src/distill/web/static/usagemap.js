@@ -1,5 +1,6 @@
 // The heat map of a level: one column per epoch, one row per code. New epochs are added, the rest is not drawn again.
-import { heatRamp } from "./colours.js";
+import { drawn } from "./canvas.js";
+import { heatRamp, isDark } from "./colours.js";
 import { el } from "./dom.js";
 
 const FIRST_CAPACITY = 64;
@@ -16,6 +17,8 @@ export function usageMap(level, name) {
     canvas,
   );
   let columns = []; // Uint8Array per epoch
+  let painted = 0; // so many of them
+  let dark = null; // the theme in which they are painted
   let ramp = null;
 
   function clear() {
@@ -23,24 +26,29 @@ export function usageMap(level, name) {
     canvas.width = FIRST_CAPACITY;
     canvas.height = 1;
   }
-  function add(codes, more) {
-    const from = columns.length;
+  function add(more) {
     columns.push(...more);
-    if (canvas.height !== codes || columns.length > canvas.width || !ramp) grow(codes);
-    else drawFrom(from);
-    canvas.style.width = `${(100 * canvas.width) / Math.max(1, columns.length)}%`; // what is not filled yet is cut off
+    canvas.redraw();
   }
-  function grow(codes) {
+  function paint() {
+    if (!columns.length) return;
+    if (canvas.height !== columns[0].length || columns.length > canvas.width || dark !== isDark()) wipe();
+    paintFrom(painted);
+    painted = columns.length;
+    canvas.style.width = `${(100 * canvas.width) / painted}%`; // what is not filled yet is cut off
+  }
+  function wipe() {
     let capacity = FIRST_CAPACITY;
     while (capacity < columns.length) capacity *= 2;
     canvas.width = capacity;
-    canvas.height = codes;
+    canvas.height = columns[0].length;
+    dark = isDark();
     ramp = heatRamp(level);
-    drawFrom(0);
+    painted = 0;
   }
-  function drawFrom(first) {
+  function paintFrom(first) {
     const wide = columns.length - first;
-    if (wide <= 0) return;
+    if (!wide) return;
     const image = new ImageData(wide, canvas.height);
     for (let x = 0; x < wide; x += 1) {
       columns[first + x].forEach((value, code) => {
@@ -50,10 +58,8 @@ export function usageMap(level, name) {
     }
     canvas.getContext("2d").putImageData(image, first, 0);
   }
-  canvas.redraw = () => {
-    if (columns.length) grow(canvas.height);
-  };
   clear();
+  drawn(canvas, paint);
   return { node, add, clear };
 }
 
@@ -74,7 +80,7 @@ export function usageFeed(fetchFrom, onColumns) {
       const { levels, codes, epochs, data } = await fetchFrom(have);
       if (mine === era && epochs > 0) {
         have += epochs;
-        onColumns(codes, split(data, levels, codes, epochs));
+        onColumns(split(data, levels, codes, epochs));
       }
     } finally {
       asking = false;

@@ -13,7 +13,7 @@ import { summary } from "./summary.js";
 import { announce, complain } from "./toasts.js";
 import { usageFeed, usageMap } from "./usagemap.js";
 
-const PAUSE_MS = 400; // between two drawings: quick enough to read, and the cores are the training's
+const PAUSE_MS = 1000; // between two drawings: quick enough to read, and the cores are the training's
 
 export async function show(root, { id, signal, about }) {
   const path = `/runs/${api.id(id)}`;
@@ -34,6 +34,7 @@ export async function show(root, { id, signal, about }) {
     },
     isOver: () => !ACTIVE.has(page.run.state),
   });
+  document.addEventListener("visibilitychange", () => schedule(page), { signal });
   signal.addEventListener("abort", () => {
     page.stream.close();
     clearTimeout(page.frame);
@@ -78,7 +79,7 @@ function build(root, page) {
     ? null
     : usageFeed(
         (start) => fetchUsage(page, start),
-        (codes, columns) => addUsage(page, codes, columns),
+        (columns) => addUsage(page, columns),
       );
   fill(
     root,
@@ -175,9 +176,9 @@ function makeLevel({ about, run }, level) {
   return { panel, spark, map };
 }
 
-function addUsage(page, codes, columns) {
+function addUsage(page, columns) {
   ensureLevels(page, columns.length);
-  page.levels.forEach(({ map }, level) => columns[level] && map.add(codes, columns[level]));
+  page.levels.forEach(({ map }, level) => columns[level] && map.add(columns[level]));
 }
 
 function levelsSection(page) {
@@ -251,9 +252,9 @@ function forget(page) {
   schedule(page);
 }
 
-// However many events come: drawn at most once per frame. A hidden page gets no frames and simply collects.
+// However many events come: drawn at most once a second. A hidden page only collects.
 function schedule(page) {
-  if (page.frame) return;
+  if (page.frame || document.hidden) return;
   const pause = Math.max(0, page.drawnAt + PAUSE_MS - performance.now());
   page.frame = setTimeout(() => {
     page.frame = 0;
