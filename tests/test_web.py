@@ -1,8 +1,10 @@
 """What the page asks of the server, from the first sound to a model that is heard."""
 
+import contextlib
 import io
 import json
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -14,7 +16,7 @@ from conftest import RATE, tone, write_collection
 from distill.models.persistence import load_any
 from distill.training.metrics import TrainingCompleteEvent, VQEpochMetrics, event_from_dict
 from distill.training.run_folder import RunFolder
-from distill.web.feed import Tail
+from distill.web.feed import Feed, Tail, entries_from
 from web_server import Web, web_server
 
 FEW = {"val_fraction": 0.3, "augmentation_copies": 1}
@@ -159,8 +161,7 @@ def test_a_run_is_watched_live_and_replayed_alike(web: Web, collection: Path, ho
     replayed = messages(web, run["id"], "finished")
     assert log(replayed) == log(live)
     on_disk = RunFolder(home / "runs" / run["id"])
-    added = ("verdicts", "preview")
-    plain = [{name: value for name, value in entry.items() if name not in added} for entry in log(live)]
+    plain = [{name: value for name, value in entry.items() if name != "verdicts"} for entry in log(live)]
     assert plain == on_disk.log()
     events = [event_from_dict(entry) for entry in plain if entry["event"] != "Warning"]
     assert isinstance(events[-1], TrainingCompleteEvent)
@@ -264,6 +265,28 @@ def test_a_log_that_is_rewound_begins_anew(tmp_path: Path) -> None:
     assert tail.read() == ([{"event": 1}], True)
 
 
+def test_a_page_that_watches_steps_asks_little_of_the_server(tmp_path: Path) -> None:
+    path, looked = tmp_path / "log", []
+
+    def state() -> dict:
+        looked.append(1)
+        return {"state": "running"}
+
+    feed = Feed(Tail(path), state, lambda entries: entries)
+
+    def news(*entries: dict) -> list[str]:
+        with path.open("a") as file:
+            file.writelines(json.dumps(entry) + "\n" for entry in entries)
+        return [message.partition("\n")[0] for message in feed.news()]
+
+    step, epoch = {"event": "VQStepMetrics", "step": 1}, {"event": "VQEpochMetrics"}
+    assert news(step) == ["event: restart", 'data: [{"event": "VQStepMetrics", "step": 1}]']
+    assert (len(news(step, step)), len(looked)) == (1, 0)
+    assert news(step, epoch)[1:] == ["event: state"]
+    assert (news(), len(looked)) == ([], 2)
+    assert (entries_from(path, 3), entries_from(path, 9), entries_from(tmp_path / "none", 0)) == ([step, epoch], [], [])
+
+
 # The library
 
 
@@ -354,6 +377,36 @@ def test_a_vae_makes_new_sounds_and_finds_ones_between(web: Web, collection: Pat
     assert len(samples(half.content)) == round(0.4 * RATE)
     for wrong in ("brightness", "nothing:1"):
         assert web.client.get(f"{place}/generate", params={"set": wrong}).status_code == 422
+
+
+def test_what_the_page_has_given_up_while_it_waits_is_not_computed(web: Web, trained) -> None:
+    place = f"/api/models/{trained['id']}"
+    heard = web.client.post(f"{place}/sounds", params={"name": "a.wav"}, content=wav()).json()["sound"]
+    listening, goes_on, made = web.studio.listening, threading.Event(), []
+
+    def slow(sound: str, levels: int | None) -> bytes:
+        made.append(levels)
+        goes_on.wait(60)
+        return b"sound"
+
+    listening.reconstruction = slow
+
+    def ask(levels: int, timeout: float = 60) -> None:
+        with contextlib.suppress(httpx.ReadTimeout):
+            web.client.get(f"/api/sounds/{heard}/reconstruction", params={"levels": levels}, timeout=timeout)
+
+    first = threading.Thread(target=ask, args=(1,))
+    first.start()
+    while not made:
+        time.sleep(0.01)
+    ask(2, timeout=0.5)  # given up while the first is still being made
+    assert len(samples(web.client.get(f"/api/sounds/{heard}/original").content))  # what is there already need not wait
+    third = threading.Thread(target=ask, args=(3,))
+    third.start()
+    goes_on.set()
+    for thread in (first, third):
+        thread.join()
+    assert made == [1, 3]
 
 
 def test_a_sound_of_a_model_that_has_gone_is_told_in_a_sentence(web: Web, trained) -> None:

@@ -1,14 +1,15 @@
 """Sounds dropped on a model: what it makes of them, level by level, and the codes between."""
 
-import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
 import torch
+from anyio import to_thread
 
 from distill.audio.io import read_waveform, wav_bytes
 from distill.audio.recording import Samples
@@ -25,6 +26,7 @@ _MADE = 16  # reconstructions that are remembered
 _OUTLINE_PARTS = 400
 
 Kept = TypeVar("Kept")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Heard:
 
     name: str
     model_path: Path
+    sample_rate: int
     waveform: Samples
 
 
@@ -54,20 +57,26 @@ class _Recent(OrderedDict[Hashable, Kept]):
 
 
 class Listening:
-    """Models and sounds in use; one thing is computed at a time, so that a training beside it keeps its cores."""
+    """Models and sounds in use; what computes is called through `in_turn`."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._turn = anyio.Lock()
         self._models: _Recent[LoadedModel | LoadedVQModel] = _Recent(_MODELS)
         self._sounds: _Recent[Heard] = _Recent(_SOUNDS)
         self._made: _Recent[Samples] = _Recent(_MADE)
 
+    async def in_turn(self, make: Callable[[], Made], gone: Callable[[], Awaitable[bool]]) -> Made | None:
+        """What `make` gives, one after another, so that a training beside it keeps its cores.
+
+        Nothing is made, and None returned, when whoever asked is `gone` before it begins.
+        """
+        async with self._turn:
+            return None if await gone() else await to_thread.run_sync(make)
+
     def model(self, path: Path) -> LoadedModel | LoadedVQModel:
         """The model at `path`, loaded; raises `ModelFileError`, `LibraryError`."""
-        if not path.is_file():
-            raise LibraryError("this model is no longer in the library")
-        with self._lock:
-            return self._models.fetch((path, path.stat().st_mtime_ns), lambda: load_any(path))
+        _check_there(path)
+        return self._models.fetch((path, path.stat().st_mtime_ns), lambda: load_any(path))
 
     def vae(self, path: Path) -> LoadedModel:
         """The continuous VAE at `path`; raises `ConfigError` when it is a model of codes."""
@@ -78,64 +87,60 @@ class Listening:
 
     def take(self, model_path: Path, file: Path) -> dict[str, Any]:
         """Let a model hear a sound file: the sound's id, its outline and its codes; raises `AudioError`."""
-        with self._lock:
-            model, key = self.model(model_path), uuid.uuid4().hex[:16]
-            heard = Heard(file.stem, model_path, read_waveform(file, model.sample_rate))
-            self._sounds.fetch(key, lambda: heard)
-            about = {
-                "sound": key,
-                "name": file.name,
-                "seconds": len(heard.waveform) / model.sample_rate,
-                "sample_rate": model.sample_rate,
-                "outline": outline(heard.waveform, _OUTLINE_PARTS),
-            }
-            return about | (
-                _grid(model, heard) if isinstance(model, LoadedVQModel) else {"levels": None, "codes": None}
-            )
+        model, key = self.model(model_path), uuid.uuid4().hex[:16]
+        heard = Heard(file.stem, model_path, model.sample_rate, read_waveform(file, model.sample_rate))
+        self._sounds.fetch(key, lambda: heard)
+        about = {
+            "sound": key,
+            "name": file.name,
+            "seconds": len(heard.waveform) / model.sample_rate,
+            "sample_rate": model.sample_rate,
+            "outline": outline(heard.waveform, _OUTLINE_PARTS),
+        }
+        return about | (_grid(model, heard) if isinstance(model, LoadedVQModel) else {"levels": None, "codes": None})
 
     def heard(self, sound: str) -> Heard:
         """The sound with this id; raises `KeyError`."""
         return self._sounds[sound]
 
     def original(self, sound: str) -> bytes:
-        """A WAV file of a sound as its model hears it; raises `KeyError`."""
+        """A WAV file of a sound as its model hears it, which needs no turn; raises `KeyError`, `LibraryError`."""
         heard = self.heard(sound)
-        return wav_bytes(heard.waveform, self.model(heard.model_path).sample_rate)
+        _check_there(heard.model_path)
+        return wav_bytes(heard.waveform, heard.sample_rate)
 
     def reconstruction(self, sound: str, levels: int | None) -> bytes:
         """A WAV file of what the model makes of a sound; raises `KeyError`, `ConfigError`."""
-        heard = self.heard(sound)
-        return wav_bytes(self._reconstructed(sound, levels), self.model(heard.model_path).sample_rate)
+        return wav_bytes(self._reconstructed(sound, levels), self.heard(sound).sample_rate)
 
     def mel(self, sound: str, which: str, levels: int | None) -> bytes:
         """A picture of the mel of a sound, or of what the model makes of it; raises `KeyError`, `ConfigError`."""
         heard = self.heard(sound)
         samples = heard.waveform if which == "original" else self._reconstructed(sound, levels)
-        with self._lock:
-            return _picture(self.model(heard.model_path), samples)
+        return _picture(self.model(heard.model_path), samples)
 
     def generated(self, model_path: Path, seed: int, seconds: float, amounts: dict[str, float]) -> bytes:
         """A WAV file of a new sound of a VAE; raises `ConfigError`."""
-        with self._lock:
-            model = self.vae(model_path)
-            latent = move(model, sample_latents(model, 1, seed), amounts)[0]
-            return wav_bytes(render(model, latent, seconds), model.sample_rate)
+        model = self.vae(model_path)
+        latent = move(model, sample_latents(model, 1, seed), amounts)[0]
+        return wav_bytes(render(model, latent, seconds), model.sample_rate)
 
     def between(self, model_path: Path, first: str, second: str, share: float) -> bytes:
         """A WAV file of what lies so far on the way from one sound to another; raises `KeyError`, `ConfigError`."""
-        with self._lock:
-            model, start, end = self.vae(model_path), self.heard(first).waveform, self.heard(second).waveform
-            longest = model.model.frames * model.spectrogram.config.hop_length
-            seconds = min(max(len(start), len(end)), longest) / model.sample_rate
-            return wav_bytes(render(model, between(model, start, end, share), seconds), model.sample_rate)
+        model, start, end = self.vae(model_path), self.heard(first).waveform, self.heard(second).waveform
+        longest = model.model.frames * model.spectrogram.config.hop_length
+        seconds = min(max(len(start), len(end)), longest) / model.sample_rate
+        return wav_bytes(render(model, between(model, start, end, share), seconds), model.sample_rate)
 
     def _reconstructed(self, sound: str, levels: int | None) -> Samples:
-        with self._lock:
-            heard = self.heard(sound)
-            model = self.model(heard.model_path)
-            return self._made.fetch(
-                (sound, levels), lambda: model.reconstruct(heard.waveform, model.sample_rate, levels)
-            )
+        heard = self.heard(sound)
+        model = self.model(heard.model_path)
+        return self._made.fetch((sound, levels), lambda: model.reconstruct(heard.waveform, model.sample_rate, levels))
+
+
+def _check_there(model_path: Path) -> None:
+    if not model_path.is_file():
+        raise LibraryError("this model is no longer in the library")
 
 
 def _grid(model: LoadedVQModel, heard: Heard) -> dict[str, Any]:

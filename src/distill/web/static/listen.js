@@ -69,6 +69,8 @@ function heard(sound, about, signal) {
   const total = sound.levels ?? 1;
   const error = el("p.small.reason", { role: "alert", hidden: true });
   const loading = new Map();
+  let asking = new AbortController(); // for the level that was chosen last
+  signal.addEventListener("abort", () => asking.abort());
   let level = total;
   let grid = null;
   const span = sound.columns * sound.column_seconds;
@@ -88,12 +90,12 @@ function heard(sound, about, signal) {
       : "Reconstruction";
   }
   const query = (count) => (sound.levels ? `?levels=${count}` : "");
-  function load(index, path) {
+  function load(index, path, wanted) {
     if (!loading.has(index)) {
       loading.set(
         index,
         api
-          .bytesOf(path, signal)
+          .bytesOf(path, wanted)
           .then(decode)
           .then((buffer) => one.setBuffer(index, buffer))
           .catch((problem) => {
@@ -107,6 +109,10 @@ function heard(sound, about, signal) {
     return loading.get(index);
   }
   async function chooseLevel(count) {
+    if (level !== count) {
+      asking.abort(); // the server need not make what nobody waits for
+      asking = new AbortController();
+    }
     level = count;
     error.hidden = true;
     switcher?.mark(count);
@@ -118,7 +124,7 @@ function heard(sound, about, signal) {
     );
     mel.reconstruction.firstChild.src = `/api${base}/mel?which=reconstruction${sound.levels ? `&levels=${count}` : ""}`;
     one.expect(1, labelFor(count));
-    await load(count, `${base}/reconstruction${query(count)}`);
+    await load(count, `${base}/reconstruction${query(count)}`, asking.signal);
     if (level !== count) return; // another was chosen meanwhile
     one.setSource(1, count);
   }
@@ -138,7 +144,7 @@ function heard(sound, about, signal) {
     });
   }
   mel.original.firstChild.src = `/api${base}/mel?which=original`;
-  load(0, `${base}/original`);
+  load(0, `${base}/original`, signal);
   chooseLevel(total);
   one.choose(1);
   one.touch(); // the keys are for what was just loaded
