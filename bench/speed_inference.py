@@ -28,6 +28,7 @@ import sys, time
 begun = time.perf_counter()
 import torch
 there = time.perf_counter()
+import distill
 distill.load(sys.argv[1])
 print(there - begun, time.perf_counter() - there)
 """
@@ -74,7 +75,7 @@ def reconstructing(path: Path, setting: Setting) -> Iterator[Row]:
     for seconds, (name, took) in zip(_SECONDS, times.items()):
         speed = [seconds / one for one in took]
         yield comparison(
-            "inference", f"reconstructing {name}", "times faster than it plays", speed, milliseconds({name: took})
+            "inference", f"reconstructing {name}", "times as fast as it plays", speed, milliseconds({name: took})
         )
 
 

@@ -1,9 +1,10 @@
 """Whole trainings, with all that is in them beside the steps, against bare reference steps before and after."""
 
 import itertools
+import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,12 @@ def train(folder: Path, work: Path, device: str, epochs: int, **settings: Any) -
     train_vqvae(**plan.arguments(), callback=watch)
     whole = time.perf_counter() - watch.begun
     assert watch.first_step_s is not None
-    ends = watch.epoch_ends
-    return Training(whole, watch.first_step_s, (ends[-1] - ends[0]) / (len(ends) - 1), audio)
+    return Training(whole, watch.first_step_s, epoch_seconds(watch.epoch_ends), audio)
+
+
+def epoch_seconds(ends: Sequence[float]) -> float:
+    """The mean seconds of an epoch, the first left out; NaN where there is no other."""
+    return (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else math.nan
 
 
 def epoch_audio(plan: RunPlan) -> float:

@@ -13,7 +13,7 @@ from distill.training.metrics import VQEpochMetrics
 from distill.training.plan import plan_run
 from distill.training.run_folder import RunFolder
 from rows import Row
-from speed_loop import epoch_audio
+from speed_loop import epoch_audio, epoch_seconds
 from speed_size import sounds
 from speed_turns import Setting, comparison
 
@@ -47,7 +47,7 @@ def rate(folder: Path, batch: int, processes: int, work: Path, device: str) -> f
     plan, _ = plan_run(folder, models_dir=work / "models", output_dir=work / "run")
     launched(folder, batch, processes, work, device)
     ends = [event.elapsed_seconds for event in RunFolder(work / "run").events() if isinstance(event, VQEpochMetrics)]
-    return epoch_audio(plan) * (len(ends) - 1) / (ends[-1] - ends[0])
+    return epoch_audio(plan) / epoch_seconds(ends)
 
 
 def launched(folder: Path, batch: int, processes: int, work: Path, device: str) -> None:
