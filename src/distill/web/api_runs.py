@@ -15,6 +15,7 @@ from distill.web.advice import with_verdicts
 from distill.web.api_collections import Wishes
 from distill.web.feed import Feed, Tail, entries_from, messages
 from distill.web.pictures import mel_of_preview, usage_bytes
+from distill.web.sentences import in_page_words
 from distill.web.state import InStudio, Studio, model_key
 
 router = APIRouter(prefix="/api/runs")
@@ -126,7 +127,7 @@ def about(here: Studio, key: str) -> dict[str, Any]:
         "dataset": facts.get("dataset_name") or (plan.dataset_name if plan else ""),
         "family": facts.get("family") or (plan.family if plan else "vqvae"),
         "state": status.state,
-        "error": status.error,
+        "error": status.error and in_page_words(status.error),
         "position": status.position,
         "started": facts.get("started"),
         "epochs": facts.get("total_epochs") or (None if config.get("minutes") else config.get("max_epochs")),

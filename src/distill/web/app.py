@@ -18,6 +18,7 @@ from distill.training.metrics import OVERFITTING_GAP
 from distill.web import api_collections, api_listen, api_models, api_runs
 from distill.web.advice import LEVELS
 from distill.web.guard import Guard
+from distill.web.sentences import in_page_words, what_is_wrong
 from distill.web.state import Studio
 
 STATIC = Path(__file__).parent / "static"
@@ -76,7 +77,7 @@ def _about(studio: Studio) -> Callable[[], dict[str, Any]]:
 
 def _our_error(request: Request, error: Exception) -> JSONResponse:
     del request
-    return _told(507 if isinstance(error, StorageError) else 422, str(error))
+    return _told(507 if isinstance(error, StorageError) else 422, in_page_words(str(error)))
 
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:
@@ -88,8 +89,7 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
 def _wrong_request(request: Request, error: Exception) -> JSONResponse:
     del request
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    return _told(422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}")
+    return _told(422, what_is_wrong(error.errors()[0]))
 
 
 def _fault(request: Request, error: Exception) -> JSONResponse:
