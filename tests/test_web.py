@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -13,10 +14,15 @@ import pytest
 import soundfile
 
 from conftest import RATE, tone, write_collection
+from distill.audio.io import read_recording
+from distill.audio.limits import AudioLimits
+from distill.errors import AudioError
 from distill.models.persistence import load_any
 from distill.training.metrics import TrainingCompleteEvent, VQEpochMetrics, event_from_dict
 from distill.training.run_folder import RunFolder
+from distill.web import folders
 from distill.web.feed import Feed, Tail, entries_from
+from distill.web.sentences import in_page_words
 from web_server import Web, web_server
 
 FEW = {"val_fraction": 0.3, "augmentation_copies": 1}
@@ -125,6 +131,80 @@ def test_dropped_files_become_a_collection_that_is_still_there_next_time(web: We
         assert [item["id"] for item in again.get("/api/collections")] == [key]
         again.post(f"/api/collections/{key}/scan")
         assert again.wait(f"/api/collections/{key}", state="ready")["usable"] == 4
+
+
+def dropped(web: Web, name: str, count: int = 2) -> str:
+    """A collection of so many dropped sounds, looked through."""
+    key = web.post("/api/collections/uploads", name=name)["id"]
+    for number in range(count):
+        sound = wav(0.3, 200 + 100 * number)
+        web.client.put(f"/api/collections/{key}/files", params={"name": f"{number}.wav"}, content=sound)
+    web.post(f"/api/collections/{key}/scan")
+    web.wait(f"/api/collections/{key}", state="ready" if count else "failed")
+    return key
+
+
+@pytest.mark.parametrize("count", [2, 0])
+def test_dropped_sounds_are_removed_and_brought_back(web: Web, home: Path, count: int) -> None:
+    key, folder = dropped(web, "drums", count), home / "collections" / "drums"
+    undo = web.client.delete(f"/api/collections/{key}").json()["undo"]
+    assert (web.get("/api/collections"), folder.exists()) == ([], False)
+    assert web.client.get(f"/api/collections/{key}").status_code == 404
+    assert web.post("/api/collections/undo", undo=undo)["id"] == key
+    assert len(list(folder.iterdir())) == count
+    again = web.client.post("/api/collections/undo", json={"undo": undo})
+    assert (again.status_code, again.json()["error"]) == (404, "that cannot be undone any more")
+    web.client.delete(f"/api/collections/{key}")
+    with web_server(home) as later:
+        assert later.get("/api/collections") == []
+    assert list((home / "collections").iterdir()) == []  # for good
+
+
+def test_only_what_was_dropped_is_ever_removed(web: Web, home: Path, collection: Path) -> None:
+    own = web.opened(collection)["id"]
+    mixed = dropped(web, "mixed")
+    (home / "collections" / "mixed" / "notes.txt").write_text("mine")
+    linked = dropped(web, "linked")
+    (home / "collections" / "linked" / "more").symlink_to(collection)
+    for key, said in ((own, "a folder of yours"), (mixed, "by hand"), (linked, "by hand")):
+        answer = web.client.delete(f"/api/collections/{key}")
+        assert (answer.status_code, said in answer.json()["error"]) == (422, True), answer.text
+    assert len(web.get("/api/collections")) == 3
+    assert len(list(collection.iterdir())) == 6
+
+
+def test_sounds_that_a_training_needs_are_not_removed(web: Web) -> None:
+    key = dropped(web, "drums", 4)
+    run = web.post("/api/runs", collection=key, settings=SMALL | {"max_epochs": 2000})["id"]
+    answer = web.client.delete(f"/api/collections/{key}")
+    assert (answer.status_code, "a training needs drums" in answer.json()["error"]) == (422, True)
+    messages(web, run, "VQStepMetrics")
+    web.post(f"/api/runs/{run}/cancel")
+    web.wait(f"/api/runs/{run}", state="interrupted")
+    assert web.client.delete(f"/api/collections/{key}").status_code == 200
+
+
+def test_a_large_folder_is_looked_for_sounds_behind_the_answer(web: Web, collection: Path, monkeypatch) -> None:
+    goes_on, find = threading.Event(), folders.find_audio_files
+    monkeypatch.setattr(folders, "find_audio_files", lambda path: (goes_on.wait(60), find(path))[1])
+    report = web.post("/api/collections", path=str(collection))
+    assert (report["state"], report["total"]) == ("scanning", 0)
+    lost = web.post("/api/collections", path=str(collection.parent / "nowhere"))["id"]
+    goes_on.set()
+    assert web.wait(f"/api/collections/{report['id']}", state="ready")["usable"] == 6
+    assert "nowhere" in web.wait(f"/api/collections/{lost}", state="failed")["error"]
+    assert [folder["id"] for folder in web.get("/api/collections")] == [report["id"]]
+
+
+def test_a_copy_is_told_by_its_name_and_a_limit_in_words_of_the_page(web: Web, collection: Path) -> None:
+    (collection / "more").mkdir()
+    shutil.copy(collection / "tone_00.wav", collection / "more" / "copy.wav")
+    soundfile.write(collection / "many.wav", np.ones((4800, 9)), RATE)
+    by_name = {file["name"]: file for file in web.opened(collection)["files"]}
+    assert by_name["tone_00.wav"]["reason"] == f"duplicate of {Path('more', 'copy.wav')}"
+    assert by_name["many.wav"]["reason"] == (
+        "has 9 channels; the limit is 8; save it with fewer channels, as stereo or mono"
+    )
 
 
 def test_the_plan_says_what_would_be_trained_and_why(web: Web, collection: Path) -> None:
@@ -433,6 +513,38 @@ def test_what_is_wrong_is_told_in_a_sentence(web: Web, trained) -> None:
         assert 400 <= answer.status_code < 500, name
         assert set(answer.json()) == {"error"}, name
         assert "/tmp" not in answer.json()["error"], name
+
+
+def test_a_wrong_request_is_told_with_the_field_in_words_and_what_is_allowed(web: Web) -> None:
+    post, get = web.client.post, web.client.get
+    wrong = {
+        "the name is empty": post("/api/collections/uploads", json={"name": " "}),
+        "the name is too long: at most 200 characters": post("/api/collections/uploads", json={"name": "x" * 201}),
+        "the name has characters that cannot be shown": post("/api/collections/uploads", json={"name": "a\nb"}),
+        "the name is missing": post("/api/collections/uploads", json={}),
+        "the name must be text": post("/api/collections/uploads", json={"name": 3}),
+        "colour is not known here": post("/api/collections/uploads", json={"name": "x", "colour": 1}),
+        "the family must be 'vqvae' or 'vae'": post("/api/runs", json={"collection": "x", "family": "gan"}),
+        "the list of sounds to leave out must be a list": post("/api/runs", json={"collection": "x", "excluded": 1}),
+        "the number of levels must be at most 4": get("/api/sounds/x/reconstruction", params={"levels": 5}),
+        "the number of levels must be a whole number": get("/api/sounds/x/reconstruction", params={"levels": "a"}),
+        "the length in seconds must be more than 0": get("/api/models/x/generate", params={"seconds": 0}),
+        "the seed must be less than 4294967296": get("/api/models/x/generate", params={"seed": 2**32}),
+        "this request cannot be read": post("/api/runs", content=b"{", headers={"Content-Type": "application/json"}),
+    }
+    for sentence, answer in wrong.items():
+        assert (answer.status_code, answer.json()) == (422, {"error": sentence})
+
+
+@pytest.mark.parametrize(
+    "limit", [{"hours": 0.001}, {"gib": 1e-6}, {"channels": 1}, {"max_hz": 8000}, {"min_hz": 96000}]
+)
+def test_no_option_of_the_command_line_reaches_the_page(tmp_path: Path, limit: dict) -> None:
+    soundfile.write(tmp_path / "long.wav", np.zeros((5 * RATE, 2)), RATE)
+    with pytest.raises(AudioError) as error:
+        read_recording(tmp_path / "long.wav", AudioLimits(**limit))
+    said = in_page_words(str(error.value))
+    assert ("--" in said, "; save it with " in said or "; cut it into shorter files" in said) == (False, True), said
 
 
 def test_many_pages_can_watch_one_run(web: Web, collection: Path) -> None:

@@ -20,6 +20,8 @@ ROUTES = [
     ("PUT", "/api/collections/none/files?name=x.wav"),
     ("PATCH", "/api/models/none"),
     ("DELETE", "/api/models/none"),
+    ("DELETE", "/api/collections/none"),
+    ("POST", "/api/collections/undo"),
 ]
 HOSTS = {"own": "{own}", "by name": "localhost:{port}", "rebound": "evil.example:{port}", "other port": "127.0.0.1:1"}
 ORIGINS = {

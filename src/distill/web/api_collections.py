@@ -52,6 +52,12 @@ class Name(Exact):
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_PRINTABLE)]
 
 
+class Undo(Exact):
+    """The key that a removal has given."""
+
+    undo: str
+
+
 class Wishes(Exact):
     """What to train on and how."""
 
@@ -96,6 +102,21 @@ def open_collection(wish: FolderPath, here: InStudio) -> dict[str, Any]:
 def create_collection(wish: Name, here: InStudio) -> dict[str, Any]:
     """An empty collection for files to come."""
     return here.folders.create(wish.name).summary()
+
+
+@router.post("/undo")
+def undo_removal(wish: Undo, here: InStudio) -> dict[str, Any]:
+    """Bring a removed collection back."""
+    return here.folders.restore(here.undone(wish.undo)).summary()
+
+
+@router.delete("/{key}")
+def remove_collection(key: str, here: InStudio) -> dict[str, str]:
+    """Remove dropped sounds; `undo` brings them back until distill is started again."""
+    folder = here.folder(key)
+    if any(file.is_relative_to(folder.path) for job in here.runs.jobs() for file in job.plan.file_paths):
+        raise CollectionError(f"a training needs {folder.name}; wait for its end, or cancel it first")
+    return {"undo": here.keep(here.folders.remove(key))}
 
 
 @router.put("/{key}/files")

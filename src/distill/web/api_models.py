@@ -4,7 +4,7 @@ import dataclasses
 import secrets
 from typing import Any, Literal
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -13,7 +13,7 @@ from distill.library.catalog import ModelEntry
 from distill.library.header import MODEL_FILE_EXTENSION, read_header
 from distill.training.metrics import to_json
 from distill.web.advice import level_verdicts
-from distill.web.api_collections import Exact, Name
+from distill.web.api_collections import Name, Undo
 from distill.web.state import InStudio, model_key
 from distill.web.uploads import passing_file, safe_name
 
@@ -21,12 +21,6 @@ router = APIRouter(prefix="/api/models")
 
 
 _SAFETENSORS = ".safetensors"
-
-
-class Undo(Exact):
-    """The key that a deletion has given."""
-
-    undo: str
 
 
 @router.get("")
@@ -60,10 +54,7 @@ async def import_model(name: str, request: Request, here: InStudio) -> Any:
 @router.post("/undo")
 def undo_deletion(wish: Undo, here: InStudio) -> Any:
     """Take a deleted model back in."""
-    kept = here.undo.pop(wish.undo, None)
-    if kept is None:
-        raise HTTPException(404, "that cannot be undone any more")
-    return as_entry(here.library.restore(kept))
+    return as_entry(here.library.restore(here.undone(wish.undo)))
 
 
 @router.get("/{key}")
@@ -97,9 +88,7 @@ def rename_model(key: str, wish: Name, here: InStudio) -> Any:
 @router.delete("/{key}")
 def delete_model(key: str, here: InStudio) -> dict[str, str]:
     """Take a model out of the library; `undo` brings it back."""
-    undo = secrets.token_hex(8)
-    here.undo[undo] = here.library.discard(here.model(key))
-    return {"undo": undo}
+    return {"undo": here.keep(here.library.discard(here.model(key)))}
 
 
 @router.get("/{key}/file")

@@ -1,19 +1,27 @@
 """The collections that the page has opened: folders of this machine, and those made of dropped files."""
 
 import hashlib
+import shutil
 import threading
+import time
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from distill.audio.recording import Recording
+from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.data.collection import Collection, SoundFile, UnreadableFile, find_audio_files, scan
-from distill.errors import DistillError
+from distill.errors import CollectionError, DistillError
 from distill.paths import shown
 from distill.storage import safe_stem, storage_errors
 from distill.web.pictures import outline
+from distill.web.sentences import in_page_words
 
 _OUTLINE_PARTS = 96
+_SOON_S = 0.5  # what is found by then is told with the answer
+_REMOVED = ".deleted"
 
 State = Literal["empty", "scanning", "ready", "failed"]
 
@@ -52,21 +60,27 @@ class OpenFolder:
 
     def without(self, excluded: set[str]) -> Collection:
         """The collection less the files that the report has under these names."""
-        kept = tuple(file for file in self.collection.files if self._name(file) not in excluded)
+        kept = tuple(file for file in self.collection.files if self._name(file.path) not in excluded)
         return replace(self.collection, files=kept)
 
-    def _name(self, file: SoundFile | UnreadableFile) -> str:
-        return shown(file.path.relative_to(self.path))
+    def _name(self, path: Path) -> str:
+        return shown(path.relative_to(self.path))
+
+    def _notes(self, file: SoundFile) -> list[str]:
+        if file.duplicate_of is None:
+            return file.notes
+        return [note.replace(shown(file.duplicate_of), self._name(file.duplicate_of)) for note in file.notes]
 
     def _every(self) -> list[SoundFile | UnreadableFile]:
         return sorted([*self.collection.files, *self.collection.unreadable], key=lambda file: file.path)
 
     def _file(self, file: SoundFile | UnreadableFile) -> dict[str, Any]:
-        name = self._name(file)
+        name = self._name(file.path)
         if isinstance(file, UnreadableFile):
             nothing = dict.fromkeys(("seconds", "sample_rate", "channels", "format", "peak"))
-            unread = {"usable": False, "notes": [], "reason": file.reason, "outline": []}
+            unread = {"usable": False, "notes": [], "reason": in_page_words(file.reason), "outline": []}
             return {"name": name} | nothing | unread
+        notes = self._notes(file)
         return {
             "name": name,
             "usable": file.usable,
@@ -75,8 +89,8 @@ class OpenFolder:
             "channels": file.channels,
             "format": file.format,
             "peak": file.peak,
-            "notes": file.notes,
-            "reason": None if file.usable else file.notes[0],
+            "notes": notes,
+            "reason": None if file.usable else notes[0],
             "outline": self.outlines.get(file.path, []),
         }
 
@@ -87,24 +101,27 @@ class Folders:
     def __init__(self, uploads: Path) -> None:
         self._uploads, self._lock = uploads, threading.Lock()
         self._open: dict[str, OpenFolder] = {}
+        shutil.rmtree(uploads / _REMOVED, ignore_errors=True)
         if uploads.is_dir():
             for path in sorted(uploads.iterdir()):
-                if path.is_dir():
-                    self._add(path, uploaded=True)
+                if path.is_dir() and not path.name.startswith("."):
+                    self._add(path, uploaded=not path.is_symlink())
 
     def all(self) -> list[OpenFolder]:
-        """Every folder, in the order in which they were opened."""
-        return list(self._open.values())
+        """Every folder in which there is something, in the order in which they were opened."""
+        return [folder for folder in self._open.values() if folder.uploaded or folder.state != "failed"]
 
     def get(self, key: str) -> OpenFolder:
         """The folder with this id; raises `KeyError`."""
         return self._open[key]
 
     def open(self, path: Path) -> OpenFolder:
-        """A folder of this machine, looked through in the background; raises `CollectionError`."""
-        find_audio_files(path)
+        """A folder of this machine, looked through in the background; raises `CollectionError` if that soon fails."""
+        found = _finding(path)
+        with suppress(TimeoutError):
+            found.result(timeout=_SOON_S)
         folder = self._add(path.resolve(), uploaded=False)
-        self.look_through(folder)
+        self.look_through(folder, found)
         return folder
 
     def create(self, name: str) -> OpenFolder:
@@ -117,20 +134,51 @@ class Folders:
             path.mkdir(parents=True)
         return self._add(path, uploaded=True)
 
-    def look_through(self, folder: OpenFolder) -> None:
-        """Scan a folder in the background, unless that is going on."""
+    def remove(self, key: str) -> Path:
+        """Put dropped files where `restore` has them back, until the next start; returns where.
+
+        Raises `KeyError`, and `CollectionError` for a folder in which there is anything that was not dropped.
+        """
+        folder = self.get(key)
+        if not folder.uploaded:
+            raise CollectionError(f"{folder.name} is a folder of yours; only dropped sounds can be removed here")
+        if not all(map(_may_be_dropped, folder.path.iterdir() if folder.path.is_dir() else ())):
+            raise CollectionError(
+                f"{folder.name} holds more than the sounds that were dropped; remove its folder by hand: "
+                f"{shown(folder.path)}"
+            )
+        kept = self._uploads / _REMOVED / str(time.time_ns()) / folder.path.name
+        with self._lock, storage_errors(kept):
+            kept.parent.mkdir(parents=True)
+            with suppress(FileNotFoundError):  # nothing is left of it
+                folder.path.rename(kept)
+            self._open.pop(key, None)
+        return kept
+
+    def restore(self, kept: Path) -> OpenFolder:
+        """Bring back what was removed, under a name that is free; raises `CollectionError` when it is gone."""
+        if not kept.is_dir():
+            raise CollectionError(f"nothing of {shown(kept.name)} is left")
+        folder = self.create(kept.name)
+        with storage_errors(folder.path):
+            kept.rename(folder.path)  # onto the empty folder
+        return folder
+
+    def look_through(self, folder: OpenFolder, found: Future[list[Path]] | None = None) -> None:
+        """Scan a folder in the background, unless that is going on; `found` are its files, or will be."""
         with self._lock:
             if folder.state == "scanning":
                 return
             folder.state, folder.done, folder.total, folder.error = "scanning", 0, 0, None
-        threading.Thread(target=self._scan, args=(folder,), name="distill-scan", daemon=True).start()
+        found = found or _finding(folder.path)
+        threading.Thread(target=self._scan, args=(folder, found), name="distill-scan", daemon=True).start()
 
     def _add(self, path: Path, uploaded: bool) -> OpenFolder:
         key = hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:16]
         with self._lock:
             return self._open.setdefault(key, OpenFolder(key, path, shown(path.name) or shown(path), uploaded))
 
-    def _scan(self, folder: OpenFolder) -> None:
+    def _scan(self, folder: OpenFolder, files: Future[list[Path]]) -> None:
         outlines: dict[Path, list[float]] = {}
 
         def progress(done: int, total: int) -> None:
@@ -140,10 +188,29 @@ class Folders:
             outlines[path] = outline(recording.samples, _OUTLINE_PARTS)
 
         try:
-            found = scan(find_audio_files(folder.path), progress, look=look)
+            found = scan(files.result(), progress, look=look)
         except DistillError as error:
             with self._lock:
                 folder.state, folder.error = "failed", str(error)
             return
         with self._lock:
             folder.collection, folder.outlines, folder.state = found, outlines, "ready"
+
+
+def _finding(path: Path) -> "Future[list[Path]]":
+    """The audio files of a folder, looked for in the background: a large one takes a while."""
+    future: Future[list[Path]] = Future()
+
+    def find() -> None:
+        try:
+            future.set_result(find_audio_files(path))
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=find, name="distill-find", daemon=True).start()
+    return future
+
+
+def _may_be_dropped(path: Path) -> bool:
+    """Whether `receive_file`, or a file manager that looked on, may have put this there."""
+    return path.is_file() and not path.is_symlink() and (path.suffix.lower() in AUDIO_SUFFIXES or path.name[0] == ".")

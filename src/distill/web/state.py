@@ -1,6 +1,7 @@
 """What the routes share: the library, the runs, the open folders and the models in use."""
 
 import hashlib
+import secrets
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,18 @@ class Studio:
     undo: dict[str, Path] = field(default_factory=dict)
     closing: threading.Event = field(default_factory=threading.Event)
     listening: Listening = field(default_factory=Listening)
+
+    def keep(self, place: Path) -> str:
+        """The key with which what lies there now can be brought back."""
+        key = secrets.token_hex(8)
+        self.undo[key] = place
+        return key
+
+    def undone(self, key: str) -> Path:
+        """Where that lies which is to be brought back, which can be had once; raises `HTTPException`."""
+        if key not in self.undo:
+            raise HTTPException(404, "that cannot be undone any more")
+        return self.undo.pop(key)
 
     def model(self, key: str) -> ModelEntry:
         """The model with this id; raises `HTTPException`."""

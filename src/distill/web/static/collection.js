@@ -5,11 +5,12 @@ import { chosenFiles, dropZone, droppedFiles, fileButton, flatNames, folderName,
 import { duration, plural } from "./format.js";
 import { report } from "./report.js";
 import { remembered, thisTab } from "./store.js";
-import { announce } from "./toasts.js";
+import { announce, complain, toast } from "./toasts.js";
 import { trainForm } from "./train.js";
 
 const POLL_MS = 300;
 const UPLOADS_AT_ONCE = 3;
+const UNDO_S = 10;
 
 export async function show(root, { signal, about }) {
   const known = el("div.known");
@@ -96,23 +97,67 @@ async function attempt(page, action) {
 async function listKnown(page) {
   const collections = await api.get("/collections", page.signal);
   page.ids = collections.map(({ id }) => id);
-  const button = ({ id, name, path, uploaded }) =>
-    el(
-      "li",
-      {},
-      el(
-        "button.linklike",
-        { type: "button", title: path ?? name, on: { click: () => attempt(page, () => open(page, id)) } },
-        el("span.name", {}, name),
-        el("span.small.muted", {}, uploaded ? "dropped here" : path),
-      ),
-    );
   fill(
     page.known,
     collections.length
-      ? [el("h2.small-heading", {}, "Opened before"), el("ul.plain", {}, collections.map(button))]
+      ? [
+          el("h2.small-heading", {}, "Opened before"),
+          el(
+            "ul.plain",
+            {},
+            collections.map((collection) => knownItem(page, collection)),
+          ),
+        ]
       : null,
   );
+}
+
+function knownItem(page, collection) {
+  const { id, name, path, uploaded } = collection;
+  return el(
+    "li.row.between.tight",
+    {},
+    el(
+      "button.linklike",
+      { type: "button", title: path ?? name, on: { click: () => attempt(page, () => open(page, id)) } },
+      el("span.name", {}, name),
+      el("span.small.muted", {}, uploaded ? "dropped here" : path),
+    ),
+    uploaded
+      ? el(
+          "button.quiet",
+          {
+            type: "button",
+            "data-testid": "remove-collection",
+            "aria-label": `Remove ${name}`,
+            on: { click: () => attempt(page, () => removeCollection(page, collection)) },
+          },
+          "Remove",
+        )
+      : null,
+  );
+}
+
+async function removeCollection(page, { id, name }) {
+  const { undo } = await api.remove(`/collections/${api.id(id)}`);
+  toast(`“${name}” was removed.`, {
+    seconds: UNDO_S,
+    action: "Undo",
+    testid: "undo",
+    onAction: () => bringBack(page, undo).catch(complain),
+  });
+  if (page.shown === id) {
+    page.turn += 1; // what is still on its way is not shown
+    page.progress.hide();
+    fill(page.below);
+  }
+  await listKnown(page);
+}
+
+async function bringBack(page, undo) {
+  const { name } = await api.post("/collections/undo", { undo });
+  announce(`“${name}” is back`);
+  await listKnown(page);
 }
 
 async function upload(page, found) {
@@ -154,6 +199,7 @@ async function putAll(page, collection, files) {
 // Waits for the scan, then shows report and form. A later call overtakes an earlier one.
 async function open(page, id, collection = null) {
   page.turn += 1;
+  page.shown = id;
   const turn = page.turn;
   fill(page.below);
   for (;;) {
@@ -161,10 +207,11 @@ async function open(page, id, collection = null) {
     if (turn !== page.turn) return;
     if (collection.state === "empty") collection = await api.post(`/collections/${api.id(id)}/scan`); // not heard yet
     if (collection.state !== "scanning") break;
+    const { done, total } = collection;
     page.progress.show(
-      `Listening to ${collection.done} of ${plural(collection.total, "file")}`,
-      collection.done,
-      collection.total,
+      total ? `Listening to ${done} of ${plural(total, "file")}` : `Looking for sounds in ${collection.name} …`,
+      done,
+      total,
     );
     await sleep(POLL_MS);
     if (page.signal.aborted) return;
@@ -191,7 +238,8 @@ function progressLine() {
     show(sentence, done, total) {
       node.hidden = false;
       setText(text, sentence);
-      bar.value = total ? done / total : 0;
+      if (total) bar.value = done / total;
+      else bar.removeAttribute("value"); // nobody knows how long
     },
     hide() {
       node.hidden = true;
