@@ -224,3 +224,47 @@ def test_dropped_files_are_taken_in(open_page, tmp_path: Path) -> None:
     page.locator("input[type=file][multiple]").first.set_input_files(sorted(sounds.iterdir()))
     expect(by(page, "file-row")).to_have_count(3, timeout=SOON)
     expect(by(page, "train-form")).to_be_visible(timeout=SOON)
+    assert_accessible(page)
+    by(page, "remove-collection").click()
+    expect(by(page, "train-form")).to_have_count(0)
+    expect(by(page, "remove-collection")).to_have_count(0)
+    by(page, "undo").click()
+    page.get_by_role("button", name="Dropped sounds dropped here").click()
+    expect(by(page, "file-row")).to_have_count(3, timeout=SOON)
+
+
+def test_runs_on_one_collection_can_be_told_apart(open_page, collection: Path) -> None:
+    page = open_page()
+    for _ in range(2):
+        start_run(page, collection, epochs=2000)
+    page.get_by_role("link", name="Runs", exact=True).click()
+    expect(by(page, "run-row").get_by_role("link")).to_have_text(["tones", "tones (2)"])
+
+
+@pytest.mark.parametrize(("width", "layout"), [(1280, "table"), (390, "ul.cards")])
+def test_the_library_is_a_table_where_there_is_room_for_one(web: Web, open_page, width: int, layout: str) -> None:
+    from test_library import write_model
+
+    write_model(web.studio.library.folder / "kick.distill", "Deep kick")
+    page = open_page("#/library", viewport={"width": 1280, "height": 800})
+    page.get_by_role("button", name="Table").click()
+    page.set_viewport_size({"width": width, "height": 800})
+    expect(page.locator(layout)).to_be_visible()
+    expect(page.locator(layout)).to_contain_text("Deep kick")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert_accessible(page)
+
+
+def test_a_page_that_nobody_sees_draws_nothing_and_catches_up(open_page, collection: Path) -> None:
+    page = open_page()
+    start_run(page, collection, epochs=2000)
+    epoch = by(page, "epoch-now")
+    expect(epoch).to_contain_text(re.compile(r"[2-9]|\d\d"), timeout=SOON)
+    page.evaluate("Object.defineProperty(document, 'hidden', { get: () => window.isHidden, configurable: true })")
+    page.evaluate("window.isHidden = true")
+    page.wait_for_timeout(1500)
+    before = epoch.text_content()
+    page.wait_for_timeout(3000)
+    assert epoch.text_content() == before
+    page.evaluate("window.isHidden = false; document.dispatchEvent(new Event('visibilitychange'))")
+    expect(epoch).not_to_have_text(before, timeout=SOON)

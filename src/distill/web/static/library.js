@@ -7,6 +7,7 @@ import { remembered } from "./store.js";
 import { announce, complain, toast } from "./toasts.js";
 
 const UNDO_S = 10;
+const NARROW = matchMedia("(max-width: 560px)"); // no room for a table
 const SORTS = { date: "Newest first", name: "Name", loss: "Lowest loss", size: "Size" };
 
 export async function show(root, { signal }) {
@@ -38,6 +39,7 @@ export async function show(root, { signal }) {
     page.list,
     importPart(page),
   );
+  NARROW.addEventListener("change", () => draw(page), { signal });
   await refresh(page);
 }
 
@@ -126,7 +128,7 @@ function draw(page) {
   const { models } = page;
   if (!models) return;
   if (!models.length) fill(page.list, nothing(page));
-  else if (page.layout === "table") fill(page.list, table(page, models));
+  else if (page.layout === "table" && !NARROW.matches) fill(page.list, table(page, models));
   else
     fill(
       page.list,

@@ -67,6 +67,7 @@ function empty() {
 }
 
 function table(runs, act) {
+  const names = distinctNames(runs);
   const heads = ["Name", "State", "Kind", "Started"].map((text) => el("th", { scope: "col" }, text));
   return el(
     "div.panel.flush",
@@ -78,10 +79,22 @@ function table(runs, act) {
       el(
         "tbody",
         {},
-        runs.map((run) => row(run, act)),
+        runs.map((run) => row({ ...run, name: names.get(run.id) }, act)),
       ),
     ),
   );
+}
+
+// Runs on one collection are called alike: the second is "drums (2)". Their ids have the time in them.
+function distinctNames(runs) {
+  const seen = new Map();
+  const names = new Map();
+  for (const { id, name } of [...runs].sort((one, other) => (one.id < other.id ? -1 : 1))) {
+    const number = (seen.get(name) ?? 0) + 1;
+    seen.set(name, number);
+    names.set(id, number === 1 ? name : `${name} (${number})`);
+  }
+  return names;
 }
 
 function row(run, act) {

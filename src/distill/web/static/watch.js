@@ -4,7 +4,7 @@ import { sparkline } from "./canvas.js";
 import { lineChart } from "./charts.js";
 import { levelVariable } from "./colours.js";
 import { el, fill, later, setText } from "./dom.js";
-import { duration, familyName, figure, plural } from "./format.js";
+import { duration, familyName, figure, plural, when } from "./format.js";
 import { levelName, levelPanel } from "./health.js";
 import { previewsPanel } from "./previews.js";
 import { RunLog } from "./runlog.js";
@@ -311,7 +311,7 @@ function drawState(page) {
   const { run, log, head, drawn } = page;
   const total = log.lastEpoch()?.total_epochs ?? run.epochs;
   const active = ACTIVE.has(run.state);
-  const key = `${run.state} ${run.position} ${run.model_id} ${run.error} ${run.levels} ${run.validation_vectors} ${run.files}`;
+  const key = `${run.state} ${run.position} ${run.model_id} ${run.error} ${run.levels} ${run.validation_vectors} ${run.files} ${run.started}`;
   if (drawn.state !== key) {
     drawn.state = key;
     drawRunState(page);
@@ -350,6 +350,7 @@ function factsOf(run) {
     run.levels && `${plural(run.levels, "level")} of ${run.codebook_size} codes`,
     run.files && plural(run.files, "sound"),
     run.duration_s && duration(run.duration_s),
+    run.started && `begun ${when(run.started)}`,
   ];
   return facts.filter(Boolean).join(" · ");
 }
