@@ -32,7 +32,7 @@ def loaders(folder: Path, **settings: object) -> tuple[Loader, Loader]:
 
 
 def epoch(loader: Loader, number: int = 0) -> list[Tensor]:
-    loader.sampler.set_epoch(number)
+    loader.batch_sampler.set_epoch(number)
     return list(loader)
 
 
@@ -178,7 +178,7 @@ def test_batches_are_waveforms_in_range_and_the_last_one_is_not_dropped(collecti
 
 def test_an_epoch_shows_each_training_chunk_as_often_as_there_are_copies(collection: Path) -> None:
     train, _ = loaders(collection, augmentation_copies=3)
-    shown = sorted(index for _, _, index in train.sampler)
+    shown = sorted(index for batch in train.batch_sampler for _, _, index in batch)
     assert shown == sorted(3 * list(range(len(train.dataset))))
     assert len(torch.cat(epoch(train)).unique(dim=0)) == len(shown)
 

@@ -108,11 +108,14 @@ def train(
     from distill.paths import shown
     from distill.training.plan import overridden, plan_resume, plan_run
 
+    follows = int(os.environ.get("RANK", "0")) > 0  # one of several processes of a run, and not the one that leads
+    if follows:
+        output_dir = None
     if resume is not None:
         plan = plan_resume(resume, device=device.value, models_dir=models_dir)
     else:
         assert folder is not None  # _check_usage saw to it
-        with file_progress(quiet=json) as progress:
+        with file_progress(quiet=json or follows) as progress:
             plan, collection = plan_run(
                 folder,
                 model_name=model_name,
@@ -126,7 +129,10 @@ def train(
             )
         left_out = [f"{shown(file.path)}: {file.reason}" for file in collection.unreadable]
         left_out += [f"{shown(file.path)}: {file.notes[0]}" for file in collection.files if not file.usable]
-        _warn_left_out(left_out)
+        if not follows:
+            _warn_left_out(left_out)
+    if follows:
+        raise typer.Exit(_follow(plan))
     given_now = overridden(plan) if resume else set(overrides)
     raise typer.Exit(_run(plan, given_now, json))
 
@@ -152,6 +158,16 @@ def _warn_left_out(files: list[str]) -> None:
         err.print(f"left out: {line}", style="yellow", markup=False)
     if len(files) > 10:
         err.print(f"left out: {len(files) - 10} more; `distill inspect` lists them", style="yellow")
+
+
+def _follow(plan: "RunPlan") -> int:
+    """Train beside the first process of a run, which says and decides everything; returns the exit code."""
+    from distill.training.loop import train, train_vqvae
+
+    for number in _EXIT_CODES:  # Ctrl-C reaches all processes of a terminal; the first one tells when to stop
+        signal.signal(number, signal.SIG_IGN)
+    (train_vqvae if plan.family == "vqvae" else train)(**plan.arguments())
+    return 0
 
 
 def _run(plan: "RunPlan", overridden: set[str], json: bool) -> int:

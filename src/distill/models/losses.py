@@ -1,10 +1,14 @@
-"""What training minimises. Padding (see `distill.audio.spectrogram`) counts in none of it, but for `vae_loss`."""
+"""What training minimises. Padding (see `distill.audio.spectrogram`) counts in none of it, but for `vae_loss`.
+
+Where several processes train together, each has its part of a loss, and the loss is the sum of the parts.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from distill.audio.spectrogram import SILENCE, real_frames
+from distill.models.ranks import joined, own_share, summed
 
 _SCALES = (1, 2, 4)
 _AFTER_END_WEIGHT = 0.1
@@ -30,8 +34,8 @@ def _masked_l1(difference: Tensor, share: Tensor, scale: int) -> Tensor:
 
 
 def _mean_of_examples(sums: Tensor, counts: Tensor) -> Tensor:
-    """Mean of sums / counts, `[B]` each, over the examples that have anything to count."""
-    return (sums / counts.clamp(min=1e-6)).sum() / (counts > 0).sum().clamp(min=1)
+    """Mean of sums / counts, `[B]` each, over the examples that have anything to count: this rank's part of it."""
+    return (sums / counts.clamp(min=1e-6)).sum() / summed((counts > 0).sum()).clamp(min=1)
 
 
 def vqvae_loss(
@@ -48,7 +52,8 @@ def vqvae_loss(
 
 def kl_per_dimension(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL divergence to the standard normal of each latent dimension, mean over `[B, L]`: float `[L]`, in nats."""
-    return (0.5 * (mu.square() + logvar.exp() - 1 - logvar)).mean(dim=0)
+    examples = summed(torch.tensor(len(mu), device=mu.device))
+    return joined((0.5 * (mu.square() + logvar.exp() - 1 - logvar)).sum(dim=0) / examples)
 
 
 def vae_loss(
@@ -61,7 +66,7 @@ def vae_loss(
     end counts as silence, with a weight of its own that does not grow with its length.
     """
     recon_loss = spectral_loss(recon, target) + _AFTER_END_WEIGHT * _sound_after_end(recon, target)
-    kl_loss = kl_per_dimension(mu, logvar).clamp(min=free_bits).sum()
+    kl_loss = own_share(kl_per_dimension(mu, logvar).clamp(min=free_bits).sum())
     return recon_loss + kl_weight * kl_loss, recon_loss, kl_loss
 
 

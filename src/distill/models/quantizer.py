@@ -141,7 +141,8 @@ class ResidualQuantizer(nn.Module):
         self.sums.lerp_(summed(sums)[:, :-1], 1 - self.decay)
         self.usage.lerp_(summed(counts)[:, :-1], 1 - self.decay)
         self.codebooks.copy_(self.sums / self._smoothed(self.usage).unsqueeze(-1))
-        self._revive([gathered(rest) for rest in rests], gathered(error.T).T)
+        seen = gathered(torch.cat([torch.stack(rests, dim=1), error.T.unsqueeze(-1)], dim=-1))  # [N, Q, D + 1]
+        self._revive(list(seen[..., :-1].unbind(dim=1)), seen[..., -1].T.contiguous())
 
     def _smoothed(self, usage: Tensor) -> Tensor:
         # Laplace smoothing, which keeps a code without vectors from a division by zero.

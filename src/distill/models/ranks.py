@@ -1,46 +1,142 @@
 """What the processes of one training run (*ranks*, as `torchrun` starts them) add up and show each other.
 
-A process on its own hears only itself: then nothing here waits, copies or changes anything.
+They do so only inside `joint()`, in which all of them go through the same code. Outside of it, and in a process that
+trains alone, each hears only itself: then nothing here waits, copies or changes anything.
 """
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+
+from distill.errors import TrainingError
+
+_joint = False
+
+
+@contextmanager
+def connected(device_type: str) -> Iterator[None]:
+    """Join the processes that `torchrun` has started beside this one, if it has; raises `TrainingError`."""
+    if not dist.is_available() or int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    _attempt(dist.init_process_group, "nccl" if device_type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def joint() -> Iterator[None]:
+    """What follows is done by all ranks alike."""
+    global _joint
+    before, _joint = _joint, dist.is_available() and dist.is_initialized()
+    try:
+        yield
+    finally:
+        _joint = before
 
 
 def rank() -> int:
     """The number of this process, from 0."""
-    return dist.get_rank() if together() else 0
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def world_size() -> int:
     """How many processes train together."""
-    return dist.get_world_size() if together() else 1
-
-
-def together() -> bool:
-    """Whether this process is one of several."""
-    return dist.is_available() and dist.is_initialized()
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def summed(value: Tensor) -> Tensor:
-    """The sum of every rank's `value`, which all have in the same shape; no gradient passes through."""
-    if not together():
+    """The sum of every rank's `value`, which has the same shape in all; no gradient passes through it."""
+    if not _joint:
         return value
-    total = value.detach().clone()
-    dist.all_reduce(total)
+    total = value.detach().clone(memory_format=torch.contiguous_format)
+    _attempt(dist.all_reduce, total)
     return total
+
+
+def joined(value: Tensor) -> Tensor:
+    """`summed`, with the gradient of this rank's part."""
+    return value + (summed(value) - value).detach() if _joint else value
+
+
+def own_share(value: Tensor) -> Tensor:
+    """`value`, which all ranks have alike, so that `summed` gives it once: a part of it, with the whole gradient."""
+    return value - (value * (1 - 1 / world_size())).detach() if _joint else value
+
+
+def any_of(true: bool) -> bool:
+    """Whether it is true in any rank."""
+    if not _joint:
+        return true
+    return bool(summed(torch.tensor(int(true), device="cuda" if dist.get_backend() == "nccl" else "cpu")))
 
 
 def gathered(value: Tensor) -> Tensor:
     """Every rank's `value` `[N, ...]`, one after the other along the first axis; N may differ."""
-    if not together():
+    if not _joint:
         return value
-    counts = [torch.zeros(1, dtype=torch.int64, device=value.device) for _ in range(world_size())]
-    dist.all_gather(counts, torch.tensor([len(value)], device=value.device))
-    lengths = torch.cat(counts).tolist()
+    lengths = _lengths(value)
     padded = value.new_zeros(max(lengths), *value.shape[1:])
     padded[: len(value)] = value
     parts = [torch.empty_like(padded) for _ in lengths]
-    dist.all_gather(parts, padded)
+    _attempt(dist.all_gather, parts, padded)
     return torch.cat([part[:length] for part, length in zip(parts, lengths)])
+
+
+def normal_like(value: Tensor) -> Tensor:
+    """Normal noise like `value` `[N, ...]`, drawn for all ranks together, so that no two of them have the same."""
+    if not _joint:
+        return torch.randn_like(value)
+    lengths = _lengths(value)
+    before = sum(lengths[: rank()])
+    return torch.randn(sum(lengths), *value.shape[1:], device=value.device)[before : before + len(value)]
+
+
+def _lengths(value: Tensor) -> list[int]:
+    """How many rows every rank has."""
+    counts = [torch.zeros(1, dtype=torch.int64, device=value.device) for _ in range(world_size())]
+    _attempt(dist.all_gather, counts, torch.tensor([len(value)], device=value.device))
+    lengths: list[int] = torch.cat(counts).tolist()
+    return lengths
+
+
+def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Give every rank the sum of all ranks' gradients, in one message."""
+    if not _joint:
+        return
+    gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
+    total = summed(torch.cat([gradient.flatten() for gradient in gradients]))
+    for parameter, part in zip(parameters, torch.split(total, [each.numel() for each in gradients])):
+        parameter.grad = part.view_as(parameter)
+
+
+def share(model: nn.Module) -> None:
+    """Give every rank the weights and buffers that the model has in rank 0."""
+    if world_size() > 1:
+        model.load_state_dict(as_the_first(model.state_dict()))
+
+
+def as_the_first(value: Any) -> Any:
+    """What rank 0 gave for `value`, any plain object with tensors in it."""
+    if not dist.is_available() or not dist.is_initialized():
+        return value
+    box = [value]
+    _attempt(dist.broadcast_object_list, box, 0)
+    return box[0]
+
+
+def _attempt(collective: Callable[..., Any], *arguments: Any) -> None:
+    try:
+        collective(*arguments)
+    except RuntimeError as error:
+        raise TrainingError(
+            "another process of this run has ended, or cannot be reached; "
+            "the run goes on from its last checkpoint with --resume, with as many processes as you like"
+        ) from error

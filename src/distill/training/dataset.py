@@ -1,5 +1,6 @@
 """Sounds cut into fixed-length chunks, split by file, in an order that depends on content and seed alone."""
 
+import copy
 import hashlib
 import logging
 import threading
@@ -16,12 +17,16 @@ from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import mark_end
 from distill.data.collection import Sound, load_sounds
 from distill.errors import CollectionError
+from distill.models.ranks import rank, world_size
 from distill.paths import shown
 from distill.training.config import EngineConfig
 
 logger = logging.getLogger(__name__)
 
 Loader = DataLoader[Tensor]
+
+Key = tuple[int, int, int]  # epoch, place in it, chunk
+NO_CHUNK: Key = (-1, -1, -1)  # for a process that gets no part of a small batch: silence, which counts in nothing
 
 _BUDGET_STEPS = 16  # of an epoch under a time budget, where one pass over the chunks has fewer
 _GAIN_DB = (-9.0, 3.0)
@@ -60,7 +65,9 @@ class ChunkDataset(Dataset[Tensor]):
         drawn = np.random.default_rng([self.seed, epoch]).permutation(len(self.chunks) * copies)
         return [int(place) % len(self.chunks) for place in drawn]
 
-    def __getitem__(self, key: tuple[int, int, int]) -> Tensor:
+    def __getitem__(self, key: Key) -> Tensor:
+        if key == NO_CHUNK:
+            return torch.zeros(1, self.samples)
         epoch, place, index = key
         chunk = self.chunks[index]
         waveform = self.waveforms[chunk.sound]
@@ -76,11 +83,16 @@ class ChunkDataset(Dataset[Tensor]):
         return torch.nn.functional.pad(piece, (0, self.samples - len(piece)))[None]
 
 
-class EpochSampler(Sampler[tuple[int, int, int]]):
-    """The keys of one epoch; `set_epoch` chooses which, so that a resumed run goes on in the same order."""
+class EpochBatches(Sampler[list[Key]]):
+    """The keys of one epoch, batch by batch; `set_epoch` chooses which: a resumed run goes on in the same order.
 
-    def __init__(self, dataset: ChunkDataset, copies: int, shuffle: bool) -> None:
-        self.dataset, self.copies, self.shuffle = dataset, copies, shuffle
+    `part` says which of how many equal parts of each batch they are.
+    """
+
+    def __init__(
+        self, dataset: ChunkDataset, batch_size: int, copies: int, shuffle: bool, part: tuple[int, int] = (0, 1)
+    ) -> None:
+        self.dataset, self.batch_size, self.copies, self.shuffle, self.part = dataset, batch_size, copies, shuffle, part
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -88,11 +100,15 @@ class EpochSampler(Sampler[tuple[int, int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.dataset) * self.copies
+        return -(-len(self.dataset) * self.copies // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+    def __iter__(self) -> Iterator[list[Key]]:
         order = self.dataset.order(self.epoch, self.copies) if self.shuffle else range(len(self.dataset))
-        return ((self.epoch, place, index) for place, index in enumerate(order))
+        keys = [(self.epoch, place, index) for place, index in enumerate(order)]
+        number, of = self.part
+        for start in range(0, len(keys), self.batch_size):
+            batch = keys[start : start + self.batch_size]
+            yield batch[len(batch) * number // of : len(batch) * (number + 1) // of] or [NO_CHUNK]
 
 
 def split_by_file(digests: Sequence[str], val_fraction: float, seed: int) -> tuple[set[str], set[str]]:
@@ -140,17 +156,32 @@ def _copies(config: EngineConfig, chunks: int) -> int:
     """How often an epoch shows each chunk; under a time budget epochs are short, so that many of them fit."""
     if config.minutes is None:
         return config.augmentation_copies
-    return min(config.augmentation_copies, -(-_BUDGET_STEPS * config.batch_size // chunks))
+    return min(config.augmentation_copies, -(-_BUDGET_STEPS * _together(config) // chunks))
+
+
+def _together(config: EngineConfig) -> int:
+    """How many chunks all processes that train together take in a step."""
+    return config.batch_size * world_size()
 
 
 def _loader(sounds: Sequence[Sound], config: EngineConfig, sample_rate: int, *, training: bool) -> Loader:
     samples = round(config.chunk_duration_s * sample_rate)
     dataset = ChunkDataset(sounds, samples, sample_rate, config.seed, augment=training and config.augment)
-    sampler = EpochSampler(dataset, _copies(config, len(dataset)) if training else 1, shuffle=training)
-    return DataLoader(
-        dataset,
-        batch_size=config.batch_size,
-        sampler=sampler,
-        num_workers=config.num_workers,
-        generator=torch.Generator().manual_seed(config.seed),  # its own, so that none moves torch's global state
-    )
+    copies = _copies(config, len(dataset)) if training else 1
+    batches = EpochBatches(dataset, _together(config), copies, shuffle=training)
+    return _reading(dataset, batches, config.num_workers)
+
+
+def _reading(dataset: Dataset[Tensor], batches: EpochBatches, workers: int) -> Loader:
+    generator = torch.Generator().manual_seed(0)  # its own, so that none moves torch's global state
+    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, generator=generator)
+
+
+def own_part(loader: Loader) -> Loader:
+    """What this process takes of each batch of `loader`: all of it, unless several train together."""
+    batches = getattr(loader, "batch_sampler", None)
+    if world_size() == 1 or not isinstance(batches, EpochBatches):
+        return loader
+    part = copy.copy(batches)
+    part.part = rank(), world_size()
+    return _reading(loader.dataset, part, loader.num_workers)

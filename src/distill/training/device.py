@@ -1,5 +1,7 @@
 """Which device a run uses."""
 
+import os
+
 import torch
 
 from distill.errors import ConfigError
@@ -9,9 +11,10 @@ def resolve_device(name: str) -> torch.device:
     """The device that `name` (auto, cpu, cuda or mps) means here; raises `ConfigError` when there is none such."""
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(kind for kind, there in present.items() if there))
+        name = next(kind for kind, there in present.items() if there)
     kind = torch.device(name).type
     if not present.get(kind, False):
         here = ", ".join(kind for kind, there in present.items() if there)
         raise ConfigError(f"device {name} is not available on this machine; available: auto, {here}")
-    return torch.device(name)
+    local = os.environ.get("LOCAL_RANK")  # torchrun: each of its processes has a GPU of its own
+    return torch.device(name, int(local)) if name == "cuda" and local is not None else torch.device(name)

@@ -12,6 +12,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,8 @@ from torch.optim import Optimizer
 
 from distill.audio.spectrogram import AudioSpectrogram
 from distill.errors import Cancelled
-from distill.training.dataset import EpochSampler, Loader
+from distill.models import ranks
+from distill.training.dataset import EpochBatches, Loader, own_part
 from distill.training.metrics import (
     Event,
     MetricsCallback,
@@ -211,41 +213,51 @@ def train_steps(
     Without `total_epochs`, schedules that follow the progress of a run stand at their end.
     Raises `Diverged` when `skips` are counted, and there were too many in a row.
     """
-    if isinstance(sampler := getattr(loader, "sampler", None), EpochSampler):
-        sampler.set_epoch(epoch)
+    if isinstance(batches := getattr(loader, "batch_sampler", None), EpochBatches):
+        batches.set_epoch(epoch)
     bench.model.train()
     if seed is not None:
         torch.manual_seed(_step_seed(seed, epoch, -1))
-    try:
-        bench.family.prepare(bench.model, bench.mels(loader), partial(_go_on, cancel_event))
-    except Cancelled:
-        return first_step
+    if ranks.rank() == 0:
+        with suppress(Cancelled):  # the first step sees to it
+            bench.family.prepare(bench.model, bench.mels(loader), partial(_go_on, cancel_event))
+    ranks.share(bench.model)
     total_steps = len(loader)
-    for step, waveform in enumerate(itertools.islice(loader, first_step, None), first_step):
-        if cancel_event is not None and cancel_event.is_set():
-            return step
-        if seed is not None:
-            torch.manual_seed(_step_seed(seed, epoch, step))
-        started = time.perf_counter()
-        progress = min(1.0, (epoch + step / total_steps) / total_epochs) if total_epochs else 1.0
-        evaluation, losses, learnt = _train_step(bench, optimizer, gradient_clip_norm, waveform, progress)
-        if learnt:
-            totals.add(losses, len(waveform))
-        else:
-            logger.warning("epoch %d step %d: loss or gradient is not finite; the step was skipped", epoch, step)
-        rate = optimizer.param_groups[0]["lr"]
-        facts = Step(epoch, step, total_steps, losses, rate, time.perf_counter() - started, progress)
-        event = bench.family.step_event(bench.model, facts, evaluation.observed)
-        if callback:
-            callback(event)
-        if skips:
-            skips.count(learnt)
+    with ranks.joint():
+        for step, waveform in enumerate(itertools.islice(own_part(loader), first_step, None), first_step):
+            if ranks.any_of(_asked_to_stop(cancel_event)):
+                return step
+            if seed is not None:
+                torch.manual_seed(_step_seed(seed, epoch, step))
+            started = time.perf_counter()
+            progress = min(1.0, (epoch + step / total_steps) / total_epochs) if total_epochs else 1.0
+            evaluation, losses, learnt = _train_step(bench, optimizer, gradient_clip_norm, waveform, progress)
+            if learnt:
+                totals.add(losses, _examples(waveform))
+            else:
+                logger.warning("epoch %d step %d: loss or gradient is not finite; the step was skipped", epoch, step)
+            rate = optimizer.param_groups[0]["lr"]
+            facts = Step(epoch, step, total_steps, losses, rate, time.perf_counter() - started, progress)
+            event = bench.family.step_event(bench.model, facts, ranks.gathered(evaluation.observed))
+            if callback:
+                callback(event)
+            if skips:
+                skips.count(learnt)
     return total_steps
 
 
+def _asked_to_stop(cancel_event: threading.Event | None) -> bool:
+    return cancel_event is not None and cancel_event.is_set()
+
+
 def _go_on(cancel_event: threading.Event | None) -> None:
-    if cancel_event is not None and cancel_event.is_set():
+    if _asked_to_stop(cancel_event):
         raise Cancelled("stopped before the first step")
+
+
+def _examples(waveform: Tensor) -> int:
+    """How many chunks `[B, 1, S]` all ranks have together, without those that stand for none."""
+    return int(ranks.summed((waveform != 0).any(dim=-1).sum())) if ranks.world_size() > 1 else len(waveform)
 
 
 def _train_step(
@@ -256,9 +268,10 @@ def _train_step(
     before = {name: buffer.clone() for name, buffer in bench.model.named_buffers()}
     evaluation = bench.family.evaluate(bench.model, mel, progress)
     optimizer.zero_grad(set_to_none=True)
-    learnt = bool(torch.isfinite(evaluation.total))
+    learnt = bool(torch.isfinite(ranks.summed(evaluation.total)))
     if learnt:
         evaluation.total.backward()  # type: ignore[no-untyped-call]
+        ranks.sum_gradients(list(bench.model.parameters()))
         norm = nn.utils.clip_grad_norm_(bench.model.parameters(), gradient_clip_norm)
         learnt = bool(torch.isfinite(norm))
     if learnt:
@@ -271,8 +284,8 @@ def _train_step(
 
 def _losses(total: str, evaluation: Evaluation) -> dict[str, float]:
     names = [total, *evaluation.terms]
-    values = torch.stack([evaluation.total.detach(), *evaluation.terms.values()]).tolist()
-    return dict(zip(names, values))
+    values = torch.stack([evaluation.total.detach(), *evaluation.terms.values()])
+    return dict(zip(names, ranks.summed(values).tolist()))
 
 
 @torch.no_grad()
@@ -285,11 +298,13 @@ def validate(
     """
     bench.model.eval()
     totals, observed = Totals(), []
-    for mel in bench.mels(loader):
-        if cancel_event is not None and cancel_event.is_set():
-            break
-        evaluation = bench.family.evaluate(bench.model, mel, 1.0)  # one yardstick for all epochs
-        losses = _losses("loss", evaluation)
-        totals.add({f"val_{name}": value for name, value in losses.items()}, len(mel))
-        observed.append(evaluation.observed)
+    with ranks.joint():
+        for waveform in own_part(loader):
+            if ranks.any_of(_asked_to_stop(cancel_event)):
+                break
+            mel = bench.spectrogram.waveform_to_mel(waveform.to(bench.device))
+            evaluation = bench.family.evaluate(bench.model, mel, 1.0)  # one yardstick for all epochs
+            losses = _losses("loss", evaluation)
+            totals.add({f"val_{name}": value for name, value in losses.items()}, _examples(waveform))
+            observed.append(ranks.gathered(evaluation.observed))
     return {name: totals.mean(name) for name in totals.sums}, observed

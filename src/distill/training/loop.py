@@ -21,6 +21,7 @@ from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
 from distill.data.collection import Sound
 from distill.errors import Cancelled
 from distill.library.catalog import ModelLibrary
+from distill.models import ranks
 from distill.models.analysis import analyse_latent_space
 from distill.models.blocks import STRIDE
 from distill.models.grid import sounding_columns
@@ -34,6 +35,7 @@ from distill.training.checkpoint import best_checkpoint
 from distill.training.config import TrainingConfig, VQVAEConfig
 from distill.training.dataset import Loader
 from distill.training.engine import Epoch, Evaluation, Family, Step, Totals, Workbench, train_steps, validate
+from distill.training.follower import follow, followers_sent_home
 from distill.training.health import utilization_warnings
 from distill.training.metrics import (
     CodebookHealth,
@@ -52,7 +54,7 @@ from distill.training.preview import (
     generate_reconstruction_preview,
     generate_vqvae_reconstruction_preview,
 )
-from distill.training.run import RunRequest, seeded, set_up
+from distill.training.run import RunRequest, equipment, run_device, seeded, set_up
 from distill.training.run_folder import RunFolder
 from distill.training.trainer import Trainer
 
@@ -248,8 +250,27 @@ def _run(
     nothing: dict[str, Any],
 ) -> dict[str, Any]:
     """The course of a run of either family; `conclude` gives what its result has beside the common, or `nothing`."""
+    with ranks.connected(run_device(request).type):
+        if ranks.rank() == 0:
+            return _lead(family, make_model, history, request, callback, cancel_event, conclude, nothing)
+        bench, loaders, optimizer = equipment(family, make_model, request, None)
+        follow(bench, loaders, optimizer, request.config)
+        return _result(bench.model, history, RunFolder(request.output_dir)) | nothing
+
+
+def _lead(
+    family: Family,
+    make_model: Callable[[], nn.Module],
+    history: VQMetricsHistory | MetricsHistory,
+    request: RunRequest,
+    callback: MetricsCallback | None,
+    cancel_event: threading.Event | None,
+    conclude: Callable[[Trainer, bool], dict[str, Any]],
+    nothing: dict[str, Any],
+) -> dict[str, Any]:
+    """The course of a run in its first process, which as a rule is the only one."""
     folder = RunFolder(request.output_dir)
-    with folder.in_use(), folder.keeps_warnings():
+    with folder.in_use(), folder.keeps_warnings(), followers_sent_home():
         try:
             trainer = set_up(family, make_model, history, request, callback, cancel_event)
         except Cancelled:  # while the sounds were read: there is no run to go on with, and none is needed

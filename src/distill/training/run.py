@@ -72,19 +72,12 @@ def set_up(
     if cancel_event is not None and cancel_event.is_set():
         raise Cancelled("stopped before training began")
     config, folder = request.config, RunFolder(request.output_dir)
-    device = resolve_device(config.device if request.device == "auto" else request.device)
     if request.resume_from is None and folder.used:
         raise ConfigError(used_folder(folder.path))
-    spectrogram = AudioSpectrogram(request.spectrogram_config).to(device)
     checkpoint = None
     if request.resume_from is not None:
         checkpoint = find_checkpoint(Path(request.resume_from), family.name)
-    loaders = create_data_loaders(
-        request.file_paths, config, spectrogram.config.sample_rate, request.audio_limits, cancel_event, request.sounds
-    )
-    model = seeded(config.seed, make_model).to(device)
-    bench = Workbench(family, model, spectrogram, device)
-    optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    bench, loaders, optimizer = equipment(family, make_model, request, cancel_event)
     trainer = Trainer(
         bench=bench,
         loaders=loaders,
@@ -106,6 +99,25 @@ def set_up(
     return trainer
 
 
+def equipment(
+    family: Family, make_model: Callable[[], nn.Module], request: RunRequest, cancel_event: threading.Event | None
+) -> tuple[Workbench, tuple[Loader, Loader], AdamW]:
+    """What every process of a run has: a seeded model, its sounds and its optimizer; raises as `set_up` does."""
+    config, device = request.config, run_device(request)
+    spectrogram = AudioSpectrogram(request.spectrogram_config).to(device)
+    loaders = create_data_loaders(
+        request.file_paths, config, spectrogram.config.sample_rate, request.audio_limits, cancel_event, request.sounds
+    )
+    model = seeded(config.seed, make_model).to(device)
+    optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    return Workbench(family, model, spectrogram, device), loaders, optimizer
+
+
+def run_device(request: RunRequest) -> torch.device:
+    """Where the run is to be computed; raises `ConfigError`."""
+    return resolve_device(request.config.device if request.device == "auto" else request.device)
+
+
 def _begin(trainer: Trainer, request: RunRequest) -> None:
     """Write a first checkpoint: whatever happens from now on, there is a way to go on."""
     _warn_of_space(trainer, request)
@@ -118,12 +130,13 @@ def _go_on(trainer: Trainer, checkpoint: Checkpoint) -> None:
     then, now = checkpoint.made_with, made_with(trainer.bench.device)
     if then.keys() != now.keys():
         raise CheckpointError("the checkpoint does not say what it was made with; it is damaged")
-    if then != now:
-        changes = ", ".join(f"{name} {then[name]} → {now[name]}" for name in now if then[name] != now[name])
-        logger.warning(
-            "the run goes on in other circumstances (%s); its outcome can differ in the last digits", changes
-        )
     trainer.restore(checkpoint)
+    # Where several processes train together, a step takes so many times as many sounds.
+    trainer.state.step = trainer.state.step * int(then["processes"]) // int(now["processes"])
+    if then != now:  # told now, for the log has just been taken back to the checkpoint
+        changes = ", ".join(f"{name} {then[name]} → {now[name]}" for name in now if then[name] != now[name])
+        how_much = "" if then["processes"] != now["processes"] else " in the last digits"
+        logger.warning("the run goes on in other circumstances (%s); its outcome can differ%s", changes, how_much)
 
 
 def _warn_of_space(trainer: Trainer, request: RunRequest) -> None:

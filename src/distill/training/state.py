@@ -11,6 +11,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from distill.models.archive import same_form
+from distill.models.ranks import world_size
 from distill.training.checkpoint import Checkpoint
 from distill.training.engine import Skips, Totals, Workbench
 from distill.training.metrics import MetricsHistory, VQMetricsHistory
@@ -55,7 +56,12 @@ class State:
 
 def made_with(device: torch.device) -> dict[str, str]:
     """What the last digits of a run depend on, beside its settings and its sounds."""
-    return {"device": device.type, "torch": torch.__version__, "threads": str(torch.get_num_threads())}
+    return {
+        "device": device.type,
+        "torch": torch.__version__,
+        "threads": str(torch.get_num_threads()),
+        "processes": str(world_size()),
+    }
 
 
 def fits(checkpoint: Checkpoint, bench: Workbench, optimizer: AdamW, scheduler: CosineAnnealingLR) -> bool:

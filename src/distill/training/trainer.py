@@ -23,6 +23,7 @@ from distill.training.checkpoint import Checkpoint, drop_later, find_checkpoint,
 from distill.training.config import EngineConfig
 from distill.training.dataset import Loader
 from distill.training.engine import MAX_SKIPS_IN_ROW, Diverged, Epoch, Totals, Workbench, train_steps, validate
+from distill.training.follower import TrainOrder, ValidateOrder, tell
 from distill.training.metrics import (
     OVERFITTING_GAP,
     EpochMetrics,
@@ -168,6 +169,8 @@ class Trainer:
 
     def _train_epoch(self) -> bool:
         state = self.state
+        total_epochs = state.total_epochs if state.planned else UNPLANNED
+        tell(TrainOrder(state.epoch, state.step, total_epochs, self.optimizer.state_dict(), state.skips.in_row))
         state.step = train_steps(
             self.bench,
             self.loaders[0],
@@ -175,7 +178,7 @@ class Trainer:
             self.config.gradient_clip_norm,
             state.epoch,
             state.totals,
-            total_epochs=state.total_epochs if state.planned else UNPLANNED,
+            total_epochs=total_epochs,
             first_step=state.step,
             seed=self.config.seed,
             skips=state.skips,
@@ -240,6 +243,7 @@ class Trainer:
     def _validate_epoch(self) -> bool:
         """Validate, and settle what follows from it; returns whether it was not cut short by a cancellation."""
         state = self.state
+        tell(ValidateOrder())
         validation, observed = validate(self.bench, self.loaders[1], self.cancel_event)
         if self._cancelled():
             return False
