@@ -10,12 +10,15 @@ const sizes = new ResizeObserver((entries) => {
   }
 });
 
-const sights = new IntersectionObserver((entries) => {
-  for (const { target, isIntersecting } of entries) {
-    target.inSight = isIntersecting;
-    if (isIntersecting && target.stale) target.redraw();
-  }
-});
+const sights = new IntersectionObserver(
+  (entries) => {
+    for (const { target, isIntersecting } of entries) {
+      target.inSight = isIntersecting;
+      if (isIntersecting && target.stale) target.redraw();
+    }
+  },
+  { scrollMargin: "400px" }, // the next rows of a list are drawn before one scrolls to them
+);
 
 document.addEventListener("themechange", () => {
   for (const node of document.querySelectorAll("canvas, .chart-holder")) node.redraw?.();

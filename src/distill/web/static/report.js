@@ -112,7 +112,7 @@ function fileRow(file, box) {
       "td.notes",
       {},
       file.reason ? el("span.reason", {}, file.reason) : null,
-      file.notes?.map((note) => el("span.tag", {}, note)),
+      file.notes.filter((note) => note !== file.reason).map((note) => el("span.tag", {}, note)),
     ),
   );
 }
