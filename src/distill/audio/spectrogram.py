@@ -25,10 +25,11 @@ _INVERSION_STEPS = 30  # of the non-negative least squares from mel to magnitude
 _GRIFFIN_LIM_STEPS = 32
 _GRIFFIN_LIM_MOMENTUM = 0.99
 _SHORT = 4  # the second window of the phase search is so many times shorter, and so is its hop
-_SHORT_STEPS = 20
+_SHORT_STEPS = 10
 _SHORT_SHARE = 0.3
 _BLOCK_FRAMES = 2048  # what one phase search sees of a long sound (22 s at 48 kHz)
 _OVERLAP_FRAMES = 64
+_FRAMES_AT_ONCE = 128  # of the inversion from mel to magnitude, for the same reason as:
 _CACHED_SAMPLES = 200_000  # whose spectrum a processor's cache holds: more at once are twice as slow
 
 
@@ -168,7 +169,7 @@ class AudioSpectrogram(nn.Module):
         done = sound[:, start * hop :]
         whole = done.shape[-1] // hop - self.config.n_fft // hop  # frames that the sound so far settles
         phase = torch.ones_like(magnitude, dtype=torch.complex64)
-        phase[..., :whole] = _unit(self._stft(done)[..., :whole])
+        phase[..., :whole] = self._stft(done)[..., :whole].sgn()
         block = self._griffin_lim(magnitude, phase, settled=whole)
         fade = torch.ones(done.shape[-1], device=sound.device)  # over the middle half of what is settled
         fade[: whole * hop // 4] = 0
@@ -178,24 +179,32 @@ class AudioSpectrogram(nn.Module):
 
     def mel_to_magnitude(self, mel: Tensor) -> Tensor:
         """STFT magnitude `[B, F, T]` whose mel is nearest to `[B, 1, M, T]`, by Lee and Seung's updates (2001)."""
-        level = mel.squeeze(1).float()
+        level = mel.squeeze(1).float().mT  # frame by frame, as the spectra lie in memory
         mel = ((level.clamp(PADDING, 1.5) + 1) * (self._log_range / 2) + self._log_floor).exp()
         mel = torch.where(level <= SILENCE, 0.0, mel)
-        transposed, gram = self.filters.T @ mel, self.filters.T @ self.filters
-        magnitude = transposed / self.filters.sum(dim=0).square().clamp(min=1e-10)[:, None]
+        return torch.cat([self._unmixed(part) for part in torch.split(mel, _FRAMES_AT_ONCE, dim=1)], dim=1).mT
+
+    def _unmixed(self, mel: Tensor) -> Tensor:
+        """Magnitudes `[B, T, F]` for mel magnitudes `[B, T, M]`."""
+        wanted = mel @ self.filters
+        magnitude = wanted / self.filters.sum(dim=0).square().clamp(min=1e-10)
         for _ in range(_INVERSION_STEPS):
-            magnitude = magnitude * (transposed / (gram @ magnitude).clamp(min=1e-10))
+            found = torch.zeros_like(wanted)
+            for rows, bins in self._blocks:
+                part = self.filters[rows, bins]
+                found[..., bins] += magnitude[..., bins] @ part.T @ part
+            magnitude *= torch.div(wanted, found.clamp_(min=1e-10), out=found)
         return magnitude
 
     def _griffin_lim(self, magnitude: Tensor, phase: Tensor, settled: int = 0) -> Tensor:
         """Sound `[B, (T - 1) · hop]` for magnitudes `[B, F, T]`, from unit `phase`, kept in `settled` frames."""
         previous, kept = torch.zeros_like(phase), phase[..., :settled].clone()
         for _ in range(_GRIFFIN_LIM_STEPS):
-            rebuilt = self._stft(self._istft(magnitude * phase))
-            phase = _unit(rebuilt - previous * (_GRIFFIN_LIM_MOMENTUM / (1 + _GRIFFIN_LIM_MOMENTUM)))
+            rebuilt = self._stft(self._istft(_scaled(phase, magnitude)))
+            phase = torch.sub(rebuilt, previous, alpha=_GRIFFIN_LIM_MOMENTUM / (1 + _GRIFFIN_LIM_MOMENTUM)).sgn()
             phase[..., :settled] = kept
             previous = rebuilt
-        return self._smooth(self._istft(magnitude * phase), magnitude, kept)
+        return self._smooth(self._istft(_scaled(phase, magnitude)), magnitude, kept)
 
     def _smooth(self, sound: Tensor, magnitude: Tensor, kept: Tensor) -> Tensor:
         """Settle `sound` `[B, S]` between its magnitudes and those that they let expect of a shorter window.
@@ -207,33 +216,48 @@ class AudioSpectrogram(nn.Module):
         length = -(-sound.shape[-1] // hop) * hop
         expected = self._short_magnitude(magnitude, 1 + length // hop)
         for _ in range(_SHORT_STEPS):
-            phase = _unit(self._stft(sound))
+            phase = self._stft(sound).sgn()
             phase[..., :settled] = kept
             padded = nn.functional.pad(sound, (0, length - sound.shape[-1]))
-            short = torch.stft(
-                padded, len(self.short_window), hop, window=self.short_window,
-                center=True, pad_mode="constant", return_complex=True,
-            )  # fmt: skip
-            fine = torch.istft(
-                expected * _unit(short), len(self.short_window), hop, window=self.short_window, length=length
-            )
-            sound = torch.lerp(self._istft(magnitude * phase), fine[:, : sound.shape[-1]], _SHORT_SHARE)
+            fine = _istft(_scaled(_stft(padded, self.short_window, hop).sgn(), expected), self.short_window, hop)
+            sound = torch.lerp(self._istft(_scaled(phase, magnitude)), fine[:, : sound.shape[-1]], _SHORT_SHARE)
         return sound
 
     def _short_magnitude(self, magnitude: Tensor, frames: int) -> Tensor:
         """What a short window would see where the long one sees `magnitude` `[B, F, T]`: `[B, F', frames]`."""
         power = (self.spread @ magnitude.square()).clamp(min=1e-14)
         level = nn.functional.interpolate(power.log(), size=frames, mode="linear", align_corners=True)
-        return (level / 2).exp()
+        return (level / 2).exp().mT.contiguous().mT
 
     def _stft(self, sound: Tensor) -> Tensor:
-        return torch.stft(
-            sound, self.config.n_fft, self.config.hop_length, window=self.window,
-            center=True, pad_mode="constant", return_complex=True,
-        )  # fmt: skip
+        return _stft(sound, self.window, self.config.hop_length)
 
     def _istft(self, spectrum: Tensor) -> Tensor:
-        return torch.istft(spectrum, self.config.n_fft, self.config.hop_length, window=self.window, center=True)
+        return _istft(spectrum, self.window, self.config.hop_length)
+
+
+def _stft(sound: Tensor, window: Tensor, hop: int) -> Tensor:
+    return torch.stft(
+        sound, len(window), hop, window=window, center=True, pad_mode="constant", return_complex=True
+    )  # fmt: skip
+
+
+def _istft(spectrum: Tensor, window: Tensor, hop: int) -> Tensor:
+    """What `torch.istft` gives, in half its time: sound `[B, (T - 1) · hop]` of `[B, F, T]`."""
+    frames = torch.fft.irfft(spectrum.mT, n=len(window)) * window
+    overlap = window.square().expand(1, spectrum.shape[-1], -1)
+    around = slice(len(window) // 2, -(len(window) // 2))
+    return _overlap_add(frames, hop)[:, around] / _overlap_add(overlap, hop)[:, around].clamp(min=1e-8)
+
+
+def _overlap_add(frames: Tensor, hop: int) -> Tensor:
+    """`[B, (T - 1) · hop + N]` of frames `[B, T, N]` that begin `hop` samples apart."""
+    batch, count, length = frames.shape
+    pieces = nn.functional.pad(frames, (0, -length % hop)).reshape(batch, count, -1, hop)
+    sound = frames.new_zeros(batch, count + pieces.shape[2] - 1, hop)
+    for number, piece in enumerate(pieces.unbind(dim=2)):
+        sound[:, number : number + count] += piece
+    return sound.flatten(1)[:, : (count - 1) * hop + length]
 
 
 def _spread(n_fft: int, short: int) -> Tensor:
@@ -248,5 +272,6 @@ def _magnitude(spectrum: Tensor) -> Tensor:
     return (spectrum.real.square() + spectrum.imag.square()).sqrt()  # half the time of `abs`, which fears overflows
 
 
-def _unit(spectrum: Tensor) -> Tensor:
-    return spectrum / _magnitude(spectrum).clamp(min=1e-12)
+def _scaled(phase: Tensor, magnitude: Tensor) -> Tensor:
+    """Unit complex `phase` times real `magnitude`, which torch would first make complex."""
+    return torch.view_as_complex(torch.view_as_real(phase) * magnitude.unsqueeze(-1))

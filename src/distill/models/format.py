@@ -148,7 +148,12 @@ def check_parts(path: Path, content: dict[str, Any], kind: Kind, device: torch.d
 
 def build_model(path: Path, make_model: Any, settings: dict[str, Any], weights: Any) -> Any:
     """The model with these settings, checked before, and weights, checked here; raises `ModelFileError`."""
-    with torch.device("meta"):  # costs no memory, whatever the settings say
+    # First the shapes that grow with the settings, so that no settings make a model larger than its file. (On the meta
+    # device it would cost no memory either, but a second, for what torch imports then.)
+    large = make_model.large_shapes(settings)
+    if not isinstance(weights, dict) or any(getattr(weights.get(name), "shape", None) != large[name] for name in large):
+        raise ModelFileError(f"{path}: its weights do not fit its settings")
+    with torch.random.fork_rng(devices=[]):
         model = make_model(**settings)
     if not same_form(weights, model.state_dict()):
         raise ModelFileError(f"{path}: its weights do not fit its settings")

@@ -254,10 +254,10 @@ def _kmeans_plus_plus(x: Tensor, clusters: int, go_on: Callable[[], None]) -> Te
     picks = [torch.randint(len(x), (1,), device=x.device)]
     size = x.square().sum(dim=-1)
     distance = torch.full_like(size, torch.inf)
-    for share in torch.rand(clusters - 1, 1, dtype=torch.float64, device=x.device):
+    for share in torch.rand(clusters - 1, 1, device=x.device):
         go_on()
         pick = picks[-1]
         distance = torch.minimum(distance, torch.addmv(size + size[pick], x, x[pick[0]], alpha=-2).clamp(min=1e-12))
-        reached = distance.cumsum(dim=0, dtype=torch.float64)  # fewer distinct vectors than codes: repeat some
+        reached = distance.cumsum(dim=0)  # fewer distinct vectors than codes: repeat some
         picks.append(torch.searchsorted(reached, share * reached[-1]).clamp(max=len(x) - 1))
     return x[torch.cat(picks)]

@@ -1,5 +1,6 @@
 """The classic family: a convolutional VAE with one latent vector for a whole chunk of sound."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -34,6 +35,12 @@ class ConvVAE(nn.Module):
         self.to_latent = nn.Linear(cells, 2 * latent_dim)
         self.from_latent = nn.Linear(latent_dim, cells)
         self.decoder = decoder(_GRID_CHANNELS, dropout)
+
+    @staticmethod
+    def large_shapes(settings: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        """The shapes of the weights that grow with the settings, by name."""
+        cells = _GRID_CHANNELS * (settings["n_mels"] // STRIDE) * (settings["frames"] // STRIDE)
+        return {"to_latent.weight": (2 * settings["latent_dim"], cells)}
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`(recon [B, 1, M, T], mu [B, L], logvar [B, L])`; samples the latent in training, takes mu otherwise."""

@@ -1,6 +1,6 @@
 """The RVQ-VAE: an encoder and a decoder of mel columns with a residual quantizer between them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -60,6 +60,15 @@ class ConvVQVAE(nn.Module):
             kmeans_iters=kmeans_iters,
         )
         self.decoder = ColumnDecoder(n_mels, codebook_dim, dropout)
+
+    @staticmethod
+    def large_shapes(settings: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        """The shapes of the weights that grow with the settings, by name."""
+        rows, dim = settings["n_mels"] // STRIDE, settings["codebook_dim"]
+        return {
+            "encoder.linear.weight": (rows * dim, settings["n_mels"] * STRIDE),
+            "quantizer.codebooks": (settings["num_quantizers"], settings["codebook_size"], dim),
+        }
 
     @torch.no_grad()
     def start_from(self, mels: Sequence[Tensor], go_on: Callable[[], None] = lambda: None) -> None:
