@@ -267,3 +267,19 @@ def test_a_sound_of_many_blocks_has_the_length_asked_for(monkeypatch: pytest.Mon
         sound = spectrogram.mel_to_waveform(mel, samples)
         assert sound.shape == (1, 1, samples)
         assert torch.isfinite(sound).all()
+
+
+@given(st.sampled_from([(512, 128), (512, 120), (64, 16), (100, 30)]), st.integers(8, 20), st.integers(1, 2))
+def test_spectra_are_made_sound_as_torch_makes_them(shape: tuple[int, int], frames: int, batch: int) -> None:
+    length, hop = shape
+    window = torch.hann_window(length)
+    sound = torch.randn(batch, hop * frames, generator=torch.Generator().manual_seed(0))
+    spectrum = torch.stft(sound, length, hop, window=window, return_complex=True) * 1.3
+    torch.testing.assert_close(module._istft(spectrum, window, hop), torch.istft(spectrum, length, hop, window=window))
+
+
+def test_a_batch_is_made_mel_as_each_of_its_sounds_is() -> None:
+    sounds = torch.randn(9, 1, RATE) * 0.1  # more than are looked at at once
+    spectrogram = AudioSpectrogram()
+    one_by_one = torch.cat([spectrogram.waveform_to_mel(sound[None]) for sound in sounds])
+    torch.testing.assert_close(spectrogram.waveform_to_mel(sounds), one_by_one)

@@ -27,7 +27,7 @@ _GRIFFIN_LIM_MOMENTUM = 0.99
 _SHORT = 4  # the second window of the phase search is so many times shorter, and so is its hop
 _SHORT_STEPS = 10
 _SHORT_SHARE = 0.3
-_BLOCK_FRAMES = 2048  # what one phase search sees of a long sound (22 s at 48 kHz)
+_BLOCK_FRAMES = 1024  # what one phase search sees of a long sound (11 s at 48 kHz)
 _OVERLAP_FRAMES = 64
 _FRAMES_AT_ONCE = 128  # of the inversion from mel to magnitude, for the same reason as:
 _CACHED_SAMPLES = 200_000  # whose spectrum a processor's cache holds: more at once are twice as slow
@@ -198,13 +198,13 @@ class AudioSpectrogram(nn.Module):
 
     def _griffin_lim(self, magnitude: Tensor, phase: Tensor, settled: int = 0) -> Tensor:
         """Sound `[B, (T - 1) · hop]` for magnitudes `[B, F, T]`, from unit `phase`, kept in `settled` frames."""
-        previous, kept = torch.zeros_like(phase), phase[..., :settled].clone()
+        previous, kept, wanted = torch.zeros_like(phase), phase[..., :settled].clone(), _twice(magnitude)
         for _ in range(_GRIFFIN_LIM_STEPS):
-            rebuilt = self._stft(self._istft(_scaled(phase, magnitude)))
+            rebuilt = self._stft(self._istft(_scaled(phase, wanted)))
             phase = torch.sub(rebuilt, previous, alpha=_GRIFFIN_LIM_MOMENTUM / (1 + _GRIFFIN_LIM_MOMENTUM)).sgn()
             phase[..., :settled] = kept
             previous = rebuilt
-        return self._smooth(self._istft(_scaled(phase, magnitude)), magnitude, kept)
+        return self._smooth(self._istft(_scaled(phase, wanted)), magnitude, kept)
 
     def _smooth(self, sound: Tensor, magnitude: Tensor, kept: Tensor) -> Tensor:
         """Settle `sound` `[B, S]` between its magnitudes and those that they let expect of a shorter window.
@@ -214,20 +214,20 @@ class AudioSpectrogram(nn.Module):
         """
         hop, settled = self.config.hop_length // _SHORT, kept.shape[-1]
         length = -(-sound.shape[-1] // hop) * hop
-        expected = self._short_magnitude(magnitude, 1 + length // hop)
+        wanted, expected = _twice(magnitude), _twice(self._short_magnitude(magnitude, 1 + length // hop))
         for _ in range(_SHORT_STEPS):
             phase = self._stft(sound).sgn()
             phase[..., :settled] = kept
             padded = nn.functional.pad(sound, (0, length - sound.shape[-1]))
             fine = _istft(_scaled(_stft(padded, self.short_window, hop).sgn(), expected), self.short_window, hop)
-            sound = torch.lerp(self._istft(_scaled(phase, magnitude)), fine[:, : sound.shape[-1]], _SHORT_SHARE)
+            sound = torch.lerp(self._istft(_scaled(phase, wanted)), fine[:, : sound.shape[-1]], _SHORT_SHARE)
         return sound
 
     def _short_magnitude(self, magnitude: Tensor, frames: int) -> Tensor:
         """What a short window would see where the long one sees `magnitude` `[B, F, T]`: `[B, F', frames]`."""
         power = (self.spread @ magnitude.square()).clamp(min=1e-14)
         level = nn.functional.interpolate(power.log(), size=frames, mode="linear", align_corners=True)
-        return (level / 2).exp().mT.contiguous().mT
+        return (level / 2).exp()
 
     def _stft(self, sound: Tensor) -> Tensor:
         return _stft(sound, self.window, self.config.hop_length)
@@ -253,7 +253,9 @@ def _istft(spectrum: Tensor, window: Tensor, hop: int) -> Tensor:
 def _overlap_add(frames: Tensor, hop: int) -> Tensor:
     """`[B, (T - 1) · hop + N]` of frames `[B, T, N]` that begin `hop` samples apart."""
     batch, count, length = frames.shape
-    pieces = nn.functional.pad(frames, (0, -length % hop)).reshape(batch, count, -1, hop)
+    if length % hop:
+        frames = nn.functional.pad(frames, (0, -length % hop))
+    pieces = frames.reshape(batch, count, -1, hop)
     sound = frames.new_zeros(batch, count + pieces.shape[2] - 1, hop)
     for number, piece in enumerate(pieces.unbind(dim=2)):
         sound[:, number : number + count] += piece
@@ -272,6 +274,11 @@ def _magnitude(spectrum: Tensor) -> Tensor:
     return (spectrum.real.square() + spectrum.imag.square()).sqrt()  # half the time of `abs`, which fears overflows
 
 
+def _twice(magnitude: Tensor) -> Tensor:
+    """Magnitudes `[B, F, T]` for the real and the imaginary part, `[B, F, T, 2]`, in memory as spectra are."""
+    return magnitude.mT.unsqueeze(-1).expand(-1, -1, -1, 2).contiguous().transpose(1, 2)
+
+
 def _scaled(phase: Tensor, magnitude: Tensor) -> Tensor:
-    """Unit complex `phase` times real `magnitude`, which torch would first make complex."""
-    return torch.view_as_complex(torch.view_as_real(phase) * magnitude.unsqueeze(-1))
+    """Unit complex `phase` `[B, F, T]` times `magnitude` `[B, F, T, 2]`; a real one would be made complex each time."""
+    return torch.view_as_complex(torch.view_as_real(phase) * magnitude)
