@@ -1,6 +1,6 @@
 """Figures of the web app: the first page, 20 events a second, training with a page open, and a grid of codes.
 
-    bench/web.py [--epochs 8] [--pairs 3]
+    bench/web.py [--pairs 8] [--seconds 8]
 
 All in one run on one machine, in a Chromium without a screen, which draws with the same cores that train.
 """
@@ -19,7 +19,7 @@ from filelock import FileLock
 from playwright.sync_api import Browser, Page
 
 from browser import chromium, demo_sounds, open_collection, start_run, web_app
-from distill.training.metrics import TrainingCompleteEvent, VQStepMetrics
+from distill.training.metrics import VQStepMetrics
 from distill.training.run_folder import RunFolder
 
 _WAIT_MS = 600_000
@@ -55,8 +55,8 @@ _GRID = """async () => {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=8.0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, chromium() as browser:
         home = Path(name, "home")
@@ -68,7 +68,7 @@ def main() -> None:
             times = page.evaluate(_GRID)
             print(f"a grid of 864 codes on the screen: {statistics.median(times):.0f} ms, at most {max(times):.0f} ms")
             open_collection(page, demo_sounds(Path(name)))
-            with_and_without(page, home, args.epochs, args.pairs)
+            with_and_without(page, home, args.pairs, args.seconds)
             busy_log(page, address, home)
 
 
@@ -91,31 +91,33 @@ def first_page(browser: Browser, address: str) -> None:
     )
 
 
-def with_and_without(page: Page, home: Path, epochs: int, pairs: int) -> None:
-    """The same training with its page open and without, in turn; the ratio of the median step times."""
-    form, ratios = page.url, []
+def with_and_without(page: Page, home: Path, pairs: int, seconds: float) -> None:
+    """One training whose page is opened and closed by turns; by how much more it gets done while it is closed."""
+    form = page.url
+    run = RunFolder(home / "runs" / start_run(page, epochs=100_000))
+    shown, ratios = page.url, []
+    while not steps_of(run):
+        page.wait_for_timeout(500)
     for pair in range(pairs):
-        steps: dict[bool, float] = {}
+        rates: dict[bool, float] = {}
         for watched in (True, False) if pair % 2 else (False, True):
-            page.goto("about:blank")
-            page.goto(form)
-            run = home / "runs" / start_run(page, epochs)
-            if not watched:
-                page.goto("about:blank")
-            steps[watched] = statistics.median(step_times(run))
-        ratios.append(steps[True] / steps[False])
-    print("step time with the page open / without:", ", ".join(f"{ratio:.3f}" for ratio in ratios), flush=True)
+            page.goto(shown if watched else "about:blank")
+            page.wait_for_timeout(1500)
+            before, began = steps_of(run), time.monotonic()
+            page.wait_for_timeout(1000 * seconds)
+            rates[watched] = (steps_of(run) - before) / (time.monotonic() - began)
+        ratios.append(rates[False] / rates[True])
+    listed = ", ".join(f"{ratio:.3f}" for ratio in ratios)
+    print(f"a step with the page open / without: {statistics.median(ratios):.3f} ({listed})", flush=True)
+    page.goto(shown)
+    page.get_by_test_id("cancel-run").click()
+    page.get_by_test_id("run-state").get_by_text("interrupted").wait_for()
+    page.goto(form)
 
 
-def step_times(run: Path) -> list[float]:
-    """The seconds of each step of a run, when it is over."""
-    ends = time.monotonic() + _WAIT_MS / 1000
-    while time.monotonic() < ends:
-        time.sleep(0.5)
-        log = RunFolder(run).events()
-        if log and isinstance(log[-1], TrainingCompleteEvent):
-            return [event.step_time_s for event in log if isinstance(event, VQStepMetrics)]
-    raise TimeoutError(f"{run} does not come to its end")
+def steps_of(run: RunFolder) -> int:
+    """How many steps the log of a run has so far."""
+    return sum(isinstance(event, VQStepMetrics) for event in run.events()) if run.events_path.exists() else 0
 
 
 def busy_log(page: Page, address: str, home: Path, seconds: float = 10) -> None:
