@@ -76,6 +76,7 @@ class ConvVQVAE(nn.Module):
 
         What `go_on` raises, called every now and then, leaves the codebooks to be placed anew.
         """
+        mels = [mel[mel.isfinite().all(dim=(1, 2, 3))] for mel in mels]  # a damaged sample must not decide
         distinct = sum(len(self._columns(mel)) for mel in mels)
         if distinct == 0:
             return
@@ -94,8 +95,7 @@ class ConvVQVAE(nn.Module):
     def _columns(self, mel: Tensor) -> Tensor:
         """The columns `[N, M·16]` of a mel `[B, 1, M, T]` in which anything sounds, silence at 0; none is cut short."""
         whole = mel[..., : max(1, mel.shape[-1] // STRIDE) * STRIDE]
-        columns = columns_of(pad_to_grid(whole, self.bands) - PADDING)[sounding_columns(whole)]
-        return columns[columns.isfinite().all(dim=-1)]  # one damaged sample must not decide over the start
+        return columns_of(pad_to_grid(whole, self.bands) - PADDING)[sounding_columns(whole)]
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`(recon [B, 1, M, T], indices int64 [B, H·W, Q], commit_loss scalar)`; the commitment is unweighted."""

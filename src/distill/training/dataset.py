@@ -66,8 +66,9 @@ class ChunkDataset(Dataset[Tensor]):
         return [int(place) % len(self.chunks) for place in drawn]
 
     def __getitem__(self, key: Key) -> Tensor:
+        samples = torch.zeros(1, self.samples)
         if key == NO_CHUNK:
-            return torch.zeros(1, self.samples)
+            return samples
         epoch, place, index = key
         chunk = self.chunks[index]
         waveform = self.waveforms[chunk.sound]
@@ -77,10 +78,11 @@ class ChunkDataset(Dataset[Tensor]):
             latest = max(0, len(waveform) - self.samples)
             start = int(np.clip(start + rng.integers(-self.samples // 2, self.samples // 2 + 1), 0, latest))
             gain = 10 ** (rng.uniform(*_GAIN_DB) / 20)
-        piece = mark_end(torch.from_numpy(waveform[start : start + self.samples])) * gain
-        peak = float(piece.abs().max())
-        piece = piece / peak if peak > 1 else piece
-        return torch.nn.functional.pad(piece, (0, self.samples - len(piece)))[None]
+        piece = waveform[start : start + self.samples]
+        peak = gain * float(max(piece.max(), -piece.min()))
+        sound = torch.mul(torch.from_numpy(piece), gain / max(1.0, peak), out=samples[0, : len(piece)])
+        sound[-1:] = mark_end(sound[-1:])
+        return samples
 
 
 class EpochBatches(Sampler[list[Key]]):
