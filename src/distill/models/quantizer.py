@@ -119,8 +119,8 @@ class ResidualQuantizer(nn.Module):
         residual = x.unsqueeze(1)
         codes = torch.zeros(len(x), 1, 0, dtype=torch.int64, device=x.device)
         for codebook in self.codebooks:
-            shared = residual.square().sum(dim=-1, keepdim=True)
-            distance = (shared + codebook.square().sum(dim=-1) - 2 * (residual @ codebook.T)).flatten(1)
+            apart = _distances(residual.flatten(0, 1), codebook).add_(residual.square().sum(dim=-1).view(-1, 1))
+            distance = apart.view(len(x), -1)
             best = distance.topk(min(self.beam, distance.shape[1]), largest=False).indices
             parent, code = best // self.size, best % self.size
             residual = residual.take_along_dim(parent.unsqueeze(-1), dim=1) - codebook[code]
@@ -209,8 +209,13 @@ class ResidualQuantizer(nn.Module):
 
 
 def _nearest(x: Tensor, codebook: Tensor) -> Tensor:
-    """Index of the nearest code, by squared distance less the term that all codes share: `[N, D]` → `[N]`."""
-    return torch.addmm(codebook.square().sum(dim=-1), x, codebook.T, alpha=-2).argmin(dim=-1)
+    """Index of the nearest code: `[N, D]` → `[N]`."""
+    return _distances(x, codebook).argmin(dim=-1)
+
+
+def _distances(x: Tensor, codebook: Tensor) -> Tensor:
+    """Squared distances `[N, K]` of `[N, D]` from the codes, less the square of x, which is the same for all codes."""
+    return torch.addmm(codebook.square().sum(dim=-1), x, codebook.T, alpha=-2)
 
 
 def _sums_of(x: Tensor, index: Tensor, size: int) -> Tensor:
