@@ -22,11 +22,11 @@ SILENCE = -0.999
 
 _TINY = 1e-9  # -180 dB: not zero, and not heard
 _INVERSION_STEPS = 30  # of the non-negative least squares from mel to magnitude
-_GRIFFIN_LIM_STEPS = 32
+_GRIFFIN_LIM_STEPS = 16
 _GRIFFIN_LIM_MOMENTUM = 0.99
 _SHORT = 4  # the second window of the phase search is so many times shorter, and so is its hop
-_SHORT_STEPS = 10
-_SHORT_SHARE = 0.3
+_SHORT_STEPS = 20
+_SHORT_SHARE = 0.4
 _BLOCK_FRAMES = 1024  # what one phase search sees of a long sound (11 s at 48 kHz)
 _OVERLAP_FRAMES = 64
 _FRAMES_AT_ONCE = 128  # of the inversion from mel to magnitude, for the same reason as:
