@@ -76,7 +76,7 @@ def epoch_seconds(ends: Sequence[float]) -> float:
 def epoch_audio(plan: RunPlan) -> float:
     """The seconds of sound in the chunks of an epoch, those cut short counted whole."""
     assert isinstance(plan.config, VQVAEConfig)
-    loader, _ = create_data_loaders(plan.file_paths, plan.config)
+    loader, _ = create_data_loaders(plan.file_paths, plan.config, sounds=plan.sounds)
     assert isinstance(loader.dataset, ChunkDataset)
     return len(loader.dataset) * plan.config.augmentation_copies * plan.config.chunk_duration_s
 

@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -116,3 +117,11 @@ def test_a_planned_run_decodes_each_file_once(tmp_path: Path, monkeypatch: pytes
     for one, other in zip(plan.sounds, again):
         assert (one.path, one.digest) == (other.path, other.digest)
         np.testing.assert_array_equal(one.waveform[:], other.waveform[:])
+
+
+def test_a_run_on_decoded_sounds_that_is_cancelled_before_it_begins_leaves_nothing(tmp_path: Path, home: Path) -> None:
+    folder, cancelled = write_collection(tmp_path / "kit", 4), threading.Event()
+    plan, _ = plan_run(folder, output_dir=tmp_path / "run", max_epochs=1)
+    cancelled.set()
+    assert train_vqvae(**plan.arguments(), cancel_event=cancelled)["best_checkpoint_path"] is None
+    assert not (tmp_path / "run").exists()

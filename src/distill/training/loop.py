@@ -250,36 +250,22 @@ def _run(
     nothing: dict[str, Any],
 ) -> dict[str, Any]:
     """The course of a run of either family; `conclude` gives what its result has beside the common, or `nothing`."""
-    with ranks.connected(run_device(request).type):
-        if ranks.rank() == 0:
-            return _lead(family, make_model, history, request, callback, cancel_event, conclude, nothing)
-        bench, loaders, optimizer = equipment(family, make_model, request, None)
-        follow(bench, loaders, optimizer, request.config)
-        return _result(bench.model, history, RunFolder(request.output_dir)) | nothing
-
-
-def _lead(
-    family: Family,
-    make_model: Callable[[], nn.Module],
-    history: VQMetricsHistory | MetricsHistory,
-    request: RunRequest,
-    callback: MetricsCallback | None,
-    cancel_event: threading.Event | None,
-    conclude: Callable[[Trainer, bool], dict[str, Any]],
-    nothing: dict[str, Any],
-) -> dict[str, Any]:
-    """The course of a run in its first process, which as a rule is the only one."""
     folder = RunFolder(request.output_dir)
-    with folder.in_use(), folder.keeps_warnings(), followers_sent_home():
-        try:
-            trainer = set_up(family, make_model, history, request, callback, cancel_event)
-        except Cancelled:  # while the sounds were read: there is no run to go on with, and none is needed
-            if callback:
-                callback(TrainingCompleteEvent(0, 0.0, math.nan, math.nan, math.inf, -1))
-            return _result(seeded(request.config.seed, make_model).eval(), history, folder) | nothing
-        own = conclude(trainer, trainer.fit())
-        trainer.complete()
-        return _result(trainer.bench.model, trainer.state.history, folder) | own
+    with ranks.connected(run_device(request).type):
+        if ranks.rank() > 0:
+            bench, loaders, optimizer = equipment(family, make_model, request, None)
+            follow(bench, loaders, optimizer, request.config)
+            return _result(bench.model, history, folder) | nothing
+        with folder.in_use(), folder.keeps_warnings(), followers_sent_home():
+            try:
+                trainer = set_up(family, make_model, history, request, callback, cancel_event)
+            except Cancelled:  # while the sounds were read: there is no run to go on with, and none is needed
+                if callback:
+                    callback(TrainingCompleteEvent(0, 0.0, math.nan, math.nan, math.inf, -1))
+                return _result(seeded(request.config.seed, make_model).eval(), history, folder) | nothing
+            own = conclude(trainer, trainer.fit())
+            trainer.complete()
+            return _result(trainer.bench.model, trainer.state.history, folder) | own
 
 
 def _keep(
