@@ -332,13 +332,25 @@ def test_a_reset_code_outlives_the_next_steps_even_when_nothing_chooses_it():
     torch.testing.assert_close(quantizer.codebooks[0, 5], code, rtol=0, atol=1e-3)
 
 
-def test_a_reset_code_goes_where_the_error_is_and_comes_into_use():
+def test_a_reset_code_comes_into_use():
     quantizer, x = with_a_dead_code()
-    before = quantizer(x).commitment[0]
+    assert not (quantizer(x).indices == 5).any()
     for _ in range(20):
         found = quantizer(x)
     assert (found.indices == 5).any()
-    assert found.commitment[0] < 0.01 * before
+
+
+def test_of_a_codebook_half_lost_every_code_comes_into_even_use():
+    centres, around = clusters(SIZE, 3)
+    torch.manual_seed(0)
+    quantizer = ResidualQuantizer(DIM, SIZE, 1, kmeans_init=False, decay=0.9, dead_threshold=8.0).train()
+    quantizer.codebooks.copy_(centres[None])
+    quantizer.codebooks[0, ::2] = 100.0
+    before = quantizer(around[None]).commitment[0]
+    for _ in range(400):
+        found = quantizer(around[None])
+    assert quantizer.get_codebook_utilization(found.indices)["level_0"]["perplexity"] > 0.9 * SIZE
+    assert found.commitment[0] < 0.1 * before
 
 
 def test_codes_die_only_below_the_threshold():

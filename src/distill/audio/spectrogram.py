@@ -21,12 +21,13 @@ PADDING = -1.0
 SILENCE = -0.999
 
 _TINY = 1e-9  # -180 dB: not zero, and not heard
-_INVERSION_STEPS = 30  # of the non-negative least squares from mel to magnitude
-_GRIFFIN_LIM_STEPS = 16
-_GRIFFIN_LIM_MOMENTUM = 0.99
-_SHORT = 4  # the second window of the phase search is so many times shorter, and so is its hop
-_SHORT_STEPS = 20
-_SHORT_SHARE = 0.4
+_INVERSION_STEPS = 8  # of the non-negative least squares from mel to magnitude
+_EXACT_STEPS = 16  # of the search for a sound, in which every bin is to have its magnitude
+_FREE_STEPS = 8  # in which only the mel has to come out right
+_MOMENTUM = 0.9
+_LARGEST_GAIN = 100.0  # of a bin in one step
+_SHORT = 4  # the second window of the search is so many times shorter, and so is its hop
+_SHORT_SHARE = 0.25
 _BLOCK_FRAMES = 1024  # what one phase search sees of a long sound (11 s at 48 kHz)
 _OVERLAP_FRAMES = 64
 _FRAMES_AT_ONCE = 128  # of the inversion from mel to magnitude, for the same reason as:
@@ -98,6 +99,7 @@ class AudioSpectrogram(nn.Module):
     """Waveforms `[B, 1, S]` in [-1, 1] to mels `[B, 1, M, T]` with T = 1 + S // hop, and back."""
 
     filters: Tensor
+    shares: Tensor
     window: Tensor
     short_window: Tensor
     spread: Tensor
@@ -107,6 +109,7 @@ class AudioSpectrogram(nn.Module):
         self.config = config or SpectrogramConfig()
         filters = mel_filters(self.config.sample_rate, self.config.n_fft, self.config.n_mels)
         self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("shares", filters / filters.sum(dim=0).clamp(min=1e-10), persistent=False)
         self.register_buffer("window", torch.hann_window(self.config.n_fft), persistent=False)
         short = self.config.n_fft // _SHORT
         self.register_buffer("short_window", torch.hann_window(short), persistent=False)
@@ -144,8 +147,8 @@ class AudioSpectrogram(nn.Module):
         """Sound float32 `[B, 1, S]` for mels `[B, 1, M, T]`; S = `length`, or (T - 1) · hop when it is not given.
 
         Non-negative least squares from mel to magnitude, then Griffin-Lim with momentum (Perraudin, Balazs and
-        Søndergaard 2013, eq. 9), then a few rounds of it with a short window beside the long one. Long mels go in
-        overlapping blocks whose phases continue each other.
+        Søndergaard 2013), a short window beside the long one, and at the end with no more than the mel to hold to.
+        Long mels go in overlapping blocks whose phases continue each other.
         A learnt vocoder has its place here: it would replace this one function.
         """
         hop = self.config.hop_length
@@ -157,20 +160,17 @@ class AudioSpectrogram(nn.Module):
             starts = range(0, max(1, mel.shape[-1] - _OVERLAP_FRAMES), step)
             sound = torch.zeros(mel.shape[0], 0, device=mel.device)
             for start in starts:
-                magnitude = self.mel_to_magnitude(mel[..., start : start + _BLOCK_FRAMES])
-                sound = self._append(sound, magnitude, start)
+                sound = self._append(sound, self._mel_magnitude(mel[..., start : start + _BLOCK_FRAMES]), start)
         return sound[:, None, :samples]
 
-    def _append(self, sound: Tensor, magnitude: Tensor, start: int) -> Tensor:
-        """Add the block that begins at frame `start` to `sound` `[B, S]`, fading over in the overlap."""
+    def _append(self, sound: Tensor, mel: Tensor, start: int) -> Tensor:
+        """Add the block of mel magnitudes `[B, T, M]` that begins at frame `start` to `sound` `[B, S]`, fading over."""
         if start == 0:
-            return self._griffin_lim(magnitude, torch.ones_like(magnitude, dtype=torch.complex64))
+            return self._search(mel)
         hop = self.config.hop_length
         done = sound[:, start * hop :]
         whole = done.shape[-1] // hop - self.config.n_fft // hop  # frames that the sound so far settles
-        phase = torch.ones_like(magnitude, dtype=torch.complex64)
-        phase[..., :whole] = self._stft(done)[..., :whole].sgn()
-        block = self._griffin_lim(magnitude, phase, settled=whole)
+        block = self._search(mel, self._stft(done)[..., :whole].sgn())
         fade = torch.ones(done.shape[-1], device=sound.device)  # over the middle half of what is settled
         fade[: whole * hop // 4] = 0
         fade[whole * hop // 4 : whole * hop * 3 // 4] = torch.linspace(0, 1, whole * hop * 3 // 4 - whole * hop // 4)
@@ -179,12 +179,19 @@ class AudioSpectrogram(nn.Module):
 
     def mel_to_magnitude(self, mel: Tensor) -> Tensor:
         """STFT magnitude `[B, F, T]` whose mel is nearest to `[B, 1, M, T]`, by Lee and Seung's updates (2001)."""
-        level = mel.squeeze(1).float().mT  # frame by frame, as the spectra lie in memory
-        mel = ((level.clamp(PADDING, 1.5) + 1) * (self._log_range / 2) + self._log_floor).exp()
-        mel = torch.where(level <= SILENCE, 0.0, mel)
-        return torch.cat([self._unmixed(part) for part in torch.split(mel, _FRAMES_AT_ONCE, dim=1)], dim=1).mT
+        return self._unmixed(self._mel_magnitude(mel))
+
+    def _mel_magnitude(self, mel: Tensor) -> Tensor:
+        """Mel magnitudes `[B, T, M]`, frame by frame as spectra lie in memory, of a mel `[B, 1, M, T]`."""
+        level = mel.squeeze(1).float().mT
+        magnitude = ((level.clamp(PADDING, 1.5) + 1) * (self._log_range / 2) + self._log_floor).exp()
+        return torch.where(level <= SILENCE, 0.0, magnitude)
 
     def _unmixed(self, mel: Tensor) -> Tensor:
+        """`mel_to_magnitude` of mel magnitudes `[B, T, M]`."""
+        return torch.cat([self._unmixed_part(part) for part in torch.split(mel, _FRAMES_AT_ONCE, dim=1)], dim=1).mT
+
+    def _unmixed_part(self, mel: Tensor) -> Tensor:
         """Magnitudes `[B, T, F]` for mel magnitudes `[B, T, M]`."""
         wanted = mel @ self.filters
         magnitude = wanted / self.filters.sum(dim=0).square().clamp(min=1e-10)
@@ -196,32 +203,47 @@ class AudioSpectrogram(nn.Module):
             magnitude *= torch.div(wanted, found.clamp_(min=1e-10), out=found)
         return magnitude
 
-    def _griffin_lim(self, magnitude: Tensor, phase: Tensor, settled: int = 0) -> Tensor:
-        """Sound `[B, (T - 1) · hop]` for magnitudes `[B, F, T]`, from unit `phase`, kept in `settled` frames."""
-        previous, kept, wanted = torch.zeros_like(phase), phase[..., :settled].clone(), _twice(magnitude)
-        for _ in range(_GRIFFIN_LIM_STEPS):
-            rebuilt = self._stft(self._istft(_scaled(phase, wanted)))
-            phase = torch.sub(rebuilt, previous, alpha=_GRIFFIN_LIM_MOMENTUM / (1 + _GRIFFIN_LIM_MOMENTUM)).sgn()
-            phase[..., :settled] = kept
-            previous = rebuilt
-        return self._smooth(self._istft(_scaled(phase, wanted)), magnitude, kept)
+    def _search(self, mel: Tensor, settled: Tensor | None = None) -> Tensor:
+        """Sound `[B, (T - 1) · hop]` whose mel magnitudes are near `[B, T, M]`; `settled` are the first frames' phases.
 
-    def _smooth(self, sound: Tensor, magnitude: Tensor, kept: Tensor) -> Tensor:
-        """Settle `sound` `[B, S]` between its magnitudes and those that they let expect of a shorter window.
+        Griffin and Lim's rounds, which set the bins of its spectrum to `mel_to_magnitude`, put its overtones where they
+        belong. Yet magnitudes for every bin are more than a mel says, and no sound has them all: the last rounds scale
+        the bins as their bands demand, and leave the rest to the sound.
 
-        One long window leaves it open how the energy lies within a frame, and Griffin-Lim alone lets it lie in clicks
-        and gaps; noise, above all, has neither.
+        One long window leaves it open how the energy lies within a frame, where a search would let it lie in clicks and
+        gaps, and noise, above all, has neither. So a short window has its say, too: it shall see what the long one lets
+        expect.
         """
-        hop, settled = self.config.hop_length // _SHORT, kept.shape[-1]
+        magnitude = self._unmixed(mel)
+        phase = torch.ones_like(magnitude, dtype=torch.complex64)
+        whole = 0 if settled is None else settled.shape[-1]
+        if settled is not None:
+            phase[..., :whole] = settled
+        wanted = _twice(magnitude)
+        sound = found = self._istft(_scaled(phase, wanted))
+        hop = self.config.hop_length // _SHORT
         length = -(-sound.shape[-1] // hop) * hop
-        wanted, expected = _twice(magnitude), _twice(self._short_magnitude(magnitude, 1 + length // hop))
-        for _ in range(_SHORT_STEPS):
-            phase = self._stft(sound).sgn()
-            phase[..., :settled] = kept
+        expected = _twice(self._short_magnitude(magnitude, 1 + length // hop))
+        for step in range(_EXACT_STEPS + _FREE_STEPS):
+            spectrum = self._stft(sound)
+            spectrum = _scaled(spectrum.sgn(), wanted) if step < _EXACT_STEPS else self._with_mel(spectrum, mel)
+            if settled is not None:
+                spectrum[..., :whole] = _magnitude(spectrum[..., :whole]) * settled
             padded = nn.functional.pad(sound, (0, length - sound.shape[-1]))
             fine = _istft(_scaled(_stft(padded, self.short_window, hop).sgn(), expected), self.short_window, hop)
-            sound = torch.lerp(self._istft(_scaled(phase, wanted)), fine[:, : sound.shape[-1]], _SHORT_SHARE)
-        return sound
+            before, found = found, torch.lerp(self._istft(spectrum), fine[:, : sound.shape[-1]], _SHORT_SHARE)
+            sound = torch.lerp(before, found, 1 + _MOMENTUM)
+        return found
+
+    def _with_mel(self, spectrum: Tensor, mel: Tensor) -> Tensor:
+        """Complex `spectrum` `[B, F, T]`, each bin scaled as the bands around it need to come to `mel` `[B, T, M]`."""
+        magnitude = _magnitude(spectrum).mT
+        gain = torch.zeros_like(magnitude)
+        for rows, bins in self._blocks:
+            found = magnitude[..., bins] @ self.filters[rows, bins].T
+            ratio = (mel[..., rows] / found.clamp_(min=1e-10)).clamp_(max=_LARGEST_GAIN)
+            gain[..., bins] += ratio @ self.shares[rows, bins]
+        return _scaled(spectrum, _twice(gain.mT))
 
     def _short_magnitude(self, magnitude: Tensor, frames: int) -> Tensor:
         """What a short window would see where the long one sees `magnitude` `[B, F, T]`: `[B, F', frames]`."""

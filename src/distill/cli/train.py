@@ -72,7 +72,9 @@ def train(
     ] = None,
     augment: Annotated[
         bool | None,
-        typer.Option("--augment/--no-augment", help="Vary gain and cut of the sounds.", show_default="--augment"),
+        typer.Option(
+            "--augment/--no-augment", help="Vary gain, speed and cut of the sounds.", show_default="--augment"
+        ),
     ] = None,
     device: Device = DeviceName.auto,
     seed: Annotated[

@@ -15,10 +15,11 @@ from distill.models.ranks import gathered, summed
 
 NO_CODE = -1  # the index where there is nothing to code: padding and digital silence
 _EPSILON = 1e-5
-_DEAD_SHARE = 0.25  # of the mean usage: the small-batch form of the absolute dead-code threshold
-_SMALL_SHARE = 0.5  # of the mean size: a cluster below it has its centre moved while k-means is at it
+_DEAD_SHARE = 0.5  # of the mean usage: the small-batch form of the absolute dead-code threshold
+_SMALL_SHARE = 0.7  # of the mean size: a cluster below it has its centre moved while k-means is at it
 _ROWS_AT_ONCE = 1024
 _KMEANS_VECTORS_PER_CODE = 64  # more do not change the clusters, only the time
+_KMEANS_VECTORS = 40_000  # but components, too, are found from them
 
 
 class Quantized(NamedTuple):
@@ -70,7 +71,7 @@ class ResidualQuantizer(nn.Module):
     @property
     def kmeans_vectors(self) -> int:
         """How many vectors k-means has use for."""
-        return _KMEANS_VECTORS_PER_CODE * self.size
+        return max(_KMEANS_VECTORS, _KMEANS_VECTORS_PER_CODE * self.size)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -150,15 +151,16 @@ class ResidualQuantizer(nn.Module):
         return (usage + _EPSILON) / (total + self.size * _EPSILON) * total
 
     def _revive(self, rests: list[Tensor], error: Tensor) -> None:
-        """Give dead codes the vectors `Q × [N, D]` that are coded worst, with mean usage so that they outlive the step.
+        """Give dead codes some of the vectors `Q × [N, D]`, with mean usage so that they outlive the step.
 
-        Dead is a usage under the threshold, or under a share of the mean where the batch is too small for that.
-        Vectors are drawn in proportion to their squared error `[Q, N]` (Gumbel top-k), as k-means++ would.
+        Dead is a usage under the threshold, or under a share of the mean where the batch is too small for that. They
+        are drawn at random from those with an error in `[Q, N]`: so codes go to where vectors are, until all are used
+        about alike. Drawn by that error, as in k-means++, they would be outliers, whose codes soon are dead again.
         """
         mean = self.usage.mean(dim=-1, keepdim=True)
         dead = self.usage < torch.clamp(_DEAD_SHARE * mean, max=self.dead_threshold)
-        gumbel = -torch.empty_like(error).exponential_().log()
-        picks = (error.clamp(min=1e-30).log() + gumbel).topk(min(error.shape[1], self.size)).indices
+        drawn = torch.rand_like(error).masked_fill(error <= 0, -1.0)
+        picks = drawn.topk(min(error.shape[1], self.size)).indices
         # The n-th dead code takes the n-th pick; where the picks run out, or are padding, the code waits.
         rank = dead.long().cumsum(dim=-1) - 1
         pick = picks.gather(1, rank.clamp(0, picks.shape[1] - 1))
@@ -236,22 +238,15 @@ def kmeans(
         counts = torch.bincount(index, minlength=clusters).to(x.dtype)
         sums = _sums_of(x, index, clusters)
         centres = torch.where(counts.unsqueeze(-1) > 0, sums / counts.clamp(min=1).unsqueeze(-1), centres)
-        if iteration < iterations // 2:
-            centres = _split_the_worst(x, index, centres, counts)
+        if iteration < iterations // 2:  # the little used ones begin anew where the vectors are
+            picks = torch.randint(len(x), (clusters,), device=x.device)
+            centres = torch.where((counts < _SMALL_SHARE * counts.mean()).unsqueeze(-1), x[picks], centres)
     return centres, torch.bincount(_clusters_of(x, centres), minlength=clusters).to(x.dtype)
 
 
 def _clusters_of(x: Tensor, centres: Tensor) -> Tensor:
     """The nearest of `[K, D]` to each of `[N, D]`: int64 `[N]`; in parts, whose distances a cache can hold."""
     return torch.cat([_nearest(part, centres) for part in torch.split(x, _ROWS_AT_ONCE)])
-
-
-def _split_the_worst(x: Tensor, index: Tensor, centres: Tensor, counts: Tensor) -> Tensor:
-    """Centres `[K, D]` of which the little used ones have moved into clusters with much squared error in all."""
-    error = torch.zeros_like(counts).index_add_(0, index, (x - centres[index]).square().sum(dim=-1))
-    member = (error / counts.clamp(min=1))[index]  # so a cluster is drawn by its error, any of its vectors alike
-    picks = torch.multinomial(member + 1e-12, len(centres), replacement=True)
-    return torch.where((counts < _SMALL_SHARE * counts.mean()).unsqueeze(-1), x[picks], centres)
 
 
 def _kmeans_plus_plus(x: Tensor, clusters: int, go_on: Callable[[], None]) -> Tensor:

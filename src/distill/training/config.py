@@ -27,7 +27,7 @@ class EngineConfig(Checked):
     gradient_clip_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     chunk_duration_s: float = Field(default=1.0, ge=0.1, le=60, allow_inf_nan=False)
     val_fraction: float = Field(default=0.2, gt=0, lt=1, allow_inf_nan=False)
-    augment: bool = True  # vary the gain of a chunk, and where it is cut
+    augment: bool = True  # vary the gain and the speed of a chunk, and where it is cut
     augmentation_copies: int = Field(default=1, ge=1, le=1000)  # how often an epoch shows each chunk, varied
     checkpoint_interval: int = Field(default=10, ge=1)  # epochs
     preview_interval: int = Field(default=20, ge=1)  # epochs
@@ -87,6 +87,7 @@ def get_adaptive_vqvae_config(file_count: int, seconds: float | None = None, **o
         preset |= {"max_epochs": 300, "learning_rate": 2e-3}
     else:
         preset |= {"codebook_size": 64, "num_quantizers": 4, "decay": 0.9, "dropout": 0.4}
+        preset |= {"threshold_ema_dead_code": 8}  # a step has many vectors for each of so few codes
         preset |= {"max_epochs": 100, "learning_rate": 1e-3, "augmentation_copies": 8}
     return VQVAEConfig(**(preset | overrides))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soxr
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -30,6 +31,9 @@ NO_CHUNK: Key = (-1, -1, -1)  # for a process that gets no part of a small batch
 
 _BUDGET_STEPS = 16  # of an epoch under a time budget, where one pass over the chunks has fewer
 _GAIN_DB = (-9.0, 3.0)
+_SPEED = 1.6  # a varied chunk is played up to so many times faster, or slower
+_SPEED_SHARE = 0.5  # of the chunks have their speed varied
+_LOOKS = 8  # at a collection, varied, before the first step
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Chunk:
 class ChunkDataset(Dataset[Tensor]):
     """Chunks `[1, S]` of decoded sounds, by (epoch, place): the same key always gives the same samples.
 
-    With `augment`, chunks of an epoch are cut at a shifted grid and played at a varied gain.
+    With `augment`, chunks of an epoch are cut at a shifted grid and played at a varied gain, half of them at a varied
+    speed, and so pitch: sounds that the collection does not have, but could.
     """
 
     def __init__(self, sounds: Sequence[Sound], samples: int, sample_rate: int, seed: int, augment: bool) -> None:
@@ -72,13 +77,17 @@ class ChunkDataset(Dataset[Tensor]):
         epoch, place, index = key
         chunk = self.chunks[index]
         waveform = self.waveforms[chunk.sound]
-        start, gain = chunk.start, 1.0
+        start, length, gain = chunk.start, self.samples, 1.0
         if self.augment:
             rng = np.random.default_rng([self.seed, epoch, place])
-            latest = max(0, len(waveform) - self.samples)
-            start = int(np.clip(start + rng.integers(-self.samples // 2, self.samples // 2 + 1), 0, latest))
+            if rng.random() < _SPEED_SHARE:
+                length = round(self.samples * _SPEED ** rng.triangular(-1, 0, 1))
+            latest = max(0, len(waveform) - length)
+            start = int(np.clip(start + rng.integers(-length // 2, length // 2 + 1), 0, latest))
             gain = 10 ** (rng.uniform(*_GAIN_DB) / 20)
-        piece = waveform[start : start + self.samples]
+        piece = waveform[start : start + length]
+        if length != self.samples:
+            piece = soxr.resample(piece, length, self.samples)[: self.samples]
         peak = gain * float(max(piece.max(), -piece.min()))
         sound = torch.mul(torch.from_numpy(piece), gain / max(1.0, peak), out=samples[0, : len(piece)])
         sound[-1:] = mark_end(sound[-1:])
@@ -111,6 +120,17 @@ class EpochBatches(Sampler[list[Key]]):
         for start in range(0, len(keys), self.batch_size):
             batch = keys[start : start + self.batch_size]
             yield batch[len(batch) * number // of : len(batch) * (number + 1) // of] or [NO_CHUNK]
+
+
+def looks(loader: Loader, epoch: int) -> Iterator[Tensor]:
+    """The batches of `epoch`, then, where every epoch varies the sounds, those of some more; the last one stays set."""
+    batches = getattr(loader, "batch_sampler", None)
+    if not isinstance(batches, EpochBatches):
+        yield from loader
+        return
+    for other in range(epoch, epoch + (_LOOKS if batches.dataset.augment else 1)):
+        batches.set_epoch(other)
+        yield from loader
 
 
 def split_by_file(digests: Sequence[str], val_fraction: float, seed: int) -> tuple[set[str], set[str]]:

@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 from distill.audio.spectrogram import AudioSpectrogram
 from distill.errors import Cancelled
 from distill.models import ranks
-from distill.training.dataset import EpochBatches, Loader, own_part
+from distill.training.dataset import EpochBatches, Loader, looks, own_part
 from distill.training.metrics import (
     Event,
     MetricsCallback,
@@ -213,15 +213,15 @@ def train_steps(
     Without `total_epochs`, schedules that follow the progress of a run stand at their end.
     Raises `Diverged` when `skips` are counted, and there were too many in a row.
     """
-    if isinstance(batches := getattr(loader, "batch_sampler", None), EpochBatches):
-        batches.set_epoch(epoch)
     bench.model.train()
     if seed is not None:
         torch.manual_seed(_step_seed(seed, epoch, -1))
     if ranks.rank() == 0:
         with suppress(Cancelled):  # the first step sees to it
-            bench.family.prepare(bench.model, bench.mels(loader), partial(_go_on, cancel_event))
+            bench.family.prepare(bench.model, bench.mels(looks(loader, epoch)), partial(_go_on, cancel_event))
     ranks.share(bench.model)
+    if isinstance(batches := getattr(loader, "batch_sampler", None), EpochBatches):
+        batches.set_epoch(epoch)
     total_steps = len(loader)
     with ranks.joint():
         for step, waveform in enumerate(itertools.islice(own_part(loader), first_step, None), first_step):

@@ -55,7 +55,9 @@ def reasons(plan: RunPlan, chosen: set[str]) -> list[str]:
         "learning with sounds that were not learnt from."
     )
     if plan.config.augment:
-        said.append("Sounds are varied a little in loudness and in where they are cut, so that few of them teach more.")
+        said.append(
+            "Sounds are varied in loudness, in speed and in where they are cut, so that few of them teach more."
+        )
     return said
 
 
