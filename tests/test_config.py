@@ -37,7 +37,8 @@ def test_the_rvq_preset_follows_the_sound_there_is_or_the_number_of_files(files,
     shape = (config.codebook_size, config.num_quantizers, config.decay, config.dropout)
     assert (*shape, config.max_epochs, config.learning_rate) == row
     assert (config.codebook_dim, config.commitment_weight) == (16, 0.25)
-    assert (config.threshold_ema_dead_code, config.kmeans_init, config.kmeans_iters) == (2, True, 10)
+    assert config.threshold_ema_dead_code == (8 if row == FEW else 2)
+    assert (config.kmeans_init, config.kmeans_iters) == (True, 10)
 
 
 @pytest.mark.parametrize("files", [10, 1000])
