@@ -17,7 +17,7 @@ from distill.audio.reader import AudioReader
 from distill.data.collection import Sound, find_audio_files
 from distill.errors import CollectionError
 from distill.training.config import EngineConfig
-from distill.training.dataset import ChunkDataset, Loader, create_data_loaders, split_by_file
+from distill.training.dataset import ChunkDataset, Loader, create_data_loaders, looks, split_by_file
 
 SLOW_RATE = 8_000  # fewer samples, same behaviour
 CHUNK = 800  # samples in 0.1 s at that rate
@@ -157,6 +157,37 @@ def test_varied_chunks_keep_length_and_range_and_are_never_silent(lengths: list[
         assert chunk.shape == (1, CHUNK)
         assert chunk.dtype == torch.float32
         assert 0 < float(chunk.abs().max()) <= 1
+
+
+def test_half_of_the_varied_chunks_are_played_faster_or_slower() -> None:
+    wave = np.sin(2 * np.pi * 1000 / SLOW_RATE * np.arange(20 * CHUNK)).astype(np.float32)
+    dataset = ChunkDataset([Sound(Path("a.wav"), "a", wave)], CHUNK, SLOW_RATE, seed=0, augment=True)
+    chunks = torch.cat([dataset[0, place, place % len(dataset)] for place in range(400)])
+    pitch = torch.fft.rfft(chunks * torch.hann_window(CHUNK)).abs().argmax(dim=-1) * SLOW_RATE / CHUNK
+    unchanged = pitch == 1000
+    assert 0.45 < float(unchanged.float().mean()) < 0.6  # some of the others hardly change
+    assert 620 <= float(pitch.min()) < 750
+    assert 1350 < float(pitch.max()) <= 1600
+
+
+def test_a_first_look_goes_on_through_varied_epochs_and_once_through_what_does_not_vary(tmp_path: Path) -> None:
+    write_collection(tmp_path, 4)
+    varied, _ = loaders(tmp_path)
+    seen = list(looks(varied, 3))
+    assert same(seen[: len(varied)], epoch(varied, 3))
+    assert same(seen[len(varied) : 2 * len(varied)], epoch(varied, 4))
+    assert len(seen) > 2 * len(varied)
+    plain, _ = loaders(tmp_path, augment=False)
+    assert same(list(looks(plain, 3)), epoch(plain, 3))
+
+
+@given(st.lists(st.integers(1, 3 * CHUNK), min_size=1, max_size=5), st.integers(1, 8))
+def test_examples_show_every_sound_before_any_sound_twice(lengths: list[int], count: int) -> None:
+    dataset = ChunkDataset(sounds(lengths), CHUNK, SLOW_RATE, seed=0, augment=False)
+    shown = [dataset.chunks[index].sound for index in dataset.examples(count)]
+    assert len(shown) == min(count, len(dataset))
+    assert len(set(shown)) == min(count, len(lengths))
+    assert shown[: len(lengths)] == list(range(len(lengths)))[:count]
 
 
 def test_a_folder_of_sounds_shorter_than_a_chunk_is_padded_and_not_dropped(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ class ChunkDataset(Dataset[Tensor]):
     def __init__(self, sounds: Sequence[Sound], samples: int, sample_rate: int, seed: int, augment: bool) -> None:
         self.waveforms = [sound.waveform for sound in sounds]
         self.digests = [sound.digest for sound in sounds]
+        self.names = [sound.path.name for sound in sounds]
         self.duration_s = sum(map(len, self.waveforms)) / sample_rate
         self.samples, self.seed, self.augment = samples, seed, augment
         self.chunks = [
@@ -69,6 +70,10 @@ class ChunkDataset(Dataset[Tensor]):
         """Indices of the chunks in the order of one epoch, `copies` of each."""
         drawn = np.random.default_rng([self.seed, epoch]).permutation(len(self.chunks) * copies)
         return [int(place) % len(self.chunks) for place in drawn]
+
+    def examples(self, count: int) -> list[int]:
+        """Indices of `count` chunks, or of all, that show as many sounds as they can: of each the first, then more."""
+        return sorted(range(len(self.chunks)), key=lambda index: (self.chunks[index].start, index))[:count]
 
     def __getitem__(self, key: Key) -> Tensor:
         samples = torch.zeros(1, self.samples)

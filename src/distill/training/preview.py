@@ -11,7 +11,7 @@ from distill.audio.spectrogram import AudioSpectrogram
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
 
-_PAIRS = 4
+PAIRS = 4
 
 
 def generate_vqvae_reconstruction_preview(
@@ -55,7 +55,7 @@ def generate_preview(
     epoch: int,
     device: torch.device | str,
     sample_rate: int = 48_000,
-    num_samples: int = _PAIRS,
+    num_samples: int = PAIRS,
 ) -> list[Path]:
     """Write sounds decoded from random latents, the same latents every time; returns their paths."""
     was_training = model.training
@@ -89,7 +89,7 @@ def _write_pairs(
 ) -> list[Path]:
     was_training = model.training
     model.eval()
-    waveforms = sample_batch[:_PAIRS].to(device)
+    waveforms = sample_batch[:PAIRS].to(device)
     made = spectrogram.mel_to_waveform(mel_to_mel(spectrogram.waveform_to_mel(waveforms)), waveforms.shape[-1])
     model.train(was_training)
     paths = []

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -25,10 +25,11 @@ from distill.storage import free_bytes, shown_size
 from distill.training.budget import UNPLANNED
 from distill.training.checkpoint import Checkpoint, find_checkpoint
 from distill.training.config import EngineConfig
-from distill.training.dataset import Loader, create_data_loaders
+from distill.training.dataset import ChunkDataset, Loader, create_data_loaders
 from distill.training.device import resolve_device
 from distill.training.engine import Family, Workbench
 from distill.training.metrics import MetricsCallback, MetricsHistory, VQMetricsHistory
+from distill.training.preview import PAIRS
 from distill.training.run_folder import RunFolder, used_folder
 from distill.training.state import State, made_with
 from distill.training.trainer import Trainer
@@ -198,7 +199,7 @@ def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
 
 def _facts(bench: Workbench, request: RunRequest, loaders: tuple[Loader, Loader]) -> dict[str, Any]:
     family, model = bench.family, bench.model
-    train, validation = (loader.dataset for loader in loaders)
+    train, validation = (cast(ChunkDataset, loader.dataset) for loader in loaders)
     return {
         "format": "distill_run",
         "version": 1,
@@ -214,7 +215,8 @@ def _facts(bench: Workbench, request: RunRequest, loaders: tuple[Loader, Loader]
         "files": [str(Path(path).absolute()) for path in request.file_paths],
         "model_settings": model.settings,
         **family.facts(bench.mels(loaders[1])),
-        "train_files": len(train.digests),  # type: ignore[attr-defined]
-        "validation_files": len(validation.digests),  # type: ignore[attr-defined]
-        "duration_s": round(sum(d.duration_s for d in (train, validation)), 3),  # type: ignore[attr-defined]
+        "train_files": len(train.digests),
+        "validation_files": len(validation.digests),
+        "preview_sounds": [validation.names[validation.chunks[index].sound] for index in validation.examples(PAIRS)],
+        "duration_s": round(train.duration_s + validation.duration_s, 3),
     }

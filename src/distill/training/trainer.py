@@ -8,7 +8,7 @@ import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ from distill.library.header import ModelMetadata
 from distill.training.budget import UNPLANNED, epochs_within
 from distill.training.checkpoint import Checkpoint, drop_later, find_checkpoint, write_checkpoint
 from distill.training.config import EngineConfig
-from distill.training.dataset import Loader
+from distill.training.dataset import ChunkDataset, Loader
 from distill.training.engine import MAX_SKIPS_IN_ROW, Diverged, Epoch, Totals, Workbench, train_steps, validate
 from distill.training.follower import TrainOrder, ValidateOrder, tell
 from distill.training.metrics import (
@@ -36,6 +36,7 @@ from distill.training.metrics import (
     VQStepMetrics,
     seconds_left,
 )
+from distill.training.preview import PAIRS
 from distill.training.run_folder import RunFolder
 from distill.training.state import State, fits, made_with
 
@@ -295,9 +296,10 @@ class Trainer:
         done = self.state.epoch
         if done % self.config.preview_interval and done != self.state.total_epochs:
             return
-        waveforms = next(iter(self.loaders[1])).to(self.bench.device)
+        validation = cast(ChunkDataset, self.loaders[1].dataset)
+        waveforms = torch.stack([validation[0, 0, index] for index in validation.examples(PAIRS)])
         paths = self.bench.family.preview(
-            self.bench.model, self.bench.spectrogram, waveforms, self.folder.previews, done - 1
+            self.bench.model, self.bench.spectrogram, waveforms.to(self.bench.device), self.folder.previews, done - 1
         )
         for path in paths:
             self.emit(PreviewEvent(done - 1, str(path), self.bench.spectrogram.config.sample_rate))

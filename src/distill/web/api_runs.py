@@ -95,11 +95,13 @@ def show_usage(key: str, here: InStudio, start: Annotated[int, Query(ge=0)] = 0)
 
 @router.get("/{key}/previews")
 def list_previews(key: str, here: InStudio) -> list[dict[str, Any]]:
-    """The previews, oldest first."""
+    """The previews, oldest first; `sound` is the name of the file that was played, where the run's record has it."""
     found = []
+    sounds = dict(enumerate(_facts(here, key).get("preview_sounds", ()), start=1))
     for name in _previews(_folder(here, key)):
         _, epoch, number, role = name.split("_")
-        found.append({"epoch": int(epoch), "number": int(number), "role": role, "name": name})
+        sound = None if role == "random" else sounds.get(int(number))
+        found.append({"epoch": int(epoch), "number": int(number), "role": role, "name": name, "sound": sound})
     return found
 
 

@@ -77,9 +77,10 @@ export function previewsPanel(runId, signal) {
     const ordered = [
       files.find(({ role }) => role === "original"),
       files.find(({ role }) => role !== "original"),
-    ].filter(Boolean);
+    ].filter(Boolean); // one of them at least
     const labels = ordered.map(({ role }) => (role === "original" ? "Original" : (SECOND[role] ?? role)));
-    const title = ordered[0]?.role === "random" ? `Random sound ${index + 1}` : `Sound ${index + 1}`;
+    const [{ role, sound }] = ordered;
+    const title = role === "random" ? `Random sound ${index + 1}` : (sound ?? `Sound ${index + 1}`);
     const one = player({ labels, signal: leaving.signal, name: `${title}, epoch ${epoch + 1}` });
     players.push(one);
     const error = el("p.small.reason", { role: "alert", hidden: true });
