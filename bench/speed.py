@@ -2,10 +2,10 @@
 
     bench/speed.py [PART ...] [NAME=DIR] [--repetitions 5] [--device cpu|cuda]
 
-The parts are step, quantizer, stages, loop, start, inference, size and scaling; without any, all are measured. Where a
-part needs sounds they are those in DIR, or else a synthesised collection. Every row is added to a file of JSON lines at
-once; `speed_report.py` makes `docs/speed.md` of it. Run nothing else meanwhile: what is compared suffers alike, but not
-evenly.
+The parts are step, quantizer, stages, loop, minutes, start, inference, size and scaling; without any, all are measured.
+Where a part needs sounds they are those in DIR, or else a synthesised collection. Every row is added to a file of JSON
+lines at once; `speed_report.py` makes `docs/speed.md` of it. Run nothing else meanwhile: what is compared suffers alike,
+but not evenly.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from distill.data.demo import write_demo_collection
 from held_out import Collection
 from rows import Row
 from speed_inference import inference
-from speed_loop import loop
+from speed_loop import loop, minutes
 from speed_scaling import scaling
 from speed_size import size
 from speed_stages import stages
@@ -34,12 +34,13 @@ PARTS: dict[str, Callable[[Setting], Iterator[Row]]] = {
     "quantizer": quantizer,
     "stages": stages,
     "loop": loop,
+    "minutes": minutes,
     "start": start,
     "inference": inference,
     "size": size,
     "scaling": scaling,
 }
-_WITH_SOUNDS = ("loop", "inference")  # whose figures depend on the collection
+_WITH_SOUNDS = ("loop", "minutes", "inference")  # whose figures depend on the collection
 
 
 def main() -> None:

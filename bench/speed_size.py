@@ -57,4 +57,4 @@ def _trained(folder: Path, work: Path, device: str, epochs: int) -> tuple[Traini
     """A training, and the most bytes that its process takes up, all included."""
     preset = MEDIUM()
     settings = {name: getattr(preset, name) for name in _SAME}
-    return train(folder, work, device, epochs, **settings), peak_memory(torch.device(device))
+    return train(folder, work, device, max_epochs=epochs, **settings), peak_memory(torch.device(device))

@@ -12,6 +12,7 @@ PARTS = {
     "quantizer": "The quantizer",
     "stages": "Where a step's time goes, and decoding",
     "loop": "A whole run",
+    "minutes": "A run of three minutes",
     "start": "Starting",
     "inference": "Using a model",
     "size": "More sounds",

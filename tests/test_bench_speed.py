@@ -100,7 +100,7 @@ def test_a_training_is_timed_from_its_second_epoch_on(collection, tmp_path, monk
             callback(VQEpochMetrics(epoch, 3, 1, 1, 1, 0, 0, 1e-3, 0, elapsed_seconds=elapsed))
 
     monkeypatch.setattr(speed_loop, "train_vqvae", fake)
-    training = speed_loop.train(collection, tmp_path, "cpu", 3, augmentation_copies=2)
+    training = speed_loop.train(collection, tmp_path, "cpu", max_epochs=3, augmentation_copies=2)
     assert 0 < training.first_step_s <= training.whole_s
     assert training.epoch_s == 2.0
     assert training.epoch_audio_s == 8.0  # twice four of six tones shorter than a chunk; two are held out

@@ -304,6 +304,11 @@ def test_runs_wait_for_each_other_and_can_be_taken_off_stopped_and_resumed(web: 
     web.post(f"/api/runs/{first['id']}/cancel")
     web.wait(f"/api/runs/{first['id']}", state="interrupted")
     assert found
+    for path in list(collection.iterdir())[:2]:
+        path.unlink()
+    gone = web.client.post(f"/api/runs/{first['id']}/resume")
+    assert gone.status_code == 422
+    assert "2 of the 6 sound files it was started with are no longer where they were" in gone.json()["error"]
     assert len(web.studio.runs.folder(first["id"]).events()) >= before - 1  # the completion of the first part is gone
 
 

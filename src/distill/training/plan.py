@@ -168,6 +168,7 @@ def plan_resume(run_folder: Path, *, device: Device = "auto", models_dir: Path |
         if Path(facts.get("model_path") or "").is_file():
             raise CheckpointError(f"{run_folder}: this run is finished; its model is {facts['model_path']}")
         family: ModelFamily = facts["family"]
+        _check_there(run_folder, tuple(Path(path) for path in facts["files"]))
         return RunPlan(
             family=family,
             config=_preset(family, 0, 0.0, **(facts["config"] | {"device": device})),
@@ -182,6 +183,15 @@ def plan_resume(run_folder: Path, *, device: Device = "auto", models_dir: Path |
         )
     except (KeyError, TypeError, OSError) as error:
         raise CheckpointError(f"{run_folder}: its run.json is incomplete ({error}); start a new run") from error
+
+
+def _check_there(run_folder: Path, files: tuple[Path, ...]) -> None:
+    gone = [shown(path.name) for path in files if not path.is_file()]
+    if gone:
+        raise CheckpointError(
+            f"{run_folder}: {len(gone)} of the {len(files)} sound files it was started with are no longer where they "
+            f"were ({gone[0]}{', …' if len(gone) > 1 else ''}); put them back, or start a new run"
+        )
 
 
 def _preset(family: ModelFamily, files: int, seconds: float, **settings: Any) -> VQVAEConfig | TrainingConfig:
