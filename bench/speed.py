@@ -4,8 +4,8 @@
 
 The parts are step, quantizer, stages, loop, minutes, start, inference, size and scaling; without any, all are measured.
 Where a part needs sounds they are those in DIR, or else a synthesised collection. Every row is added to a file of JSON
-lines at once; `speed_report.py` makes `docs/speed.md` of it. Run nothing else meanwhile: what is compared suffers alike,
-but not evenly.
+lines at once; `speed_report.py` makes `docs/speed.md` of it. Run nothing else meanwhile: what is compared suffers
+alike, but not evenly.
 """
 
 import argparse
