@@ -18,6 +18,7 @@ _EPSILON = 1e-5
 _DEAD_SHARE = 0.5  # of the mean usage: the small-batch form of the absolute dead-code threshold
 _SMALL_SHARE = 0.7  # of the mean size: a cluster below it has its centre moved while k-means is at it
 _ROWS_AT_ONCE = 1024
+_SEARCHED_AT_ONCE = 128  # vectors whose distances, beam and all, a processor's cache holds: more take twice the time
 _KMEANS_VECTORS_PER_CODE = 64  # more do not change the clusters, only the time
 _KMEANS_VECTORS = 40_000  # but components, too, are found from them
 
@@ -117,13 +118,15 @@ class ResidualQuantizer(nn.Module):
         The nearest code of one level can leave more to the next levels than another would. In training each level takes
         its nearest: codebooks that learn from a search come out no better.
         """
+        at_once = _SEARCHED_AT_ONCE if x.device.type == "cpu" else max(1, len(x))
+        return torch.cat([self._search_part(part) for part in torch.split(x, at_once)], dim=1)
+
+    def _search_part(self, x: Tensor) -> Tensor:
         residual = x.unsqueeze(1)
         codes = torch.zeros(len(x), 1, 0, dtype=torch.int64, device=x.device)
         for codebook in self.codebooks:
             apart = _distances(residual.flatten(0, 1), codebook).add_(residual.square().sum(dim=-1).view(-1, 1))
-            distance = apart.view(len(x), -1)
-            best = distance.topk(min(self.beam, distance.shape[1]), largest=False).indices
-            parent, code = best // self.size, best % self.size
+            parent, code = _smallest(apart.view(len(x), -1, self.size), self.beam)
             residual = residual.take_along_dim(parent.unsqueeze(-1), dim=1) - codebook[code]
             codes = torch.cat([codes.take_along_dim(parent.unsqueeze(-1), dim=1), code.unsqueeze(-1)], dim=-1)
         return codes[:, 0].T
@@ -218,6 +221,18 @@ def _nearest(x: Tensor, codebook: Tensor) -> Tensor:
 def _distances(x: Tensor, codebook: Tensor) -> Tensor:
     """Squared distances `[N, K]` of `[N, D]` from the codes, less the square of x, which is the same for all codes."""
     return torch.addmm(codebook.square().sum(dim=-1), x, codebook.T, alpha=-2)
+
+
+def _smallest(distances: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Where `[N, P, K]` has its `count` smallest, smallest first: their places among P and among K, `[N, count]` each.
+
+    They are in the columns whose own smallest are the smallest: so few numbers have to be sorted.
+    """
+    columns = distances.amin(dim=1).topk(min(count, distances.shape[2]), largest=False, sorted=False).indices
+    among = distances.take_along_dim(columns.unsqueeze(1), dim=2).flatten(1)
+    best = among.topk(min(count, among.shape[1]), largest=False).indices
+    width = columns.shape[1]
+    return best // width, columns.take_along_dim(best % width, dim=1)
 
 
 def _sums_of(x: Tensor, index: Tensor, size: int) -> Tensor:
