@@ -16,6 +16,7 @@ PARTS = {
     "start": "Starting",
     "inference": "Using a model",
     "size": "More sounds",
+    "scan": "Many files",
     "scaling": "More processes",
 }
 

@@ -9,6 +9,7 @@ import torch
 import rows
 import speed
 import speed_loop
+import speed_scan
 import speed_step
 from distill.training.metrics import VQEpochMetrics, VQStepMetrics
 from reference_step import ReferenceStep
@@ -105,6 +106,13 @@ def test_a_training_is_timed_from_its_second_epoch_on(collection, tmp_path, monk
     assert training.epoch_s == 2.0
     assert training.epoch_audio_s == 8.0  # twice four of six tones shorter than a chunk; two are held out
     assert training.rate == 4.0
+
+
+def test_looking_through_many_files_is_compared_with_reading_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed_scan, "_FILES", 5)
+    (row,) = speed_scan.looking(setting(tmp_path))
+    assert row["case"] == "5 files of half a second"
+    assert row["ratio"]["low"] > 0
 
 
 def test_parts_and_collections_are_told_apart():
