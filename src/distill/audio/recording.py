@@ -1,6 +1,7 @@
 """A decoded sound file."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,20 @@ class Recording:
         """Whether the header promised at least 0.1 s more than could be decoded."""
         return self.declared_frames - len(self.samples) > 0.1 * self.sample_rate
 
+    @cached_property
+    def mixed(self) -> Samples:
+        """The mean of the channels: float32 `[frames]`."""
+        channels = self.samples.shape[1]  # a product takes a tenth of the time of `mean` over so short an axis
+        return self.samples[:, 0] if channels == 1 else self.samples @ np.full(channels, 1 / channels, np.float32)
+
     def mono(self, sample_rate: int) -> Samples:
         """Float32 `[frames]` at `sample_rate` Hz: the mean of the channels, scaled down if it exceeds ±1."""
-        mixed = self.samples.mean(axis=1, dtype=np.float32)
-        resampled = np.asarray(soxr.resample(mixed, self.sample_rate, sample_rate), dtype=np.float32)
-        resampled = resampled if len(resampled) else mixed[:1]  # a few frames at a high rate: keep one
-        peak = float(np.abs(resampled).max(initial=0.0))
+        resampled = np.asarray(soxr.resample(self.mixed, self.sample_rate, sample_rate), dtype=np.float32)
+        resampled = resampled if len(resampled) else self.mixed[:1]  # a few frames at a high rate: keep one
+        peak = peak_of(resampled)
         return resampled / np.float32(peak) if peak > 1 else resampled
+
+
+def peak_of(samples: Samples) -> float:
+    """How far float32 `samples` of any shape go from zero; 0 where there are none."""
+    return float(max(samples.max(initial=0.0), -samples.min(initial=0.0)))

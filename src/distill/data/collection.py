@@ -12,7 +12,7 @@ import numpy as np
 
 from distill.audio.limits import AudioLimits
 from distill.audio.reader import AudioReader
-from distill.audio.recording import Recording
+from distill.audio.recording import Recording, peak_of
 from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.data.waveforms import Waveform, WaveformStore
 from distill.errors import AudioError, CollectionError
@@ -20,6 +20,7 @@ from distill.paths import shown
 
 SILENT_PEAK = 1e-3  # -60 dBFS: nothing in the file is louder
 SHORT_S = 0.05
+_FULL_SCALE = 0.9999
 _CLIPPED_SAMPLES = 8  # so many samples at full scale in one file are no accident
 
 Progress = Callable[[int, int], None]
@@ -153,8 +154,8 @@ def _unreadable(path: Path, error: AudioError) -> UnreadableFile:
 
 
 def _describe(path: Path, recording: Recording) -> SoundFile:
-    loudness = np.abs(recording.samples)
-    peak = float(loudness.max())
+    peak = peak_of(recording.samples)
+    clipped = int((np.abs(recording.samples) >= _FULL_SCALE).sum()) if peak >= _FULL_SCALE else 0
     duration = len(recording.samples) / recording.sample_rate
     return SoundFile(
         path=path,
@@ -165,7 +166,7 @@ def _describe(path: Path, recording: Recording) -> SoundFile:
         duration_s=duration,
         peak=peak,
         silent=is_silent(recording),
-        clipped=int((loudness >= 0.9999).sum()) >= _CLIPPED_SAMPLES,
+        clipped=clipped >= _CLIPPED_SAMPLES,
         short=duration < SHORT_S,
         truncated=recording.truncated,
     )
@@ -173,12 +174,14 @@ def _describe(path: Path, recording: Recording) -> SoundFile:
 
 def content_digest(recording: Recording) -> str:
     """SHA-256 of the decoded samples, so that neither a name nor a lossless format makes it another sound."""
-    return hashlib.sha256(f"{recording.sample_rate}".encode() + recording.samples.tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{recording.sample_rate}".encode())
+    digest.update(np.ascontiguousarray(recording.samples).data)
+    return digest.hexdigest()
 
 
 def is_silent(recording: Recording) -> bool:
     """Whether the mean of the channels never exceeds `SILENT_PEAK`; channels can cancel each other out."""
-    return float(np.abs(recording.samples.mean(axis=1)).max()) < SILENT_PEAK
+    return peak_of(recording.mixed) < SILENT_PEAK
 
 
 @dataclass(frozen=True)
