@@ -66,6 +66,19 @@ def step(setting: Setting) -> Iterator[Row]:
         values = ratios(times["reference"], times["ours"])
         yield comparison("step", case, "times the reference's audio per second", values, beside | rates | sizes)
         yield _memory(case, setting, config)
+        yield _shortened(case, setting, ours)
+
+
+def _shortened(case: str, setting: Setting, ours: OurStep) -> Row:
+    def in_bfloat16() -> None:
+        with torch.autocast(setting.device.type, torch.bfloat16):
+            ours()
+
+    repeated(in_bfloat16, _WARM_UP)()
+    ways: dict[str, Call] = {"float32": repeated(ours, _STEPS), "bfloat16": repeated(in_bfloat16, _STEPS)}
+    times = in_turn(ways, setting.repetitions, settle=settling(setting.device))
+    values = ratios(times["float32"], times["bfloat16"])
+    return comparison("step", f"{case}, bfloat16", "times as fast as in float32", values, milliseconds(times, _STEPS))
 
 
 def _reference(device: torch.device, config: VQVAEConfig) -> ReferenceStep:
