@@ -54,7 +54,7 @@ class ChunkDataset(Dataset[Tensor]):
     def __init__(self, sounds: Sequence[Sound], samples: int, sample_rate: int, seed: int, augment: bool) -> None:
         self.waveforms = [sound.waveform for sound in sounds]
         self.digests = [sound.digest for sound in sounds]
-        self.names = [sound.path.name for sound in sounds]
+        self.names = [shown(sound.path.name) for sound in sounds]
         self.duration_s = sum(map(len, self.waveforms)) / sample_rate
         self.samples, self.seed, self.augment = samples, seed, augment
         self.chunks = [
