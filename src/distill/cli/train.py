@@ -6,7 +6,7 @@ import queue
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -134,7 +134,7 @@ def train(
         if not follows:
             _warn_left_out(left_out)
     if follows:
-        raise typer.Exit(_follow(plan))
+        _follow(plan)
     given_now = overridden(plan) if resume else set(overrides)
     raise typer.Exit(_run(plan, given_now, json))
 
@@ -162,14 +162,14 @@ def _warn_left_out(files: list[str]) -> None:
         err.print(f"left out: {len(files) - 10} more; `distill inspect` lists them", style="yellow")
 
 
-def _follow(plan: "RunPlan") -> int:
-    """Train beside the first process of a run, which says and decides everything; returns the exit code."""
+def _follow(plan: "RunPlan") -> NoReturn:
+    """Train beside the first process of a run, which says and decides everything; then end this process."""
     from distill.training.loop import train, train_vqvae
 
     for number in _EXIT_CODES:  # Ctrl-C reaches all processes of a terminal; the first one tells when to stop
         signal.signal(number, signal.SIG_IGN)
     (train_vqvae if plan.family == "vqvae" else train)(**plan.arguments())
-    return 0
+    os._exit(0)  # at once: it has written nothing, and torch's threads can abort a process that clears up after itself
 
 
 def _run(plan: "RunPlan", overridden: set[str], json: bool) -> int:
