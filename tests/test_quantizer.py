@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from distill.models.quantizer import NO_CODE, ResidualQuantizer, kmeans
+from distill.models.quantizer import NO_CODE, ResidualQuantizer, _smallest, kmeans
 
 DIM, SIZE, LEVELS = 6, 16, 3
 
@@ -297,17 +297,26 @@ def test_vectors_that_are_not_numbers_do_not_stop_k_means():
     assert found.commitment.isnan().all()
 
 
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 9), st.integers(1, 12))
+def test_the_smallest_are_those_that_sorting_everything_finds(rows: int, parents: int, codes: int, count: int) -> None:
+    distances = torch.rand(rows, parents, codes, generator=torch.Generator().manual_seed(rows))
+    parent, code = _smallest(distances, count)
+    order = distances.flatten(1).argsort(dim=1)[:, : parent.shape[1]]
+    torch.testing.assert_close(parent * codes + code, order)
+    assert parent.shape[1] == min(count, parents * min(count, codes))
+
+
 # --- dead codes ------------------------------------------------------------------------------------------------
 
 
-def with_a_dead_code(dead: int = 5, **options) -> tuple[ResidualQuantizer, Tensor]:
-    """A one-level quantizer on 15 clusters, one code lost far away, and vectors that include a 16th, lonely one."""
-    centres, around = clusters(SIZE, 10)
+def with_a_dead_code(dead: int | slice = 5, each: int = 10, **options) -> tuple[ResidualQuantizer, Tensor]:
+    """A one-level quantizer on 16 clusters, one code of which (or some) is lost far away, and the vectors of all."""
+    centres, around = clusters(SIZE, each)
     torch.manual_seed(0)
     quantizer = ResidualQuantizer(DIM, SIZE, 1, kmeans_init=False, decay=0.9, **options).train()
     quantizer.codebooks.copy_(centres[None])
     quantizer.codebooks[0, dead] = 100.0
-    quantizer.usage.fill_(10.0)
+    quantizer.usage.fill_(each)
     quantizer.usage[0, dead] = 0.01
     quantizer.sums.copy_(quantizer.codebooks * quantizer.usage[..., None])
     return quantizer, around[None]
@@ -341,14 +350,10 @@ def test_a_reset_code_comes_into_use():
 
 
 def test_of_a_codebook_half_lost_every_code_comes_into_even_use():
-    centres, around = clusters(SIZE, 3)
-    torch.manual_seed(0)
-    quantizer = ResidualQuantizer(DIM, SIZE, 1, kmeans_init=False, decay=0.9, dead_threshold=8.0).train()
-    quantizer.codebooks.copy_(centres[None])
-    quantizer.codebooks[0, ::2] = 100.0
-    before = quantizer(around[None]).commitment[0]
+    quantizer, x = with_a_dead_code(slice(None, None, 2), each=3)
+    before = quantizer(x).commitment[0]
     for _ in range(400):
-        found = quantizer(around[None])
+        found = quantizer(x)
     assert quantizer.get_codebook_utilization(found.indices)["level_0"]["perplexity"] > 0.9 * SIZE
     assert found.commitment[0] < 0.1 * before
 
