@@ -47,7 +47,9 @@ def story(page: Page, sounds: Path, epochs: int, folder: Path) -> None:
 def shoot(page: Page, path: Path, dark: bool = False) -> None:
     """A picture of the page down to where it repeats itself, once sounds and pictures have come."""
     page.emulate_media(color_scheme="dark" if dark else "light")
+    page.set_viewport_size({"width": 1280, "height": _TALLEST})  # what is out of sight is not drawn
     page.wait_for_timeout(_REST_MS)
+    page.set_viewport_size({"width": 1280, "height": 800})
     height = min(_TALLEST, page.evaluate("document.documentElement.scrollHeight"))
     page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": 1280, "height": height})
     print(path)
