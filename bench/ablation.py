@@ -1,6 +1,6 @@
 """What each choice is worth: the default and its variants, trained alike, measured on held-out files.
 
-    bench/ablation.py NAME=DIR [NAME=DIR ...] --minutes 3 --seeds 0 1 2 [--variants "as it is" "no dropout"] [--list]
+    bench/ablation.py NAME=DIR [NAME=DIR ...] --minutes 3 --seeds 0 1 2 [--variants "as it is" "and noise"] [--list]
 
 The variants are in `variants.py`. Each run has a process of its own, and every measured row is added to a file of JSON
 lines at once, as in `quality.py`; `quality_report.py` makes the table.

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from distill.training.chunks import ChunkDataset
 from distill.training.config import VQVAEConfig
-from distill.training.dataset import ChunkDataset, EpochBatches, create_data_loaders
+from distill.training.dataset import EpochBatches, create_data_loaders
 from distill.training.loop import train_vqvae
 from distill.training.metrics import Event, VQEpochMetrics, VQStepMetrics
 from distill.training.plan import RunPlan, plan_run

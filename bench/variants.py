@@ -15,8 +15,8 @@ from torch import Tensor
 from distill.audio.spectrogram import real_frames
 from distill.models.columns import ColumnDecoder
 from distill.models.quantizer import ResidualQuantizer
+from distill.training.chunks import ChunkDataset, Key
 from distill.training.config import VQVAEConfig
-from distill.training.dataset import ChunkDataset
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,18 @@ def _constant(place: str, value: object) -> Callable[[], None]:
 
 def _chunks(vary: Callable[[Tensor, np.random.Generator], Tensor]) -> Callable[[], None]:
     """A patch that varies every augmented chunk `[1, S]` once more, the same way for the same place in a run."""
-    usual = ChunkDataset.__getitem__
+    usual = ChunkDataset.waveform
 
-    def varied(self: ChunkDataset, key: tuple[int, int, int]) -> Tensor:
+    def varied(self: ChunkDataset, key: Key) -> Tensor:
         chunk = usual(self, key)
         return vary(chunk, np.random.default_rng([self.seed, *key, 1])) if self.augment else chunk
 
-    return _constant("distill.training.dataset:ChunkDataset.__getitem__", varied)
+    def patch() -> None:
+        _constant("distill.training.chunks:ChunkDataset.waveform", varied)()
+        # A mel is too late to be varied so.
+        _constant("distill.training.chunks:MelDataset.fits", staticmethod(lambda *_: False))()
+
+    return patch
 
 
 def _noise(chunk: Tensor, rng: np.random.Generator) -> Tensor:
@@ -118,7 +123,7 @@ VARIANTS = (
     Variant("nearest code, no search", patch=_constant(f"{_QUANTIZER}.__init__", _GREEDY)),
     Variant("one window in the phase search", patch=_constant("distill.audio.spectrogram:_SHORT_SHARE", 0.0)),
     Variant("squared error", patch=_constant("distill.models.losses:spectral_loss", _squared)),
-    Variant("no dropout", {"dropout": 0.0}),
+    Variant("dropout 0.2", {"dropout": 0.2}),
     Variant("codebook dim 8", {"codebook_dim": 8}),
     Variant("codebook dim 24", {"codebook_dim": 24}),
     Variant("one level less, same rate", _levels(-1)),
@@ -129,7 +134,7 @@ VARIANTS = (
     Variant("commitment 1", {"commitment_weight": 1.0}),
     Variant("validation share 0.3", {"val_fraction": 0.3}),
     Variant("no augmentation", {"augment": False}),
-    Variant("no varied speed", patch=_constant("distill.training.dataset:_SPEED_SHARE", 0.0)),
+    Variant("no varied speed", patch=_constant("distill.training.chunks:_SPEED_SHARE", 0.0)),
     Variant("and noise", patch=_chunks(_noise)),
     Variant("and spectral tilt", patch=_chunks(_tilt)),
     Variant("and a late start", patch=_chunks(_late)),

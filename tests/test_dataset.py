@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from conftest import RATE, tone, write_collection
 from distill.audio.reader import AudioReader
+from distill.audio.spectrogram import PADDING, AudioSpectrogram, SpectrogramConfig, mark_end
 from distill.data.collection import Sound, find_audio_files
 from distill.errors import CollectionError
+from distill.training import chunks
+from distill.training.chunks import NO_CHUNK, SPEED_EPOCHS, ChunkDataset, MelDataset
 from distill.training.config import EngineConfig
-from distill.training.dataset import ChunkDataset, Loader, create_data_loaders, looks, split_by_file
+from distill.training.dataset import Loader, create_data_loaders, looks, split_by_file
 
 SLOW_RATE = 8_000  # fewer samples, same behaviour
 CHUNK = 800  # samples in 0.1 s at that rate
@@ -123,11 +126,11 @@ def test_a_file_and_its_copies_are_never_on_both_sides(collection: Path, seed: i
 def test_unvaried_chunks_hold_every_sample_once_and_zeros_after_the_end(lengths: list[int]) -> None:
     given_sounds = sounds(lengths)
     dataset = ChunkDataset(given_sounds, CHUNK, SLOW_RATE, seed=0, augment=False)
-    chunks = [dataset[0, index, index] for index in range(len(dataset))]
+    cut = [dataset[0, index, index] for index in range(len(dataset))]
 
-    assert len(chunks) == sum(-(-length // CHUNK) for length in lengths)
+    assert len(cut) == sum(-(-length // CHUNK) for length in lengths)
     for number, sound in enumerate(given_sounds):
-        pieces = [chunk[0] for chunk, place in zip(chunks, dataset.chunks) if place.sound == number]
+        pieces = [chunk[0] for chunk, place in zip(cut, dataset.chunks) if place.sound == number]
         whole = torch.cat(pieces).numpy()
         np.testing.assert_array_equal(whole[: len(sound.waveform)], sound.waveform)
         assert (whole[len(sound.waveform) :] == 0).all()
@@ -135,9 +138,9 @@ def test_unvaried_chunks_hold_every_sample_once_and_zeros_after_the_end(lengths:
 
 def test_validation_batches_are_the_held_out_files_from_end_to_end(collection: Path) -> None:
     _, validation = loaders(collection)
-    chunks = torch.cat(epoch(validation)).flatten().numpy()
+    shown = torch.cat(epoch(validation)).flatten().numpy()
     padded = [np.pad(wave[:], (0, -len(wave) % CHUNK)) for wave in validation.dataset.waveforms]
-    np.testing.assert_allclose(chunks, np.concatenate(padded), atol=1e-8)
+    np.testing.assert_allclose(shown, np.concatenate(padded), atol=1e-8)
 
 
 def test_a_chunk_cut_inside_a_pause_ends_in_sound_that_nobody_hears(tmp_path: Path) -> None:
@@ -159,15 +162,24 @@ def test_varied_chunks_keep_length_and_range_and_are_never_silent(lengths: list[
         assert 0 < float(chunk.abs().max()) <= 1
 
 
-def test_half_of_the_varied_chunks_are_played_faster_or_slower() -> None:
+def test_three_of_four_varied_chunks_are_played_faster_or_slower() -> None:
     wave = np.sin(2 * np.pi * 1000 / SLOW_RATE * np.arange(20 * CHUNK)).astype(np.float32)
     dataset = ChunkDataset([Sound(Path("a.wav"), "a", wave)], CHUNK, SLOW_RATE, seed=0, augment=True)
-    chunks = torch.cat([dataset[0, place, place % len(dataset)] for place in range(400)])
-    pitch = torch.fft.rfft(chunks * torch.hann_window(CHUNK)).abs().argmax(dim=-1) * SLOW_RATE / CHUNK
+    shown = torch.cat([dataset[number, 0, number % len(dataset)] for number in range(400)])
+    pitch = torch.fft.rfft(shown * torch.hann_window(CHUNK)).abs().argmax(dim=-1) * SLOW_RATE / CHUNK
     unchanged = pitch == 1000
-    assert 0.45 < float(unchanged.float().mean()) < 0.6  # some of the others hardly change
+    assert 0.2 < float(unchanged.float().mean()) < 0.35  # some of the others hardly change
     assert 620 <= float(pitch.min()) < 750
     assert 1350 < float(pitch.max()) <= 1600
+
+
+def test_a_sound_keeps_its_varied_speed_for_some_epochs_and_no_longer() -> None:
+    wave = np.sin(2 * np.pi * 1000 / SLOW_RATE * np.arange(20 * CHUNK)).astype(np.float32)
+    dataset = ChunkDataset([Sound(Path("a.wav"), "a", wave)], CHUNK, SLOW_RATE, seed=0, augment=True)
+    speeds = [{dataset._cut((number, place, 0)).speed for place in range(20)} - {1.0} for number in range(40)]
+    assert all(len(of_an_epoch) == 1 for of_an_epoch in speeds)
+    assert all(len(set.union(*speeds[first : first + SPEED_EPOCHS])) == 1 for first in range(0, 40, SPEED_EPOCHS))
+    assert len(set.union(*speeds)) == 40 // SPEED_EPOCHS
 
 
 def test_a_first_look_goes_on_through_varied_epochs_and_once_through_what_does_not_vary(tmp_path: Path) -> None:
@@ -175,7 +187,7 @@ def test_a_first_look_goes_on_through_varied_epochs_and_once_through_what_does_n
     varied, _ = loaders(tmp_path)
     seen = list(looks(varied, 3))
     assert same(seen[: len(varied)], epoch(varied, 3))
-    assert same(seen[len(varied) : 2 * len(varied)], epoch(varied, 4))
+    assert same(seen[len(varied) : 2 * len(varied)], epoch(varied, 3 + SPEED_EPOCHS))  # when every speed is another
     assert len(seen) > 2 * len(varied)
     plain, _ = loaders(tmp_path, augment=False)
     assert same(list(looks(plain, 3)), epoch(plain, 3))
@@ -219,6 +231,84 @@ def test_without_augmentation_a_chunk_is_the_same_every_time_it_is_shown(collect
     shown = torch.cat([*epoch(train, 0), *epoch(train, 1)])
     assert len(shown) == 6 * len(train.dataset)
     assert len(shown.unique(dim=0)) == len(train.dataset)
+
+
+# As mels
+
+MEL = SpectrogramConfig(sample_rate=SLOW_RATE, n_fft=256, hop_length=64, n_mels=32)
+LONGER = 5 * CHUNK
+
+
+def mel_dataset(lengths: list[int], *, augment: bool, seed: int = 0) -> MelDataset:
+    return MelDataset(sounds(lengths), LONGER, MEL, seed, augment)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 3 * LONGER), min_size=1, max_size=3))
+def test_unvaried_mels_are_those_of_the_whole_sounds_cut_in_pieces(lengths: list[int]) -> None:
+    dataset = mel_dataset(lengths, augment=False)
+    spectrogram = AudioSpectrogram(MEL)
+    for index, chunk in enumerate(dataset.chunks):
+        mel = dataset[0, index, index]
+        whole = spectrogram.waveform_to_mel(mark_end(torch.from_numpy(dataset.waveforms[chunk.sound]))[None, None])[0]
+        start = min(round(chunk.start / MEL.hop_length), whole.shape[-1] - 1)
+        piece = whole[..., start : start + mel.shape[-1]]
+        assert mel.shape == (1, MEL.n_mels, spectrogram.frames(LONGER))
+        torch.testing.assert_close(mel[..., : piece.shape[-1]], piece, atol=1e-5, rtol=0)
+        assert (mel[..., piece.shape[-1] :] == PADDING).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 30), st.integers(0, 3))
+def test_a_varied_mel_is_about_that_of_the_varied_waveform(number: int, seed: int) -> None:
+    wave = np.random.default_rng(seed).standard_normal(4 * LONGER).cumsum()
+    wave = np.cos(wave / 20).astype(np.float32) * np.hanning(len(wave)).astype(np.float32)
+    given_sounds = [Sound(Path("a.wav"), "a", wave)]
+    as_mels = MelDataset(given_sounds, LONGER, MEL, seed, augment=True)
+    as_waveforms = ChunkDataset(given_sounds, LONGER, SLOW_RATE, seed, augment=True)
+    for place in range(len(as_mels)):
+        key = number, place, place
+        mel = AudioSpectrogram(MEL).waveform_to_mel(as_waveforms[key][None])[0]
+        inner = slice(4, -4)  # cut out of the whole, a mel has neighbours where a waveform has none
+        apart = (as_mels[key] - mel)[..., inner].abs().mean()
+        assert apart < 0.05  # half a hop apart at most, and a gain that clips nowhere in the whole sound
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 2 * LONGER), min_size=1, max_size=3), st.integers(0, 9))
+def test_a_mel_is_the_same_whatever_was_asked_for_before(lengths: list[int], number: int) -> None:
+    used, fresh = mel_dataset(lengths, augment=True), mel_dataset(lengths, augment=True)
+    for earlier in range(12):
+        used[earlier, 0, 0]
+    for place in range(len(used)):
+        assert torch.equal(used[number, place, place], fresh[number, place, place])
+
+
+def test_the_mel_of_a_sound_is_computed_once_for_each_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+    whole = AudioSpectrogram.whole_mel
+    monkeypatch.setattr(AudioSpectrogram, "whole_mel", lambda self, x: (computed.append(len(x)), whole(self, x))[1])
+    dataset = mel_dataset([LONGER, 2 * LONGER], augment=True)
+    for number in range(2 * SPEED_EPOCHS):
+        for place in range(30):
+            dataset[number, place, place % len(dataset)]
+    assert computed.count(LONGER) == computed.count(2 * LONGER) == 1  # as they are
+    assert 2 * 2 <= len(computed) - 2 <= 2 * 3  # two or three spells of one speed for each sound
+
+
+def test_a_process_without_a_part_of_a_batch_gets_a_mel_in_which_nothing_counts() -> None:
+    assert (mel_dataset([LONGER], augment=True)[NO_CHUNK] == PADDING).all()
+
+
+def test_loaders_give_mels_where_those_fit_in_memory_and_waveforms_where_not(
+    collection: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = find_audio_files(collection)
+    for loader in create_data_loaders(paths, config(), SLOW_RATE, spectrogram=MEL):
+        assert all(batch.shape[1:] == (1, MEL.n_mels, 1 + CHUNK // MEL.hop_length) for batch in epoch(loader))
+    monkeypatch.setattr(chunks, "_MEL_BYTES", 1000)
+    for loader in create_data_loaders(paths, config(), SLOW_RATE, spectrogram=MEL):
+        assert all(batch.shape[1:] == (1, CHUNK) for batch in epoch(loader))
 
 
 # The epochs

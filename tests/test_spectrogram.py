@@ -168,6 +168,29 @@ def test_each_sound_of_a_batch_ends_where_it_ends() -> None:
     assert real_frames(AudioSpectrogram(SMALL).waveform_to_mel(sounds)).sum(dim=-1).flatten().tolist() == [16, 47]
 
 
+@given(st.integers(1, 9000), st.integers(64, 3000))
+def test_the_mel_of_a_long_sound_is_made_in_blocks_that_leave_no_seam(samples: int, at_once: int) -> None:
+    spectrogram = AudioSpectrogram(SMALL)
+    sound = mark_end(batch(noise(samples)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CACHED_SAMPLES", at_once)
+        mel = spectrogram.whole_mel(sound[0, 0])
+    torch.testing.assert_close(mel, spectrogram.waveform_to_mel(sound), atol=1e-4, rtol=0)
+
+
+@given(st.floats(0.05, 20.0), st.integers(0, 5))
+def test_a_louder_mel_is_that_of_the_louder_sound_where_that_was_above_the_floor(gain: float, seed: int) -> None:
+    spectrogram = AudioSpectrogram(SMALL)
+    sound = batch(noise(4000, 0.02, seed))
+    sound[..., 2000:] = 0  # padding after it
+    mel = spectrogram.waveform_to_mel(sound)
+    louder = spectrogram.louder(mel, gain)
+    wanted = spectrogram.waveform_to_mel(sound * gain)
+    above = mel > SILENCE
+    torch.testing.assert_close(louder[above], wanted[above], atol=1e-4, rtol=0)
+    assert torch.equal(louder[~above], mel[~above])
+
+
 # Mel to waveform
 
 

@@ -129,6 +129,26 @@ class AudioSpectrogram(nn.Module):
         at_once = max(1, _CACHED_SAMPLES // sounds.shape[-1]) if sounds.device.type == "cpu" else len(sounds)
         return torch.cat([self._log_mel(some) for some in torch.split(sounds, at_once)]).unsqueeze(1)
 
+    def mel_of_frames(self, waveform: Tensor, first: int, stop: int) -> Tensor:
+        """Frames [first, stop) of the mel of float `waveform` `[S]`, all of it sound: `[1, 1, M, stop - first]`."""
+        hop = self.config.hop_length
+        reach = -(-self.config.n_fft // (2 * hop))  # frames whose windows touch the first one's
+        begin = max(0, first - reach)
+        end = min(len(waveform), (stop + reach) * hop)
+        mel = self.waveform_to_mel(mark_end(waveform[begin * hop : end])[None, None])
+        return mel[..., first - begin : stop - begin]
+
+    def whole_mel(self, waveform: Tensor) -> Tensor:
+        """The mel of float `waveform` `[S]` of any length, all of it sound: float32 `[1, 1, M, T]`."""
+        frames, step = self.frames(len(waveform)), -(-_CACHED_SAMPLES // self.config.hop_length)
+        starts = range(0, frames, step)
+        return torch.cat([self.mel_of_frames(waveform, at, min(frames, at + step)) for at in starts], dim=-1)
+
+    def louder(self, mel: Tensor, gain: float) -> Tensor:
+        """The mel, of any shape, of the same sound `gain` times as loud; what was below the floor stays there."""
+        moved = (mel + 2 * math.log(gain) / self._log_range).clamp(min=SILENCE)
+        return torch.where(mel > SILENCE, moved, mel)
+
     def _log_mel(self, sounds: Tensor) -> Tensor:
         """`waveform_to_mel` of float `[B, S]`: `[B, M, T]`."""
         magnitude = _magnitude(self._stft(sounds))

@@ -10,7 +10,7 @@ from torch import Tensor
 from distill.audio.spectrogram import SILENCE, real_frames
 from distill.models.ranks import joined, own_share, summed
 
-_SCALES = (1, 2, 4)
+_SCALES = 3  # each half as fine as the one before
 _AFTER_END_WEIGHT = 0.1
 
 
@@ -20,17 +20,19 @@ def spectral_loss(recon: Tensor, target: Tensor) -> Tensor:
     It is the mean over the examples of each one's mean, so that it does not depend on how batches are made up.
     """
     real = real_frames(target)
-    difference = torch.where(real, recon - target, 0.0)
-    share = real.to(target.dtype)
-    return torch.stack([_masked_l1(difference, share, scale) for scale in _SCALES]).mean()
+    difference, share = torch.where(real, recon - target, 0.0), real.to(target.dtype)
+    means = [_masked_mean(difference, share)]
+    for _ in range(_SCALES - 1):
+        if min(difference.shape[-2:]) > 1:
+            difference, share = F.avg_pool2d(difference, 2), F.avg_pool2d(share, (1, 2))
+        means.append(_masked_mean(difference, share))
+    return torch.stack(means).mean()
 
 
-def _masked_l1(difference: Tensor, share: Tensor, scale: int) -> Tensor:
-    if min(difference.shape[-2:]) < scale:
-        scale = 1
-    pooled = F.avg_pool2d(difference, scale)
-    share = F.avg_pool2d(share, (1, scale))
-    return _mean_of_examples(pooled.abs().sum(dim=(1, 2, 3)), share.sum(dim=(1, 2, 3)) * pooled.shape[-2])
+def _masked_mean(difference: Tensor, share: Tensor) -> Tensor:
+    """Mean absolute `difference` `[B, 1, M, T]` of each example, where `share` `[B, 1, 1, T]` says how much counts."""
+    counts = share.sum(dim=(1, 2, 3)) * difference.shape[-2]
+    return _mean_of_examples(difference.abs().sum(dim=(1, 2, 3)), counts)
 
 
 def _mean_of_examples(sums: Tensor, counts: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from distill.audio.spectrogram import AudioSpectrogram, mark_end
+from distill.audio.spectrogram import AudioSpectrogram
 from distill.models.blocks import STRIDE
 
 _BLOCK = 128 * STRIDE  # frames: 22 s at 48 kHz
@@ -27,16 +27,6 @@ def reconstruct_waveform(
     made = []
     for start in range(0, frames, _BLOCK):
         first, stop = max(0, start - context), min(frames, start + _BLOCK + context)
-        mel = _mel_of_frames(spectrogram, waveform, first, stop)
+        mel = spectrogram.mel_of_frames(waveform, first, stop)
         made.append(mel_to_mel(mel)[..., start - first : min(frames, start + _BLOCK) - first])
     return spectrogram.mel_to_waveform(torch.cat(made, dim=-1), length=len(waveform))[0, 0]
-
-
-def _mel_of_frames(spectrogram: AudioSpectrogram, waveform: Tensor, first: int, stop: int) -> Tensor:
-    """Frames [first, stop) of the mel of the whole `waveform` `[S]`: `[1, 1, M, stop - first]`."""
-    hop = spectrogram.config.hop_length
-    reach = -(-spectrogram.config.n_fft // (2 * hop))  # frames whose windows touch the first one's
-    begin = max(0, first - reach)
-    end = min(len(waveform), (stop + reach) * hop)
-    mel = spectrogram.waveform_to_mel(mark_end(waveform[begin * hop : end])[None, None])
-    return mel[..., first - begin : stop - begin]

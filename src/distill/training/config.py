@@ -81,12 +81,12 @@ def get_adaptive_vqvae_config(file_count: int, seconds: float | None = None, **o
     1.3 kbit/s. When the duration is not known the number of files has to tell.
     """
     enough = file_count > 100 if seconds is None else seconds * VECTORS_PER_SECOND >= _LARGE * _VECTORS_PER_CODE
-    preset: dict[str, Any] = {"val_fraction": validation_fraction(file_count)}
+    preset: dict[str, Any] = {"val_fraction": validation_fraction(file_count), "dropout": 0.0}
     if enough:
-        preset |= {"codebook_size": _LARGE, "num_quantizers": 3, "decay": 0.98, "dropout": 0.1}
+        preset |= {"codebook_size": _LARGE, "num_quantizers": 3, "decay": 0.98}
         preset |= {"max_epochs": 300, "learning_rate": 2e-3}
     else:
-        preset |= {"codebook_size": 64, "num_quantizers": 4, "decay": 0.9, "dropout": 0.4}
+        preset |= {"codebook_size": 64, "num_quantizers": 4, "decay": 0.9}
         preset |= {"threshold_ema_dead_code": 8}  # a step has many vectors for each of so few codes
         preset |= {"max_epochs": 100, "learning_rate": 1e-3, "augmentation_copies": 8}
     return VQVAEConfig(**(preset | overrides))

@@ -1,102 +1,31 @@
-"""Sounds cut into fixed-length chunks, split by file, in an order that depends on content and seed alone."""
+"""The chunks of a collection, split by file, batch by batch in an order that depends on content and seed alone."""
 
 import copy
 import hashlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import soxr
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from distill.audio.limits import AudioLimits
-from distill.audio.spectrogram import mark_end
+from distill.audio.spectrogram import SpectrogramConfig
 from distill.data.collection import Sound, load_sounds
 from distill.errors import CollectionError
 from distill.models.ranks import rank, world_size
 from distill.paths import shown
+from distill.training.chunks import NO_CHUNK, SPEED_EPOCHS, ChunkDataset, Key, MelDataset
 from distill.training.config import EngineConfig
 
 logger = logging.getLogger(__name__)
 
 Loader = DataLoader[Tensor]
 
-Key = tuple[int, int, int]  # epoch, place in it, chunk
-NO_CHUNK: Key = (-1, -1, -1)  # for a process that gets no part of a small batch: silence, which counts in nothing
-
 _BUDGET_STEPS = 16  # of an epoch under a time budget, where one pass over the chunks has fewer
-_GAIN_DB = (-9.0, 3.0)
-_SPEED = 1.6  # a varied chunk is played up to so many times faster, or slower
-_SPEED_SHARE = 0.5  # of the chunks have their speed varied
 _LOOKS = 8  # at a collection, varied, before the first step
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Where a chunk begins in which sound; it is cut short, then padded, at the sound's end."""
-
-    sound: int
-    start: int
-
-
-class ChunkDataset(Dataset[Tensor]):
-    """Chunks `[1, S]` of decoded sounds, by (epoch, place): the same key always gives the same samples.
-
-    With `augment`, chunks of an epoch are cut at a shifted grid and played at a varied gain, half of them at a varied
-    speed, and so pitch: sounds that the collection does not have, but could.
-    """
-
-    def __init__(self, sounds: Sequence[Sound], samples: int, sample_rate: int, seed: int, augment: bool) -> None:
-        self.waveforms = [sound.waveform for sound in sounds]
-        self.digests = [sound.digest for sound in sounds]
-        self.names = [shown(sound.path.name) for sound in sounds]
-        self.duration_s = sum(map(len, self.waveforms)) / sample_rate
-        self.samples, self.seed, self.augment = samples, seed, augment
-        self.chunks = [
-            Chunk(sound, start)
-            for sound, waveform in enumerate(self.waveforms)
-            for start in range(0, len(waveform), samples)
-        ]
-
-    def __len__(self) -> int:
-        return len(self.chunks)
-
-    def order(self, epoch: int, copies: int) -> list[int]:
-        """Indices of the chunks in the order of one epoch, `copies` of each."""
-        drawn = np.random.default_rng([self.seed, epoch]).permutation(len(self.chunks) * copies)
-        return [int(place) % len(self.chunks) for place in drawn]
-
-    def examples(self, count: int) -> list[int]:
-        """Indices of `count` chunks, or of all, that show as many sounds as they can: of each the first, then more."""
-        return sorted(range(len(self.chunks)), key=lambda index: (self.chunks[index].start, index))[:count]
-
-    def __getitem__(self, key: Key) -> Tensor:
-        samples = torch.zeros(1, self.samples)
-        if key == NO_CHUNK:
-            return samples
-        epoch, place, index = key
-        chunk = self.chunks[index]
-        waveform = self.waveforms[chunk.sound]
-        start, length, gain = chunk.start, self.samples, 1.0
-        if self.augment:
-            rng = np.random.default_rng([self.seed, epoch, place])
-            if rng.random() < _SPEED_SHARE:
-                length = round(self.samples * _SPEED ** rng.triangular(-1, 0, 1))
-            latest = max(0, len(waveform) - length)
-            start = int(np.clip(start + rng.integers(-length // 2, length // 2 + 1), 0, latest))
-            gain = 10 ** (rng.uniform(*_GAIN_DB) / 20)
-        piece = waveform[start : start + length]
-        if length != self.samples:
-            piece = soxr.resample(piece, length, self.samples)[: self.samples]
-        peak = gain * float(max(piece.max(), -piece.min()))
-        sound = torch.mul(torch.from_numpy(piece), gain / max(1.0, peak), out=samples[0, : len(piece)])
-        sound[-1:] = mark_end(sound[-1:])
-        return samples
 
 
 class EpochBatches(Sampler[list[Key]]):
@@ -128,13 +57,13 @@ class EpochBatches(Sampler[list[Key]]):
 
 
 def looks(loader: Loader, epoch: int) -> Iterator[Tensor]:
-    """The batches of `epoch`, then, where every epoch varies the sounds, those of some more; the last one stays set."""
+    """The batches of `epoch`, then, where the sounds are varied, those of some more; the last one stays set."""
     batches = getattr(loader, "batch_sampler", None)
     if not isinstance(batches, EpochBatches):
         yield from loader
         return
-    for other in range(epoch, epoch + (_LOOKS if batches.dataset.augment else 1)):
-        batches.set_epoch(other)
+    for look in range(_LOOKS if batches.dataset.augment else 1):
+        batches.set_epoch(epoch + look * SPEED_EPOCHS)
         yield from loader
 
 
@@ -152,8 +81,12 @@ def create_data_loaders(
     limits: AudioLimits | None = None,
     cancel_event: threading.Event | None = None,
     sounds: Sequence[Sound] | None = None,
+    spectrogram: SpectrogramConfig | None = None,
 ) -> tuple[Loader, Loader]:
     """Train and validation loaders of waveforms float32 `[B, 1, samples]`, split by file.
+
+    With `spectrogram`, of the same `sample_rate`, they are loaders of mels float32 `[B, 1, M, T]` where those of all
+    the sounds can be kept in memory.
 
     Every file is decoded once, here, unless `sounds` already holds what is in them at `sample_rate`. Unreadable,
     silent and duplicate files are left out with a warning; raises `CollectionError` when fewer than two remain, for
@@ -170,8 +103,10 @@ def create_data_loaders(
         )
     train, validation = split_by_file([sound.digest for sound in sounds], config.val_fraction, config.seed)
     return (
-        _loader([sound for sound in sounds if sound.digest in train], config, sample_rate, training=True),
-        _loader([sound for sound in sounds if sound.digest in validation], config, sample_rate, training=False),
+        _loader([sound for sound in sounds if sound.digest in train], config, sample_rate, spectrogram, training=True),
+        _loader(
+            [sound for sound in sounds if sound.digest in validation], config, sample_rate, spectrogram, training=False
+        ),
     )
 
 
@@ -191,9 +126,20 @@ def _together(config: EngineConfig) -> int:
     return config.batch_size * world_size()
 
 
-def _loader(sounds: Sequence[Sound], config: EngineConfig, sample_rate: int, *, training: bool) -> Loader:
-    samples = round(config.chunk_duration_s * sample_rate)
-    dataset = ChunkDataset(sounds, samples, sample_rate, config.seed, augment=training and config.augment)
+def _loader(
+    sounds: Sequence[Sound],
+    config: EngineConfig,
+    sample_rate: int,
+    spectrogram: SpectrogramConfig | None,
+    *,
+    training: bool,
+) -> Loader:
+    samples, augment = round(config.chunk_duration_s * sample_rate), training and config.augment
+    dataset = (
+        MelDataset(sounds, samples, spectrogram, config.seed, augment)
+        if spectrogram is not None and MelDataset.fits(sounds, spectrogram)
+        else ChunkDataset(sounds, samples, sample_rate, config.seed, augment)
+    )
     copies = _copies(config, len(dataset)) if training else 1
     batches = EpochBatches(dataset, _together(config), copies, shuffle=training)
     return _reading(dataset, batches, config.num_workers)

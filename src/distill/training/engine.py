@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from distill.audio.spectrogram import AudioSpectrogram
+from distill.audio.spectrogram import AudioSpectrogram, real_frames
 from distill.errors import Cancelled
 from distill.models import ranks
 from distill.training.dataset import EpochBatches, Loader, looks, own_part
@@ -161,9 +161,14 @@ class Workbench:
     spectrogram: AudioSpectrogram
     device: torch.device
 
+    def mel(self, batch: Tensor) -> Tensor:
+        """The mel `[B, 1, M, T]`, on the run's device, of a batch that is one, or of waveforms `[B, 1, S]`."""
+        batch = batch.to(self.device)
+        return batch if batch.dim() == 4 else self.spectrogram.waveform_to_mel(batch)
+
     def mels(self, loader: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The mels `[B, 1, M, T]` of the loader's waveforms, on the run's device."""
-        return (self.spectrogram.waveform_to_mel(waveform.to(self.device)) for waveform in loader)
+        """The mels of the loader's batches."""
+        return map(self.mel, loader)
 
 
 MAX_SKIPS_IN_ROW = 10
@@ -224,16 +229,17 @@ def train_steps(
         batches.set_epoch(epoch)
     total_steps = len(loader)
     with ranks.joint():
-        for step, waveform in enumerate(itertools.islice(own_part(loader), first_step, None), first_step):
+        for step, batch in enumerate(itertools.islice(own_part(loader), first_step, None), first_step):
             if ranks.any_of(_asked_to_stop(cancel_event)):
                 return step
             if seed is not None:
                 torch.manual_seed(_step_seed(seed, epoch, step))
             started = time.perf_counter()
             progress = min(1.0, (epoch + step / total_steps) / total_epochs) if total_epochs else 1.0
-            evaluation, losses, learnt = _train_step(bench, optimizer, gradient_clip_norm, waveform, progress)
+            mel = bench.mel(batch)
+            evaluation, losses, learnt = _train_step(bench, optimizer, gradient_clip_norm, mel, progress)
             if learnt:
-                totals.add(losses, _examples(waveform))
+                totals.add(losses, _examples(mel))
             else:
                 logger.warning("epoch %d step %d: loss or gradient is not finite; the step was skipped", epoch, step)
             rate = optimizer.param_groups[0]["lr"]
@@ -255,16 +261,17 @@ def _go_on(cancel_event: threading.Event | None) -> None:
         raise Cancelled("stopped before the first step")
 
 
-def _examples(waveform: Tensor) -> int:
-    """How many chunks `[B, 1, S]` all ranks have together, without those that stand for none."""
-    return int(ranks.summed((waveform != 0).any(dim=-1).sum())) if ranks.world_size() > 1 else len(waveform)
+def _examples(mel: Tensor) -> int:
+    """How many chunks `[B, 1, M, T]` all ranks have together, without those that stand for none."""
+    if ranks.world_size() == 1:
+        return len(mel)
+    return int(ranks.summed(real_frames(mel).any(dim=-1).sum()))
 
 
 def _train_step(
-    bench: Workbench, optimizer: Optimizer, gradient_clip_norm: float, waveform: Tensor, progress: float
+    bench: Workbench, optimizer: Optimizer, gradient_clip_norm: float, mel: Tensor, progress: float
 ) -> tuple[Evaluation, dict[str, float], bool]:
     """One optimizer step; a loss or gradient that is not finite changes neither weight nor buffer nor optimizer."""
-    mel = bench.spectrogram.waveform_to_mel(waveform.to(bench.device))
     before = {name: buffer.clone() for name, buffer in bench.model.named_buffers()}
     evaluation = bench.family.evaluate(bench.model, mel, progress)
     optimizer.zero_grad(set_to_none=True)
@@ -299,12 +306,11 @@ def validate(
     bench.model.eval()
     totals, observed = Totals(), []
     with ranks.joint():
-        for waveform in own_part(loader):
+        for mel in bench.mels(own_part(loader)):
             if ranks.any_of(_asked_to_stop(cancel_event)):
                 break
-            mel = bench.spectrogram.waveform_to_mel(waveform.to(bench.device))
             evaluation = bench.family.evaluate(bench.model, mel, 1.0)  # one yardstick for all epochs
             losses = _losses("loss", evaluation)
-            totals.add({f"val_{name}": value for name, value in losses.items()}, _examples(waveform))
+            totals.add({f"val_{name}": value for name, value in losses.items()}, _examples(mel))
             observed.append(ranks.gathered(evaluation.observed))
     return {name: totals.mean(name) for name in totals.sums}, observed

@@ -57,6 +57,28 @@ class RunPlan:
             "sounds": self.sounds,
         }
 
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary; `from_dict` makes the same plan of it, but for the decoded sounds."""
+        plain = dataclasses.asdict(dataclasses.replace(self, sounds=None))
+        return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()} | {
+            "file_paths": [str(path) for path in self.file_paths]
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The inverse of `to_dict`; raises `ConfigError`, `KeyError` or `TypeError` for anything else."""
+        places = {name: Path(data[name]) for name in ("output_dir", "models_dir")}
+        return cls(
+            **data
+            | places
+            | {
+                "config": _preset(data["family"], 0, 0.0, **data["config"]),
+                "file_paths": tuple(map(Path, data["file_paths"])),
+                "resume_from": data["resume_from"] and Path(data["resume_from"]),
+                "audio_limits": AudioLimits(**data["audio_limits"]),
+            }
+        )
+
 
 def plan_run(
     folder: Path,

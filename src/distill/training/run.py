@@ -24,8 +24,9 @@ from distill.errors import Cancelled, CheckpointError, ConfigError
 from distill.storage import free_bytes, shown_size
 from distill.training.budget import UNPLANNED
 from distill.training.checkpoint import Checkpoint, find_checkpoint
+from distill.training.chunks import ChunkDataset
 from distill.training.config import EngineConfig
-from distill.training.dataset import ChunkDataset, Loader, create_data_loaders
+from distill.training.dataset import Loader, create_data_loaders
 from distill.training.device import resolve_device
 from distill.training.engine import Family, Workbench
 from distill.training.metrics import MetricsCallback, MetricsHistory, VQMetricsHistory
@@ -107,8 +108,9 @@ def equipment(
     config, device = request.config, run_device(request)
     spectrogram = AudioSpectrogram(request.spectrogram_config).to(device)
     loaders = create_data_loaders(
-        request.file_paths, config, spectrogram.config.sample_rate, request.audio_limits, cancel_event, request.sounds
-    )
+        request.file_paths, config, spectrogram.config.sample_rate, request.audio_limits, cancel_event, request.sounds,
+        spectrogram.config,
+    )  # fmt: skip
     model = seeded(config.seed, make_model).to(device)
     optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     return Workbench(family, model, spectrogram, device), loaders, optimizer
@@ -217,6 +219,6 @@ def _facts(bench: Workbench, request: RunRequest, loaders: tuple[Loader, Loader]
         **family.facts(bench.mels(loaders[1])),
         "train_files": len(train.digests),
         "validation_files": len(validation.digests),
-        "preview_sounds": [validation.names[validation.chunks[index].sound] for index in validation.examples(PAIRS)],
+        "preview_sounds": [validation.title(index) for index in validation.examples(PAIRS)],
         "duration_s": round(train.duration_s + validation.duration_s, 3),
     }

@@ -20,8 +20,9 @@ from distill.errors import CheckpointError, TrainingError
 from distill.library.header import ModelMetadata
 from distill.training.budget import UNPLANNED, epochs_within
 from distill.training.checkpoint import Checkpoint, drop_later, find_checkpoint, write_checkpoint
+from distill.training.chunks import ChunkDataset
 from distill.training.config import EngineConfig
-from distill.training.dataset import ChunkDataset, Loader
+from distill.training.dataset import Loader
 from distill.training.engine import MAX_SKIPS_IN_ROW, Diverged, Epoch, Totals, Workbench, train_steps, validate
 from distill.training.follower import TrainOrder, ValidateOrder, tell
 from distill.training.metrics import (
@@ -297,7 +298,7 @@ class Trainer:
         if done % self.config.preview_interval and done != self.state.total_epochs:
             return
         validation = cast(ChunkDataset, self.loaders[1].dataset)
-        waveforms = torch.stack([validation[0, 0, index] for index in validation.examples(PAIRS)])
+        waveforms = torch.stack([validation.waveform((0, 0, index)) for index in validation.examples(PAIRS)])
         paths = self.bench.family.preview(
             self.bench.model, self.bench.spectrogram, waveforms.to(self.bench.device), self.folder.previews, done - 1
         )
