@@ -251,6 +251,14 @@ def test_a_run_is_watched_live_and_replayed_alike(web: Web, collection: Path, ho
     assert web.get(f"/api/runs/{run['id']}")["model_id"] == web.get("/api/models")[0]["id"]
 
 
+def test_what_a_warning_says_can_be_done_on_the_page(web: Web, collection: Path) -> None:
+    run = train(web, collection, max_epochs=1)
+    messages(web, run["id"], "finished")
+    web.studio.runs.folder(run["id"]).append_warning("10 steps were skipped; try a lower --learning-rate")
+    told = [entry["message"] for entry in log(messages(web, run["id"], "finished")) if entry["event"] == "Warning"]
+    assert told[-1] == "10 steps were skipped; try a lower learning rate"
+
+
 def test_how_the_codes_are_used_is_told_for_each_epoch(web: Web, collection: Path) -> None:
     run = train(web, collection, num_quantizers=2)
     messages(web, run["id"], "finished")
@@ -274,6 +282,7 @@ def test_previews_are_heard_and_seen(web: Web, collection: Path) -> None:
     assert {(preview["epoch"], preview["role"]) for preview in previews} == {
         (epoch, role) for epoch in (0, 1) for role in ("original", "reconstruction")
     }
+    assert len({preview["sound"] for preview in previews}) == len({preview["number"] for preview in previews}) > 1
     place = f"/api/runs/{run['id']}/previews/{previews[0]['name']}"
     assert np.abs(samples(web.client.get(place).content)).max() > 0.1
     assert web.client.get(f"{place}/mel").content.startswith(b"\x89PNG")
@@ -310,6 +319,35 @@ def test_runs_wait_for_each_other_and_can_be_taken_off_stopped_and_resumed(web: 
     assert gone.status_code == 422
     assert "2 of the 6 sound files it was started with are no longer where they were" in gone.json()["error"]
     assert len(web.studio.runs.folder(first["id"]).events()) >= before - 1  # the completion of the first part is gone
+
+
+def test_what_waited_when_the_server_ended_is_trained_by_the_next_one(home: Path, collection: Path) -> None:
+    with web_server(home) as web:
+        first = train(web, collection, "first", max_epochs=2000)
+        second = train(web, collection, "second", max_epochs=1, seed=7)
+        dropped = train(web, collection, "dropped")
+        messages(web, first["id"], "VQEpochMetrics")
+        web.post(f"/api/runs/{dropped['id']}/cancel")
+        with web_server(home) as beside:  # of two servers, the first keeps the list
+            assert beside.studio.runs.jobs() == []
+    with web_server(home) as web:
+        web.wait(f"/api/runs/{second['id']}", state="finished")
+        assert web.get(f"/api/runs/{second['id']}")["config"]["seed"] == 7
+        assert web.get(f"/api/runs/{first['id']}")["state"] == "interrupted"
+        assert web.client.get(f"/api/runs/{dropped['id']}").status_code == 404
+        web.post(f"/api/runs/{first['id']}/resume")
+        messages(web, first["id"], "VQEpochMetrics")
+        third = train(web, collection, "third", max_epochs=1)
+    with web_server(home) as web:
+        web.wait(f"/api/runs/{third['id']}", state="finished")
+
+
+def test_a_list_of_waiting_runs_that_makes_no_sense_is_empty(home: Path) -> None:
+    (home / "runs").mkdir(parents=True)
+    for content in ("", "{}", "[1]", '[{"family": "vqvae"}]', "\xff"):
+        (home / "runs" / "waiting.json").write_text(content, encoding="latin-1")
+        with web_server(home) as web:
+            assert web.get("/api/runs") == []
 
 
 def test_a_run_that_fails_says_why_and_the_next_one_goes_on(web: Web, collection: Path) -> None:
@@ -434,7 +472,7 @@ def test_a_sound_is_heard_level_by_level_and_its_codes_are_shown(web: Web, train
         )
         for levels in (1, 4)
     }
-    assert made[4] == pytest.approx(model.reconstruct(played, RATE), abs=1e-4)
+    assert made[4] == pytest.approx(model.reconstruct(played, RATE).clip(-1, 1), abs=1e-4)
     assert np.abs(made[1] - made[4]).max() > 1e-3
     for which in ("original", "reconstruction"):
         picture = web.client.get(f"/api/sounds/{heard['sound']}/mel", params={"which": which})

@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from distill.training import preview
 from distill.training.metrics import VQEpochMetrics, to_json
 from distill.training.plan import plan_resume
-from distill.training.run_folder import RunFolder
+from distill.training.run_folder import WARNING, RunFolder
 from distill.web.advice import with_verdicts
 from distill.web.api_collections import Wishes
 from distill.web.feed import Feed, Tail, entries_from, messages
@@ -75,7 +75,7 @@ async def watch_run(key: str, request: Request, here: InStudio) -> StreamingResp
 
     def dressed(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         facts = _facts(here, key) if any(map(_is_judged, entries)) else {}
-        return [with_verdicts(entry, facts) if _is_judged(entry) else entry for entry in entries]
+        return [with_verdicts(entry, facts) if _is_judged(entry) else _reworded(entry) for entry in entries]
 
     async def gone() -> bool:
         return await request.is_disconnected() or here.closing.is_set()
@@ -173,6 +173,11 @@ def _preview(here: Studio, key: str, name: str) -> Path:
     if name not in _previews(folder):
         raise HTTPException(404, "there is no such preview")
     return folder.previews / f"{name}.wav"
+
+
+def _reworded(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of the log, what a warning says in words for the page."""
+    return entry | {"message": in_page_words(entry["message"])} if entry["event"] == WARNING else entry
 
 
 def _is_judged(entry: dict[str, Any]) -> bool:

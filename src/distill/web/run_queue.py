@@ -2,14 +2,16 @@
 
 import itertools
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from distill.errors import CheckpointError, ConfigError, DistillError
+from distill.errors import CheckpointError, ConfigError, DistillError, StorageError
 from distill.training.plan import RunPlan
 from distill.training.run_folder import RunFolder
 from distill.training.runner import TrainingRunner
+from distill.web.waiting import WaitingList
 
 State = Literal["queued", "running", "stopping", "finished", "interrupted", "failed"]
 
@@ -34,11 +36,15 @@ class Status:
 
 
 class RunQueue:
-    """Trains one plan after another on a thread of its own; a run is known by the name of its folder."""
+    """Trains one plan after another on a thread of its own; a run is known by the name of its folder.
+
+    It begins with what waited when the server before it ended.
+    """
 
     def __init__(self, runs_dir: Path) -> None:
         self.runs_dir = runs_dir
-        self._waiting: list[Job] = []
+        self._list = WaitingList(runs_dir)
+        self._waiting = [Job(plan.output_dir.name, plan) for plan in self._list.load()]
         self._current: Job | None = None
         self._runner: TrainingRunner | None = None
         self._failed: dict[str, tuple[Job, str]] = {}
@@ -48,13 +54,13 @@ class RunQueue:
         self._worker.start()
 
     def add(self, plan: RunPlan) -> str:
-        """Queue a run; returns its id. Raises `ConfigError` when it is queued or going on already."""
+        """Queue a run; returns its id. Raises `ConfigError` when it is queued or going on already, `StorageError`."""
         key = plan.output_dir.name
         with self._changed:
             if key in {job.id for job in self.jobs()}:
                 raise ConfigError("this run is in the queue already")
+            self._wait([*self._waiting, Job(key, plan)])
             self._failed.pop(key, None)
-            self._waiting.append(Job(key, plan))
             self._changed.notify_all()
         return key
 
@@ -70,7 +76,10 @@ class RunQueue:
             return ([self._current] if self._current else []) + self._waiting
 
     def cancel(self, key: str) -> None:
-        """Stop the run after its step, with a checkpoint, or take it off the queue; raises `KeyError`."""
+        """Stop the run after its step, with a checkpoint, or take it off the queue.
+
+        Raises `KeyError` when it is neither going on nor waiting, `StorageError`.
+        """
         with self._changed:
             if self._current and self._current.id == key:
                 if self._runner:
@@ -78,7 +87,12 @@ class RunQueue:
                 return
             if key not in {job.id for job in self._waiting}:
                 raise KeyError(key)
-            self._waiting = [job for job in self._waiting if job.id != key]
+            self._wait([job for job in self._waiting if job.id != key])
+
+    def _wait(self, jobs: list[Job]) -> None:
+        """Let these, and no others, wait."""
+        self._list.save([job.plan for job in jobs])
+        self._waiting = jobs
 
     def status(self, key: str) -> Status:
         """How the run with this id stands; raises `KeyError` when there is none."""
@@ -132,7 +146,7 @@ class RunQueue:
         return [path.name for path in sorted(found, key=lambda path: (path / "run.json").stat().st_ctime, reverse=True)]
 
     def close(self) -> None:
-        """Stop what is going on, with its checkpoint, and take nothing on any more."""
+        """Stop what is going on, with its checkpoint; what waits will do so again when the next server begins."""
         with self._changed:
             self._closing = True
             self._waiting.clear()
@@ -140,6 +154,7 @@ class RunQueue:
                 self._runner.cancel()
             self._changed.notify_all()
         self._worker.join()
+        self._list.close()
 
     def _work(self) -> None:
         while True:
@@ -147,7 +162,10 @@ class RunQueue:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 if self._closing:
                     return
-                job = self._current = self._waiting.pop(0)
+                job, *others = self._waiting
+                self._current, self._waiting = job, others
+                with suppress(StorageError):  # the next server sees that this one has been begun
+                    self._wait(others)
                 runner = self._runner = TrainingRunner()
                 start = runner.start_vqvae if job.plan.family == "vqvae" else runner.start
                 start(**job.plan.arguments())

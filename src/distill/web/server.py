@@ -42,6 +42,8 @@ def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable
         shown_host = f"[{host}]" if ":" in host else host
         address = f"http://{shown_host}:{port}/?token={token}"
         say(f"distill is at {address}\nPress Ctrl-C to stop it; a training that is going on can be resumed later.")
+        if jobs := studio.runs.jobs():
+            say("1 run that waited goes on" if len(jobs) == 1 else f"{len(jobs)} runs that waited go on")
         if open_page:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         server = PageServer(
@@ -49,8 +51,9 @@ def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable
         )
         with suppress(KeyboardInterrupt):  # uvicorn raises it again, once it has ended
             server.run(sockets=[listener])
-        if studio.runs.jobs():
-            say("stopping the training, with a checkpoint …")
+        if jobs := studio.runs.jobs():
+            waiting = f"; {len(jobs) - 1} more will wait for the next `distill web`" if len(jobs) > 1 else ""
+            say(f"stopping the training, with a checkpoint …{waiting}")
         studio.runs.close()
 
 
