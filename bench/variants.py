@@ -64,6 +64,9 @@ def _constant(place: str, value: object) -> Callable[[], None]:
     return patch
 
 
+_SAMPLES = _constant("distill.training.chunks:MelDataset.fits", staticmethod(lambda *_: False))
+
+
 def _chunks(vary: Callable[[Tensor, np.random.Generator], Tensor]) -> Callable[[], None]:
     """A patch that varies every augmented chunk `[1, S]` once more, the same way for the same place in a run."""
     usual = ChunkDataset.waveform
@@ -74,8 +77,7 @@ def _chunks(vary: Callable[[Tensor, np.random.Generator], Tensor]) -> Callable[[
 
     def patch() -> None:
         _constant("distill.training.chunks:ChunkDataset.waveform", varied)()
-        # A mel is too late to be varied so.
-        _constant("distill.training.chunks:MelDataset.fits", staticmethod(lambda *_: False))()
+        _SAMPLES()  # a mel is too late to be varied so
 
     return patch
 
@@ -135,6 +137,7 @@ VARIANTS = (
     Variant("validation share 0.3", {"val_fraction": 0.3}),
     Variant("no augmentation", {"augment": False}),
     Variant("no varied speed", patch=_constant("distill.training.chunks:_SPEED_SHARE", 0.0)),
+    Variant("mels made batch by batch", patch=_SAMPLES),
     Variant("and noise", patch=_chunks(_noise)),
     Variant("and spectral tilt", patch=_chunks(_tilt)),
     Variant("and a late start", patch=_chunks(_late)),

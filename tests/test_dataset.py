@@ -306,9 +306,11 @@ def test_loaders_give_mels_where_those_fit_in_memory_and_waveforms_where_not(
     paths = find_audio_files(collection)
     for loader in create_data_loaders(paths, config(), SLOW_RATE, spectrogram=MEL):
         assert all(batch.shape[1:] == (1, MEL.n_mels, 1 + CHUNK // MEL.hop_length) for batch in epoch(loader))
-    monkeypatch.setattr(chunks, "_MEL_BYTES", 1000)
-    for loader in create_data_loaders(paths, config(), SLOW_RATE, spectrogram=MEL):
-        assert all(batch.shape[1:] == (1, CHUNK) for batch in epoch(loader))
+    for limit, too_little in (("_MEL_BYTES", 1000), ("_MEL_SOUND_S", 0.1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(chunks, limit, too_little)
+            for loader in create_data_loaders(paths, config(), SLOW_RATE, spectrogram=MEL):
+                assert all(batch.shape[1:] == (1, CHUNK) for batch in epoch(loader))
 
 
 # The epochs

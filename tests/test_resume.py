@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from conftest import write_collection
-from distill.audio.spectrogram import AudioSpectrogram
+from distill.audio.spectrogram import SpectrogramConfig
 from distill.data.collection import find_audio_files
 from distill.errors import CheckpointError, ConfigError
 from distill.models import load_model_v2
@@ -271,8 +271,7 @@ def whole(train: Callable[..., Any], config: Any, sounds: list[Path], folder: Pa
 
 
 def validation_mels(config: Any, sounds: list[Path]) -> Iterator[torch.Tensor]:
-    spectrogram = AudioSpectrogram()
-    yield from map(spectrogram.waveform_to_mel, create_data_loaders(sounds, config)[1])
+    yield from create_data_loaders(sounds, config, spectrogram=SpectrogramConfig())[1]
 
 
 @pytest.fixture(scope="module")

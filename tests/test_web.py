@@ -1,6 +1,7 @@
 """What the page asks of the server, from the first sound to a model that is heard."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import shutil
@@ -16,11 +17,13 @@ import soundfile
 from conftest import RATE, tone, write_collection
 from distill.audio.io import read_recording
 from distill.audio.limits import AudioLimits
-from distill.errors import AudioError
+from distill.audio.reader import AudioReader
+from distill.errors import AudioError, ConfigError
 from distill.models.persistence import load_any
 from distill.training.metrics import TrainingCompleteEvent, VQEpochMetrics, event_from_dict
+from distill.training.plan import plan_run
 from distill.training.run_folder import RunFolder
-from distill.web import folders
+from distill.web import folders, waiting
 from distill.web.feed import Feed, Tail, entries_from
 from distill.web.sentences import in_page_words
 from web_server import Web, web_server
@@ -321,33 +324,84 @@ def test_runs_wait_for_each_other_and_can_be_taken_off_stopped_and_resumed(web: 
     assert len(web.studio.runs.folder(first["id"]).events()) >= before - 1  # the completion of the first part is gone
 
 
-def test_what_waited_when_the_server_ended_is_trained_by_the_next_one(home: Path, collection: Path) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_PATIENCE_S", 0.1)
+
+
+def test_what_waited_when_the_server_ended_is_trained_by_the_next_one(
+    home: Path, collection: Path, impatient: None
+) -> None:
     with web_server(home) as web:
         first = train(web, collection, "first", max_epochs=2000)
-        second = train(web, collection, "second", max_epochs=1, seed=7)
+        second = train(web, collection, "second", max_epochs=2000, seed=7)
         dropped = train(web, collection, "dropped")
         messages(web, first["id"], "VQEpochMetrics")
         web.post(f"/api/runs/{dropped['id']}/cancel")
-        with web_server(home) as beside:  # of two servers, the first keeps the list
-            assert beside.studio.runs.jobs() == []
     with web_server(home) as web:
-        web.wait(f"/api/runs/{second['id']}", state="finished")
+        messages(web, second["id"], "VQEpochMetrics")
+        web.post(f"/api/runs/{second['id']}/cancel")
+        web.wait(f"/api/runs/{second['id']}", state="interrupted")
         assert web.get(f"/api/runs/{second['id']}")["config"]["seed"] == 7
         assert web.get(f"/api/runs/{first['id']}")["state"] == "interrupted"
         assert web.client.get(f"/api/runs/{dropped['id']}").status_code == 404
-        web.post(f"/api/runs/{first['id']}/resume")
-        messages(web, first["id"], "VQEpochMetrics")
-        third = train(web, collection, "third", max_epochs=1)
+        long = train(web, collection, "long", max_epochs=2000)
+        messages(web, long["id"], "VQEpochMetrics")
+        web.post(f"/api/runs/{second['id']}/resume")
+        space = train(web, collection, "space", family="vae", max_epochs=1)
     with web_server(home) as web:
-        web.wait(f"/api/runs/{third['id']}", state="finished")
+        web.wait(f"/api/runs/{second['id']}", state="running")
+        web.post(f"/api/runs/{second['id']}/cancel")
+        web.wait(f"/api/runs/{space['id']}", state="finished")
+        assert web.get(f"/api/runs/{second['id']}")["state"] == "interrupted"
+        assert web.get(f"/api/runs/{long['id']}")["state"] == "interrupted"
+    with web_server(home) as web:
+        assert web.studio.runs.jobs() == []
 
 
-def test_a_list_of_waiting_runs_that_makes_no_sense_is_empty(home: Path) -> None:
-    (home / "runs").mkdir(parents=True)
-    for content in ("", "{}", "[1]", '[{"family": "vqvae"}]', "\xff"):
-        (home / "runs" / "waiting.json").write_text(content, encoding="latin-1")
+def test_a_run_that_has_not_read_its_sounds_when_the_server_is_killed_is_begun_by_the_next_one(
+    home: Path, collection: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, killed = threading.Event(), threading.Event()
+    plan, _ = plan_run(collection, output_dir=home / "runs" / "one", **SMALL, max_epochs=1)
+    read = AudioReader.read
+    with web_server(home) as web, monkeypatch.context() as patch:
+        patch.setattr(AudioReader, "read", lambda *args: (reading.set(), killed.wait(60), read(*args))[2])
+        web.studio.runs.add(dataclasses.replace(plan, sounds=None))
+        assert reading.wait(60)
+        listed = (home / "runs" / "waiting.json").read_text()
+        killed.set()
+        web.wait("/api/runs/one", state="finished")
+        assert (home / "runs" / "waiting.json").read_text() == "[]"
+    shutil.rmtree(home / "runs" / "one")
+    (home / "runs" / "waiting.json").write_text(listed)  # as a server that was killed then leaves it
+    with web_server(home) as web:
+        web.wait("/api/runs/one", state="finished")
+
+
+def test_of_two_servers_only_the_first_keeps_the_list(home: Path, collection: Path, impatient: None) -> None:
+    with web_server(home) as web, web_server(home) as beside:
+        assert web.studio.runs.outlasts
+        assert not beside.studio.runs.outlasts
+        train(beside, collection, max_epochs=2000)
+        assert not (home / "runs" / "waiting.json").exists()
+        beside.studio.runs.close()
+        with pytest.raises(ConfigError, match="is ending"):
+            beside.studio.runs.add(plan_run(collection, output_dir=home / "runs" / "late")[0])
+
+
+def test_a_list_of_waiting_runs_is_read_as_far_as_it_makes_sense(home: Path, collection: Path) -> None:
+    place = home / "runs" / "waiting.json"
+    place.parent.mkdir(parents=True)
+    for content in ("", "{}", "[1]", '[{"family": "vqvae"}]', "\xff", "[" * 100_000):
+        place.write_text(content, encoding="latin-1")
         with web_server(home) as web:
             assert web.get("/api/runs") == []
+    good = plan_run(collection, output_dir=home / "runs" / "one", **SMALL, max_epochs=1)[0].to_dict()
+    place.write_text(json.dumps([good | {"config": {"no": "such"}}, good, good | {"resume_from": str(home)}]))
+    with web_server(home) as web:
+        web.wait("/api/runs/one", state="finished")
+        assert len(web.get("/api/runs")) == 1
 
 
 def test_a_run_that_fails_says_why_and_the_next_one_goes_on(web: Web, collection: Path) -> None:

@@ -17,6 +17,7 @@ from distill.models.blocks import STRIDE, widening
 
 WIDTHS = (8, 32, 64)  # of the correcting network
 _SMALL = 0.01  # of a usual start: the network corrects nothing yet, but feels the loss
+_ROWS_AT_ONCE = 256  # of a covariance
 _PRIOR_COLUMNS = 64  # how many columns of evidence the prior covariance stands for
 
 
@@ -140,9 +141,10 @@ def _moments(columns: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     for some in itertools.chain([first], columns):
         away = some - near
         total, count = total + away.sum(dim=0), count + len(some)
-        squares.addmm_(away.T, away)
+        for at in range(0, len(near), _ROWS_AT_ONCE):  # one half of the matrix says what the other does
+            squares[at : at + _ROWS_AT_ONCE, at:].addmm_(away[:, at : at + _ROWS_AT_ONCE].T, away[:, at:])
     shift = total / count
-    return near + shift, squares / count - torch.outer(shift, shift)
+    return near + shift, (squares.triu() + squares.triu(1).T) / count - torch.outer(shift, shift)
 
 
 def _shrunk(covariance: Tensor, rows: int, distinct: int) -> Tensor:

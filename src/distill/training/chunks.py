@@ -24,6 +24,7 @@ _GAIN_DB = (-9.0, 3.0)
 _SPEED = 1.6  # a varied chunk is played up to so many times faster, or slower
 _SPEED_SHARE = 0.75  # of the chunks have their speed varied
 _MEL_BYTES = 256 << 20  # of mels kept: those of 46 minutes at 48 kHz, each sound at two speeds
+_MEL_SOUND_S = 60.0  # the longest sound whose mel is made as a whole: cancelling has to wait for those of a batch
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,10 @@ class MelDataset(ChunkDataset):
 
     @staticmethod
     def fits(sounds: Sequence[Sound], spectrogram: SpectrogramConfig) -> bool:
-        """Whether the mels of all the sounds can be kept in memory."""
-        frames = sum(len(sound.waveform) for sound in sounds) / spectrogram.hop_length
-        return 2 * frames * spectrogram.n_mels * torch.float32.itemsize <= _MEL_BYTES
+        """Whether the mels of all the sounds can be kept in memory, at two speeds, and none of them is long."""
+        lengths = [len(sound.waveform) for sound in sounds]
+        kept = 2 * sum(lengths) / spectrogram.hop_length * spectrogram.n_mels * torch.float32.itemsize
+        return kept <= _MEL_BYTES and max(lengths) <= _MEL_SOUND_S * spectrogram.sample_rate
 
     def __getitem__(self, key: Key) -> Tensor:
         frames = self.spectrogram.frames(self.samples)

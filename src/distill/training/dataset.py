@@ -85,8 +85,8 @@ def create_data_loaders(
 ) -> tuple[Loader, Loader]:
     """Train and validation loaders of waveforms float32 `[B, 1, samples]`, split by file.
 
-    With `spectrogram`, of the same `sample_rate`, they are loaders of mels float32 `[B, 1, M, T]` where those of all
-    the sounds can be kept in memory.
+    With `spectrogram`, of the same `sample_rate`, they are loaders of mels float32 `[B, 1, M, T]`, without worker
+    processes, where the mels of whole sounds can be kept in memory.
 
     Every file is decoded once, here, unless `sounds` already holds what is in them at `sample_rate`. Unreadable,
     silent and duplicate files are left out with a warning; raises `CollectionError` when fewer than two remain, for
@@ -142,7 +142,8 @@ def _loader(
     )
     copies = _copies(config, len(dataset)) if training else 1
     batches = EpochBatches(dataset, _together(config), copies, shuffle=training)
-    return _reading(dataset, batches, config.num_workers)
+    # A process of its own would have to make all the mels anew, every epoch.
+    return _reading(dataset, batches, 0 if isinstance(dataset, MelDataset) else config.num_workers)
 
 
 def _reading(dataset: Dataset[Tensor], batches: EpochBatches, workers: int) -> Loader:

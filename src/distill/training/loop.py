@@ -158,7 +158,9 @@ def train_vqvae_epoch(
     callback: MetricsCallback | None = None,
     cancel_event: threading.Event | None = None,
 ) -> dict[str, float]:
-    """One epoch over waveforms `[B, 1, S]`: means per example of `train_loss`, `recon_loss` and `commit_loss`.
+    """One epoch over waveforms `[B, 1, S]`, or mels `[B, 1, M, T]`.
+
+    Returns the means per example of `train_loss`, `recon_loss` and `commit_loss`.
 
     A loss that is not finite skips its update; `cancel_event` ends the epoch between two steps.
     """

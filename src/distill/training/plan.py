@@ -58,11 +58,10 @@ class RunPlan:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary; `from_dict` makes the same plan of it, but for the decoded sounds."""
+        """A JSON-ready dictionary; `from_dict` makes the plan of it, with absolute paths and without decoded sounds."""
         plain = dataclasses.asdict(dataclasses.replace(self, sounds=None))
-        return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()} | {
-            "file_paths": [str(path) for path in self.file_paths]
-        }
+        places = {name: str(value.absolute()) for name, value in plain.items() if isinstance(value, Path)}
+        return plain | places | {"file_paths": [str(path.absolute()) for path in self.file_paths]}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:

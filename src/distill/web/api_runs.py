@@ -95,7 +95,7 @@ def show_usage(key: str, here: InStudio, start: Annotated[int, Query(ge=0)] = 0)
 
 @router.get("/{key}/previews")
 def list_previews(key: str, here: InStudio) -> list[dict[str, Any]]:
-    """The previews, oldest first; `sound` is the name of the file that was played, where the run's record has it."""
+    """The previews, oldest first; `sound` is what was played, where the run's record has it."""
     found = []
     sounds = dict(enumerate(_facts(here, key).get("preview_sounds", ()), start=1))
     for name in _previews(_folder(here, key)):

@@ -59,8 +59,11 @@ class RunQueue:
         with self._changed:
             if key in {job.id for job in self.jobs()}:
                 raise ConfigError("this run is in the queue already")
-            self._wait([*self._waiting, Job(key, plan)])
+            if self._closing:
+                raise ConfigError("distill is ending; start the run when it is there again")
             self._failed.pop(key, None)
+            self._waiting.append(Job(key, plan))
+            self._keep()
             self._changed.notify_all()
         return key
 
@@ -87,12 +90,20 @@ class RunQueue:
                 return
             if key not in {job.id for job in self._waiting}:
                 raise KeyError(key)
-            self._wait([job for job in self._waiting if job.id != key])
+            self._waiting = [job for job in self._waiting if job.id != key]
+            self._keep()
 
-    def _wait(self, jobs: list[Job]) -> None:
-        """Let these, and no others, wait."""
-        self._list.save([job.plan for job in jobs])
-        self._waiting = jobs
+    @property
+    def outlasts(self) -> bool:
+        """Whether runs that wait are there for the next server."""
+        return self._list.kept
+
+    def _keep(self) -> None:
+        """Note what waits, and a new run that goes on, for until it has read its sounds there is nothing to go on from.
+
+        Raises `StorageError`.
+        """
+        self._list.save([job.plan for job in self.jobs() if job is not self._current or not job.plan.resume_from])
 
     def status(self, key: str) -> Status:
         """How the run with this id stands; raises `KeyError` when there is none."""
@@ -149,7 +160,6 @@ class RunQueue:
         """Stop what is going on, with its checkpoint; what waits will do so again when the next server begins."""
         with self._changed:
             self._closing = True
-            self._waiting.clear()
             if self._runner:
                 self._runner.cancel()
             self._changed.notify_all()
@@ -162,10 +172,7 @@ class RunQueue:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 if self._closing:
                     return
-                job, *others = self._waiting
-                self._current, self._waiting = job, others
-                with suppress(StorageError):  # the next server sees that this one has been begun
-                    self._wait(others)
+                job = self._current = self._waiting.pop(0)
                 runner = self._runner = TrainingRunner()
                 start = runner.start_vqvae if job.plan.family == "vqvae" else runner.start
                 start(**job.plan.arguments())
@@ -174,6 +181,9 @@ class RunQueue:
                 self._current = self._runner = None
                 if error is not None:
                     self._failed[job.id] = job, error
+                if not self._closing:
+                    with suppress(StorageError):  # the next server sees that this run has been begun
+                        self._keep()
 
 
 def _outcome(runner: TrainingRunner) -> str | None:

@@ -52,8 +52,8 @@ def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable
         with suppress(KeyboardInterrupt):  # uvicorn raises it again, once it has ended
             server.run(sockets=[listener])
         if jobs := studio.runs.jobs():
-            waiting = f"; {len(jobs) - 1} more will wait for the next `distill web`" if len(jobs) > 1 else ""
-            say(f"stopping the training, with a checkpoint …{waiting}")
+            then = "will wait for the next `distill web`" if studio.runs.outlasts else "will be forgotten"
+            say("stopping the training, with a checkpoint …" + (f"; {len(jobs) - 1} more {then}" if jobs[1:] else ""))
         studio.runs.close()
 
 

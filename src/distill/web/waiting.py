@@ -2,17 +2,20 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from distill.errors import ConfigError
-from distill.storage import atomic_write_text, storage_errors
-from distill.training.plan import RunPlan
+from distill.errors import CheckpointError, ConfigError, StorageError
+from distill.storage import atomic_write_text, remove_orphans, storage_errors
+from distill.training.plan import RunPlan, plan_resume
 from distill.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
+
+_PATIENCE_S = 3  # a server before this one may still be writing its checkpoint
 
 
 class WaitingList:
@@ -20,29 +23,51 @@ class WaitingList:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "waiting.json"
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".waiting.lock", thread_local=False)
         try:
-            self._lock.acquire(timeout=0)
+            with storage_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                remove_orphans(folder)
+                self._lock.acquire(timeout=_PATIENCE_S)
         except Timeout:
-            logger.info("another server keeps the list of waiting runs")
+            logger.warning("another `distill web` is there: runs that wait will not outlast this one")
+        except StorageError as error:
+            logger.warning("runs that wait will not outlast this server: %s", error)
+
+    @property
+    def kept(self) -> bool:
+        """Whether what is saved is there for the next server."""
+        return self._lock.is_locked
 
     def load(self) -> list[RunPlan]:
-        """What waited when the last server ended, and was not begun; a file that is no such list counts as empty."""
-        if not self._lock.is_locked:
+        """What waited when the last server ended, and was not begun since."""
+        if not self.kept or not self._path.exists():
             return []
         try:
-            plans = [RunPlan.from_dict(plan) for plan in json.loads(self._path.read_text(encoding="utf-8"))]
-            return [plan for plan in plans if plan.resume_from or not RunFolder(plan.output_dir).used]
-        except (OSError, ValueError, KeyError, TypeError, ConfigError):
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            return list(_plans(found if isinstance(found, list) else [found]))
+        except (OSError, ValueError, RecursionError) as error:
+            logger.warning("%s cannot be read (%s): no run waits any more", self._path, error)
             return []
 
     def save(self, plans: Sequence[RunPlan]) -> None:
         """Put these in the place of what was kept before; raises `StorageError`."""
-        if self._lock.is_locked:
+        if self.kept:
             atomic_write_text(self._path, json.dumps([plan.to_dict() for plan in plans]))
 
     def close(self) -> None:
         """Leave the list to the next server."""
         self._lock.release()
+
+
+def _plans(entries: list[Any]) -> Iterator[RunPlan]:
+    """The plans that can still be carried out."""
+    for entry in entries:
+        try:
+            plan = RunPlan.from_dict(entry)
+            if plan.resume_from:
+                yield plan_resume(plan.resume_from)
+            elif not RunFolder(plan.output_dir).used:
+                yield plan
+        except (KeyError, TypeError, ConfigError, CheckpointError) as error:
+            logger.warning("a run that waited is left out: %s", error)

@@ -14,12 +14,27 @@ import { announce, complain } from "./toasts.js";
 import { usageFeed, usageMap } from "./usagemap.js";
 
 const PAUSE_MS = 1000; // between two drawings: quick enough to read, and the cores are the training's
+const CHART_SHARE = 0.01; // of the time, at most, is for charts: where drawing is slow, they are drawn less often
+const CHART_PAUSE_MS = 8000; // but not less often than that
 
 export async function show(root, { id, signal, about }) {
   const path = `/runs/${api.id(id)}`;
   const run = await api.get(path, signal);
   const log = new RunLog();
-  const page = { id, path, run, log, about, signal, waiting: [], frame: 0, drawnAt: -PAUSE_MS, drawn: {} };
+  const page = {
+    id,
+    path,
+    run,
+    log,
+    about,
+    signal,
+    waiting: [],
+    frame: 0,
+    drawnAt: -PAUSE_MS,
+    chartsFrom: 0,
+    rest: 0,
+    drawn: {},
+  };
   build(root, page);
   drawState(page);
   page.previews.refresh();
@@ -38,6 +53,7 @@ export async function show(root, { id, signal, about }) {
   signal.addEventListener("abort", () => {
     page.stream.close();
     clearTimeout(page.frame);
+    clearTimeout(page.rest);
   });
 }
 
@@ -243,6 +259,7 @@ function forget(page) {
   page.waiting = [];
   page.log.clear();
   page.drawn = {};
+  page.chartsFrom = 0;
   fill(page.warnings);
   fill(page.summaryBox);
   page.usage?.clear();
@@ -268,8 +285,13 @@ function draw(page) {
   const { log, drawn } = page;
   drawState(page);
   if (drawn.epochs !== log.epochs.length) {
-    drawn.epochs = log.epochs.length;
-    drawEpochs(page);
+    const rest = ACTIVE.has(page.run.state) ? page.chartsFrom - performance.now() : 0;
+    clearTimeout(page.rest);
+    if (rest > 0) page.rest = setTimeout(() => schedule(page), rest);
+    else {
+      drawn.epochs = log.epochs.length;
+      restAfter(page, () => drawEpochs(page));
+    }
   }
   page.kl?.set(log.lastEpoch(), log.step);
   drawWarnings(page);
@@ -277,6 +299,20 @@ function draw(page) {
     log.newPreviews = false;
     page.refreshPreviews();
   }
+}
+
+// Draws, and lets the charts rest in proportion to what that took, painting included; not after the first time, when
+// much of the log is still to come.
+function restAfter(page, drawing) {
+  const begun = performance.now();
+  const share = page.chartsFrom ? CHART_SHARE : 1;
+  drawing();
+  requestAnimationFrame(() =>
+    setTimeout(() => {
+      const now = performance.now();
+      page.chartsFrom = now + Math.min(CHART_PAUSE_MS, (now - begun) / share);
+    }),
+  );
 }
 
 function drawEpochs(page) {
