@@ -202,6 +202,13 @@ def test_examples_show_every_sound_before_any_sound_twice(lengths: list[int], co
     assert shown[: len(lengths)] == list(range(len(lengths)))[:count]
 
 
+def test_a_chunk_is_called_by_its_sound_and_from_where_on() -> None:
+    dataset = ChunkDataset(sounds([3 * CHUNK, CHUNK]), CHUNK, SLOW_RATE, seed=0, augment=False)
+    assert [dataset.title(index) for index in dataset.examples(9)] == [
+        "0.wav", "1.wav", "0.wav, from 0.1 s", "0.wav, from 0.2 s",
+    ]  # fmt: skip
+
+
 def test_a_folder_of_sounds_shorter_than_a_chunk_is_padded_and_not_dropped(tmp_path: Path) -> None:
     for number in range(4):
         soundfile.write(tmp_path / f"{number}.wav", tone(200 * (number + 1), 0.03), RATE)

@@ -114,11 +114,8 @@ def test_the_run_folder_tells_the_whole_story(finished):
     assert facts["config"]["codebook_size"] == 16
     assert facts["train_files"] == 4
     assert facts["validation_files"] == 2
-    shown, later = facts["preview_sounds"][:2], facts["preview_sounds"][2:]  # the beginnings of two files come first
-    assert len(set(shown)) == 2
-    assert {Path(path).name for path in facts["files"]} > set(shown)
-    assert later
-    assert all(title.startswith(tuple(f"{name}, from " for name in shown)) for title in later)
+    assert len(set(facts["preview_sounds"][:2])) == 2
+    assert {Path(path).name for path in facts["files"]} > set(facts["preview_sounds"])
     assert Path(facts["model_path"]).is_file()
     assert folder.picture_path.read_bytes().startswith(b"\x89PNG")
     for event in (e for e in events if isinstance(e, PreviewEvent)):

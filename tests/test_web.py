@@ -18,7 +18,7 @@ from conftest import RATE, tone, write_collection
 from distill.audio.io import read_recording
 from distill.audio.limits import AudioLimits
 from distill.audio.reader import AudioReader
-from distill.errors import AudioError, ConfigError
+from distill.errors import AudioError, ConfigError, StorageError
 from distill.models.persistence import load_any
 from distill.training.metrics import TrainingCompleteEvent, VQEpochMetrics, event_from_dict
 from distill.training.plan import plan_run
@@ -26,6 +26,7 @@ from distill.training.run_folder import RunFolder
 from distill.web import folders, waiting
 from distill.web.feed import Feed, Tail, entries_from
 from distill.web.sentences import in_page_words
+from distill.web.waiting import WaitingList
 from web_server import Web, web_server
 
 FEW = {"val_fraction": 0.3, "augmentation_copies": 1}
@@ -377,6 +378,22 @@ def test_a_run_that_has_not_read_its_sounds_when_the_server_is_killed_is_begun_b
     (home / "runs" / "waiting.json").write_text(listed)  # as a server that was killed then leaves it
     with web_server(home) as web:
         web.wait("/api/runs/one", state="finished")
+
+
+def test_a_run_that_cannot_be_noted_is_refused_and_one_taken_off_the_queue_is_off_it(
+    web: Web, collection: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = train(web, collection, "first", max_epochs=2000), train(web, collection, "second")
+
+    def full(*_: object) -> None:
+        raise StorageError("waiting.json: no space left")
+
+    monkeypatch.setattr(WaitingList, "save", full)
+    wishes = {"collection": web.opened(collection)["id"], "name": "third", "family": "vqvae", "settings": {}}
+    refused = web.client.post("/api/runs", json=wishes)
+    assert (refused.status_code, refused.json()["error"]) == (507, "waiting.json: no space left")
+    assert web.client.post(f"/api/runs/{second['id']}/cancel").status_code == 507
+    assert [job.id for job in web.studio.runs.jobs()] == [first["id"]]
 
 
 def test_of_two_servers_only_the_first_keeps_the_list(home: Path, collection: Path, impatient: None) -> None:

@@ -61,9 +61,13 @@ class RunQueue:
                 raise ConfigError("this run is in the queue already")
             if self._closing:
                 raise ConfigError("distill is ending; start the run when it is there again")
-            self._failed.pop(key, None)
             self._waiting.append(Job(key, plan))
-            self._keep()
+            try:
+                self._keep()
+            except StorageError:
+                self._waiting.pop()
+                raise
+            self._failed.pop(key, None)
             self._changed.notify_all()
         return key
 
