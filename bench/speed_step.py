@@ -15,7 +15,7 @@ from distill.models.quantizer import ResidualQuantizer
 from distill.models.vqvae import ConvVQVAE
 from distill.training.config import VQVAEConfig, get_adaptive_vqvae_config
 from distill.training.engine import Workbench, _train_step
-from distill.training.loop import VQFamily
+from distill.training.families import VQFamily
 from reference_step import ReferenceStep, noise
 from rows import Row
 from speed_processes import alone, peak_memory

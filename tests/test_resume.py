@@ -176,9 +176,9 @@ def at_steps(epochs: int) -> Stops:
 
 
 VQ_STOPS: Stops = {
-    "before k-means": InCall("training.loop.VQFamily.prepare"),
+    "before k-means": InCall("training.families.VQFamily.prepare"),
     "in k-means": InCall("models.quantizer.kmeans"),
-    "in a preview": InCall("training.loop.VQFamily.preview"),
+    "in a preview": InCall("training.families.VQFamily.preview"),
     "killed in an epoch": AtEvent("StepMetrics", killed=True, epoch=1, step=3),
     "in the last k-means": InCall("models.quantizer.kmeans", 2),
     "in the first checkpoint": InCall("training.trainer.write_checkpoint", 0),
@@ -191,7 +191,7 @@ VQ_STOPS: Stops = {
 }
 VAE_STOPS: Stops = {
     "at the end of epoch 1": AtEvent("EpochMetrics", epoch=1),
-    "in a preview": InCall("training.loop.VAEFamily.preview"),
+    "in a preview": InCall("training.families.VAEFamily.preview"),
     "killed in an epoch": AtEvent("StepMetrics", killed=True, epoch=1, step=3),
     "in a checkpoint": InCall("training.trainer.write_checkpoint", 1),
     "in the first checkpoint": InCall("training.trainer.write_checkpoint", 0),

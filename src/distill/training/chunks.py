@@ -29,15 +29,10 @@ _MEL_SOUND_S = 60.0  # the longest sound whose mel is made as a whole: cancellin
 
 @dataclass(frozen=True)
 class Chunk:
-    """Where a chunk begins in which sound; it is cut short, then padded, at the sound's end."""
+    """What is shown of a sound: from sample `start` on, played so many times faster, and so much louder.
 
-    sound: int
-    start: int
-
-
-@dataclass(frozen=True)
-class Cut:
-    """What is shown of a sound: from sample `start` on, played so many times faster, and so much louder."""
+    It is cut short, then padded, at the sound's end.
+    """
 
     sound: int
     start: int
@@ -99,18 +94,18 @@ class ChunkDataset(Dataset[Tensor]):
         sound[-1:] = mark_end(sound[-1:])
         return samples
 
-    def _cut(self, key: Key) -> Cut:
-        """What the chunk of a key shows."""
+    def _cut(self, key: Key) -> Chunk:
+        """The chunk of a key, varied."""
         epoch, place, index = key
         chunk = self.chunks[index]
         if not self.augment:
-            return Cut(chunk.sound, chunk.start)
+            return chunk
         rng = np.random.default_rng([self.seed, epoch, place])
         speed = self._speed(chunk.sound, epoch) if rng.random() < _SPEED_SHARE else 1.0
         length = self._length(speed)
         latest = max(0, len(self.waveforms[chunk.sound]) - length)
         start = int(np.clip(chunk.start + rng.integers(-length // 2, length // 2 + 1), 0, latest))
-        return Cut(chunk.sound, start, speed, 10 ** (rng.uniform(*_GAIN_DB) / 20))
+        return Chunk(chunk.sound, start, speed, 10 ** (rng.uniform(*_GAIN_DB) / 20))
 
     def _speed(self, sound: int, epoch: int) -> float:
         """The varied speed of a sound, another every few epochs, not of all sounds at once."""

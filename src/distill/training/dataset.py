@@ -101,12 +101,11 @@ def create_data_loaders(
             f"{_usable(len(sounds))} among {len(file_paths)} given; training needs at least two different ones, "
             "one to learn from and one to check the learning with"
         )
-    train, validation = split_by_file([sound.digest for sound in sounds], config.val_fraction, config.seed)
+    sides = split_by_file([sound.digest for sound in sounds], config.val_fraction, config.seed)
+    train, validation = ([sound for sound in sounds if sound.digest in side] for side in sides)
     return (
-        _loader([sound for sound in sounds if sound.digest in train], config, sample_rate, spectrogram, training=True),
-        _loader(
-            [sound for sound in sounds if sound.digest in validation], config, sample_rate, spectrogram, training=False
-        ),
+        _loader(train, config, sample_rate, spectrogram, training=True),
+        _loader(validation, config, sample_rate, spectrogram, training=False),
     )
 
 

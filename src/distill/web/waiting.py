@@ -44,9 +44,8 @@ class WaitingList:
         if not self.kept or not self._path.exists():
             return []
         try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-            return list(_plans(found if isinstance(found, list) else [found]))
-        except (OSError, ValueError, RecursionError) as error:
+            return list(_plans(json.loads(self._path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             logger.warning("%s cannot be read (%s): no run waits any more", self._path, error)
             return []
 
