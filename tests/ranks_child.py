@@ -42,7 +42,7 @@ if __name__ == "__main__":
     folder, output, family, batch_size, resume, kill_at = sys.argv[1:]
     try:
         main(Path(folder), Path(output), family, int(batch_size), resume == "resume", int(kill_at))
-        if int(os.environ["RANK"]):
-            os._exit(0)  # as the command line does it
+        sys.stdout.flush()
+        os._exit(0)  # as the command line does it
     except TrainingError as error:
         sys.exit(f"TrainingError: {error}")

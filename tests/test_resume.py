@@ -24,7 +24,7 @@ from distill.errors import CheckpointError, ConfigError
 from distill.models import load_model_v2
 from distill.models.archive import read_archive
 from distill.models.quantizer import ResidualQuantizer
-from distill.training import loop
+from distill.training import families, loop
 from distill.training.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
 from distill.training.config import TrainingConfig
 from distill.training.dataset import create_data_loaders
@@ -341,7 +341,7 @@ def test_workers_previews_and_health_figures_do_not_move_the_training(whole_vqva
     stopped = dataclasses.replace(run, config=dataclasses.replace(run.config, num_workers=1))
     stopped.stopped(tmp_path / "gone on", AtEvent("StepMetrics", epoch=1, step=2))
     go_on((tmp_path / "gone on", None))
-    monkeypatch.setattr(loop, "_HEALTH_INTERVAL", 1)
+    monkeypatch.setattr(families, "_HEALTH_INTERVAL", 1)
     run.train(run.config, run.sounds, tmp_path / "health")
     figures = {"steps", "epochs", "log"}  # where the figures themselves stand
     for name, shown in {"previews": set(), "worker": set(), "gone on": set(), "health": figures}.items():

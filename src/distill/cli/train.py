@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from distill.cli.options import Device, DeviceName, FamilyName, Limits, ModelsDir, audio_limits
+from distill.cli.streams import flush_output
 
 if TYPE_CHECKING:
     from distill.cli.views import View
@@ -133,10 +134,8 @@ def train(
         left_out += [f"{shown(file.path)}: {file.notes[0]}" for file in collection.files if not file.usable]
         if not follows:
             _warn_left_out(left_out)
-    if follows:
-        _follow(plan)
     given_now = overridden(plan) if resume else set(overrides)
-    raise typer.Exit(_run(plan, given_now, json))
+    _end(_follow(plan) if follows else _run(plan, given_now, json))
 
 
 def _check_usage(context: typer.Context, folder: Path | None, resume: Path | None, given: dict[str, Any]) -> None:
@@ -162,14 +161,22 @@ def _warn_left_out(files: list[str]) -> None:
         err.print(f"left out: {len(files) - 10} more; `distill inspect` lists them", style="yellow")
 
 
-def _follow(plan: "RunPlan") -> NoReturn:
-    """Train beside the first process of a run, which says and decides everything; then end this process."""
+def _end(code: int) -> NoReturn:
+    """End the command; one of several processes at once: a thread of torch's can abort it while it clears up."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        flush_output()
+        os._exit(code)
+    raise typer.Exit(code)
+
+
+def _follow(plan: "RunPlan") -> int:
+    """Train beside the first process of a run, which says and decides everything; returns the exit code."""
     from distill.training.loop import train, train_vqvae
 
     for number in _EXIT_CODES:  # Ctrl-C reaches all processes of a terminal; the first one tells when to stop
         signal.signal(number, signal.SIG_IGN)
     (train_vqvae if plan.family == "vqvae" else train)(**plan.arguments())
-    os._exit(0)  # at once: it has written nothing, and torch's threads can abort a process that clears up after itself
+    return 0
 
 
 def _run(plan: "RunPlan", overridden: set[str], json: bool) -> int:
