@@ -2,8 +2,8 @@
 
     bench/speed.py [PART ...] [NAME=DIR] [--repetitions 5] [--device cpu|cuda]
 
-The parts are step, quantizer, stages, loop, minutes, start, inference, size, scan and scaling; without any, all are
-measured. Where a part needs sounds they are those in DIR, or else a synthesised collection. Every row is added to a
+The parts are step, quantizer, stages, loop, minutes, start, inference, size, scan, long and scaling; without any, all
+are measured. Where a part needs sounds they are those in DIR, or else a synthesised collection. Every row is added to a
 file of JSON lines at once; `speed_report.py` makes `docs/speed.md` of it. Run nothing else meanwhile: what is compared
 suffers alike, but not evenly.
 """
@@ -22,7 +22,7 @@ from rows import Row
 from speed_inference import inference
 from speed_loop import loop, minutes
 from speed_scaling import scaling
-from speed_scan import looking
+from speed_scan import long, looking
 from speed_size import size
 from speed_stages import stages
 from speed_start import start
@@ -40,6 +40,7 @@ PARTS: dict[str, Callable[[Setting], Iterator[Row]]] = {
     "inference": inference,
     "size": size,
     "scan": looking,
+    "long": long,
     "scaling": scaling,
 }
 _WITH_SOUNDS = ("loop", "minutes", "inference")  # whose figures depend on the collection

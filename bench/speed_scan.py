@@ -1,6 +1,12 @@
-"""Looking through a folder of many files, each decoded in a process apart and checked, against just reading it."""
+"""Looking through a folder of many files, each decoded in a process apart and checked, against just reading it.
 
+And a folder of ten hours, up to the first step of a training on it.
+"""
+
+import math
 import statistics
+import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,11 +15,15 @@ import numpy as np
 import soundfile
 
 from distill.data.collection import find_audio_files, scan
+from distill.training.loop import train_vqvae
+from distill.training.metrics import Event, VQStepMetrics
+from distill.training.plan import plan_run
 from rows import Row
 from speed_turns import Call, Setting, comparison, in_turn, ratios
 
 _FILES, _RATE = 10_000, 48_000
 _FRAMES = _RATE // 2
+_MINUTES, _CD_RATE = 600, 44_100
 
 
 def looking(setting: Setting) -> Iterator[Row]:
@@ -46,3 +56,33 @@ def just_read(folder: Path) -> None:
     """Read every file of a folder."""
     for path in find_audio_files(folder):
         soundfile.read(path, dtype="float32")
+
+
+def long(setting: Setting) -> Iterator[Row]:
+    """From a folder of ten hours to the first step, once: looking through it, then components and clusters."""
+    folder, stop, stepped = setting.work / "long", threading.Event(), math.nan
+    noise(folder, _MINUTES)
+
+    def told(event: Event) -> None:
+        nonlocal stepped
+        if isinstance(event, VQStepMetrics):
+            stepped = time.perf_counter()
+            stop.set()
+
+    begun = time.perf_counter()
+    plan, _ = plan_run(folder, models_dir=setting.work / "models", output_dir=setting.work / "run")
+    planned = time.perf_counter()
+    train_vqvae(**plan.arguments(), callback=told, cancel_event=stop)
+    beside = {"looked through, s": planned - begun, "then to the first step, s": stepped - planned}
+    case = f"{_MINUTES} files of a minute, to the first step"
+    yield comparison("long", case, "times as fast as it plays", [60 * _MINUTES / (stepped - begun)], beside)
+
+
+def noise(folder: Path, count: int) -> None:
+    """So many files of a minute, of noise that swells and fades, at a rate that has to be converted."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        swell = 0.1 + 0.1 * np.sin(np.linspace(0, rng.uniform(10, 100), 60 * _CD_RATE, dtype=np.float32))
+        sound = swell * rng.standard_normal(60 * _CD_RATE, dtype=np.float32)
+        soundfile.write(folder / f"{number:03d}.wav", np.clip(sound, -1, 1), _CD_RATE)

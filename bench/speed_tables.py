@@ -17,6 +17,7 @@ PARTS = {
     "inference": "Using a model",
     "size": "More sounds",
     "scan": "Many files",
+    "long": "Ten hours",
     "scaling": "More processes",
 }
 

@@ -115,6 +115,14 @@ def test_looking_through_many_files_is_compared_with_reading_them(tmp_path, monk
     assert row["ratio"]["low"] > 0
 
 
+def test_a_long_folder_is_timed_up_to_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed_scan, "_MINUTES", 2)
+    (row,) = speed_scan.long(setting(tmp_path))
+    assert row["case"] == "2 files of a minute, to the first step"
+    seconds = sum(row["beside"].values())
+    assert row["ratio"]["median"] == pytest.approx(120 / seconds)
+
+
 def test_parts_and_collections_are_told_apart():
     assert speed.parted(["step", "drums=sounds"]) == (["step"], ["drums=sounds"])
     assert speed.parted([]) == (list(speed.PARTS), [])

@@ -5,15 +5,16 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from distill.audio.limits import AudioLimits
-from distill.audio.reader import AudioReader
-from distill.audio.recording import Recording, peak_of
+from distill.audio.recording import Recording, Samples, peak_of
 from distill.audio.suffixes import AUDIO_SUFFIXES
+from distill.data.reading import read_each
 from distill.data.waveforms import Waveform, WaveformStore
 from distill.errors import AudioError, CollectionError
 from distill.paths import shown
@@ -127,23 +128,25 @@ def scan(
 ) -> Collection:
     """Decode every file once and report on it; `progress(done, total)` is called after each.
 
-    `look` is shown every recording, so that who wants more of it need not decode it again.
+    `look` is shown every recording, in threads, so that who wants more of it need not decode it again.
     """
     files: list[SoundFile] = []
     unreadable: list[UnreadableFile] = []
     first: dict[str, Path] = {}
     todo = list(paths)
-    with AudioReader(limits) as reader:
-        for done, path in enumerate(todo, start=1):
-            try:
-                recording = reader.read(path)
-                if look:
-                    look(path, recording)
-                file = _describe(path, recording)
+
+    def take(path: Path, recording: Recording) -> SoundFile:
+        if look:
+            look(path, recording)
+        return _describe(path, recording)
+
+    with closing(read_each(todo, take, limits)) as outcomes:
+        for done, (path, file) in enumerate(outcomes, start=1):
+            if isinstance(file, AudioError):
+                unreadable.append(_unreadable(path, file))
+            else:
                 original = first.setdefault(file.digest, path)
                 files.append(file if original == path else replace(file, duplicate_of=original))
-            except AudioError as error:
-                unreadable.append(_unreadable(path, error))
             if progress:
                 progress(done, len(todo))
     return Collection(tuple(files), tuple(unreadable))
@@ -205,18 +208,20 @@ def load_sounds(
     """
     store, sounds = WaveformStore(), dict[str, Sound]()
     left_out: list[UnreadableFile] = []
-    with AudioReader(limits, cancel_event) as reader:
-        for path in paths:
-            try:
-                recording = reader.read(path)
-            except AudioError as error:
-                left_out.append(_unreadable(path, error))
+
+    def take(_: Path, recording: Recording) -> tuple[str, Samples | None]:
+        return content_digest(recording), None if is_silent(recording) else recording.mono(sample_rate)
+
+    with closing(read_each(paths, take, limits, cancel_event)) as outcomes:
+        for path, outcome in outcomes:
+            if isinstance(outcome, AudioError):
+                left_out.append(_unreadable(path, outcome))
                 continue
-            digest = content_digest(recording)
-            if digest in sounds:
-                left_out.append(UnreadableFile(path, f"same content as {shown(sounds[digest].path)}"))
-            elif is_silent(recording):
+            digest, samples = outcome
+            if samples is None:
                 left_out.append(UnreadableFile(path, "silent"))
+            elif digest in sounds:
+                left_out.append(UnreadableFile(path, f"same content as {shown(sounds[digest].path)}"))
             else:
-                sounds[digest] = Sound(path, digest, store.keep(recording.mono(sample_rate)))
+                sounds[digest] = Sound(path, digest, store.keep(samples))
     return [sounds[digest] for digest in sorted(sounds)], left_out

@@ -1,5 +1,6 @@
 """Decoded sounds, kept: in memory while they are few, beyond that in a temporary file, so that memory stays flat."""
 
+import threading
 import weakref
 from pathlib import Path
 from typing import Protocol
@@ -30,17 +31,19 @@ class WaveformStore:
         self._folder = folder or home() / "cache"
         self._path: Path | None = None
         self._written = 0
+        self._lock = threading.Lock()  # sounds come from several threads
 
     def keep(self, waveform: Samples) -> Waveform:
         """`waveform` `[frames]` itself, or one like it that is read from the disk; raises `StorageError`."""
-        if self._path is None and waveform.nbytes <= self._left:
-            self._left -= waveform.nbytes
-            return waveform
-        path = self._path = self._path or self._new_file()
-        with storage_errors(path, waveform.nbytes), path.open("ab") as file:
-            waveform.tofile(file)
-        self._written += waveform.nbytes
-        return _OnDisk(path, self._written - waveform.nbytes, len(waveform), self)
+        with self._lock:
+            if self._path is None and waveform.nbytes <= self._left:
+                self._left -= waveform.nbytes
+                return waveform
+            path = self._path = self._path or self._new_file()
+            with storage_errors(path, waveform.nbytes), path.open("ab") as file:
+                waveform.tofile(file)
+            self._written += waveform.nbytes
+            return _OnDisk(path, self._written - waveform.nbytes, len(waveform), self)
 
     def _new_file(self) -> Path:
         """A file that goes with this store; what a killed process left of its own goes first."""

@@ -1,0 +1,81 @@
+"""Many sound files read on several cores, and what came of them in order."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import TypeVar
+
+from distill.audio.limits import AudioLimits
+from distill.audio.reader import AudioReader
+from distill.audio.recording import Recording
+from distill.errors import AudioError
+
+_READERS = 4  # at most: each is a process, and a recording in memory
+_LARGE_BYTES = 16 << 20  # of a file: of such ones no two are in memory at once
+
+T = TypeVar("T")
+
+
+def read_each(
+    paths: Sequence[Path],
+    take: Callable[[Path, Recording], T],
+    limits: AudioLimits | None = None,
+    cancel_event: threading.Event | None = None,
+) -> Generator[tuple[Path, T | AudioError]]:
+    """What `take` makes of the recording of each file, or why there is none, in the order of the paths.
+
+    `take` is called in threads, several at once. Raises `Cancelled` soon after `cancel_event` is set, and what `take`
+    raises. Close the iterator where it is not read to its end, so that nothing of the processes is left.
+    """
+    count = min(_READERS, os.cpu_count() or 1, len(paths))
+    stopped, large, mine = _Stopped(cancel_event), threading.Lock(), threading.local()
+
+    def read(path: Path) -> T | AudioError:
+        if not hasattr(mine, "reader"):
+            mine.reader = readers.enter_context(AudioReader(limits, stopped))
+        try:
+            with large if _is_large(path) else nullcontext():
+                return take(path, mine.reader.read(path))
+        except AudioError as error:
+            return error
+
+    with ExitStack() as readers, ThreadPoolExecutor(max(1, count), "distill-read") as pool:
+        under_way: deque[tuple[Path, Future[T | AudioError]]] = deque()
+        try:
+            for path in paths:
+                under_way.append((path, pool.submit(read, path)))
+                if len(under_way) > count:
+                    yield _first(under_way)
+            while under_way:
+                yield _first(under_way)
+        finally:  # who stops listening does not wait for the files under way
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def _first(under_way: deque[tuple[Path, "Future[T | AudioError]"]]) -> tuple[Path, T | AudioError]:
+    path, future = under_way.popleft()
+    return path, future.result()
+
+
+def _is_large(path: Path) -> bool:
+    try:
+        return path.stat().st_size > _LARGE_BYTES
+    except (OSError, ValueError):  # the reader says what is wrong with it
+        return False
+
+
+class _Stopped(threading.Event):
+    """Set by itself, or by the caller's event."""
+
+    def __init__(self, cancel_event: threading.Event | None) -> None:
+        super().__init__()
+        self._cancel_event = cancel_event
+
+    def is_set(self) -> bool:
+        """Whether one of the two is."""
+        return super().is_set() or (self._cancel_event is not None and self._cancel_event.is_set())

@@ -1,0 +1,118 @@
+"""Many files are read on several cores: in order, a few at a time, and nothing goes on when nobody listens."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from conftest import RATE, tone
+from distill.audio.recording import Recording
+from distill.data import reading
+from distill.data.collection import scan
+from distill.data.reading import read_each
+from distill.errors import AudioError, Cancelled, StorageError
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+
+
+@pytest.fixture
+def paths(write_sound: Write) -> list[Path]:
+    return [write_sound(f"{number}.wav", tone(200 + number, 0.1)) for number in range(8)]
+
+
+def frames(_: Path, recording: Recording) -> int:
+    return len(recording.samples)
+
+
+def test_outcomes_come_in_the_order_of_the_paths(write_sound: Write, tmp_path: Path) -> None:
+    lengths = [3.0, 0.1, 0.2, 2.0, 0.3]
+    paths = [write_sound(f"{seconds}.wav", tone(440, seconds)) for seconds in lengths]
+    paths.insert(2, tmp_path / "gone.wav")
+    found = list(read_each(paths, frames))
+    assert [path for path, _ in found] == paths
+    assert isinstance(found.pop(2)[1], AudioError)
+    assert [outcome for _, outcome in found] == [RATE * seconds for seconds in lengths]
+
+
+def test_several_are_read_at_once(paths: list[Path]) -> None:
+    together = threading.Barrier(3, timeout=60)
+
+    def meet(path: Path, _: Recording) -> str:
+        together.wait()
+        return path.name
+
+    assert [name for _, name in read_each(paths[:6], meet)] == [path.name for path in paths[:6]]
+
+
+def test_of_large_files_there_is_one_in_memory_at_a_time(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_LARGE_BYTES", 1)
+    busy = threading.Lock()
+
+    def alone(path: Path, _: Recording) -> str:
+        assert busy.acquire(blocking=False)
+        time.sleep(0.02)
+        busy.release()
+        return path.name
+
+    assert len(list(read_each(paths, alone))) == len(paths)
+
+
+def test_no_more_is_read_ahead_than_there_are_readers(paths: list[Path]) -> None:
+    begun = []
+    with closing(read_each(paths, lambda path, _: begun.append(path))) as outcomes:
+        next(outcomes)
+        time.sleep(0.3)
+        assert len(begun) <= 3 + 1
+
+
+def test_no_files_are_none_read() -> None:
+    assert list(read_each([], frames)) == []
+
+
+def test_what_goes_wrong_with_a_recording_ends_the_reading(paths: list[Path]) -> None:
+    def full(path: Path, _: Recording) -> None:
+        if path == paths[3]:
+            raise StorageError("no room")
+
+    seen: list[Path] = []
+    with pytest.raises(StorageError, match="no room"):
+        seen.extend(path for path, _ in read_each(paths, full))
+    assert seen == paths[:3]
+
+
+def test_the_event_stops_all_readers(paths: list[Path]) -> None:
+    cancel = threading.Event()
+    with pytest.raises(Cancelled):
+        list(read_each(paths, lambda *_: cancel.set(), cancel_event=cancel))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
+def test_nothing_is_left_when_nobody_listens_any_more(paths: list[Path]) -> None:
+    def children() -> str:
+        return "".join(path.read_text() for path in Path("/proc/self/task").glob("*/children"))
+
+    before = children(), threading.active_count()
+    with closing(read_each(paths, frames)) as outcomes:
+        next(outcomes)
+        assert children() != before[0]
+    assert (children(), threading.active_count()) == before
+
+
+def test_a_scan_reports_alike_however_many_read(
+    paths: list[Path], write_sound: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = write_sound("again.wav", tone(203, 0.1))
+    todo = [*paths, again, tmp_path / "gone.wav"]
+    several = scan(todo)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    assert scan(todo) == several
+    assert several.files[-1].duplicate_of == paths[3]
