@@ -12,9 +12,10 @@ import statistics
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+import psutil
 from filelock import FileLock
 from playwright.sync_api import Browser, Page
 
@@ -127,35 +128,66 @@ def steps_of(run: RunFolder) -> int:
 
 
 def busy_log(page: Page, address: str, home: Path, seconds: float = 10) -> None:
-    """The gaps between frames while a run's log grows by 20 events a second, and while it does not."""
+    """What a page costs whose run's log grows by 20 events a second: gaps between frames, and time of the processor."""
     run = home / "runs" / "busy"
-    shutil.copytree(next((home / "runs").iterdir()), run)
+    shutil.copytree(next((home / "runs").glob("*/events.jsonl")).parent, run)
     facts = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(facts | {"model_path": None}))
-    entries = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    step = next(entry for entry in entries if "step" in entry)
-    epoch = next(entry for entry in entries if entry["event"] == "VQEpochMetrics")
     with FileLock(run / ".lock"):
         page.goto(f"{address}#/runs/busy")
         page.get_by_test_id("level-panel").first.wait_for()
         page.wait_for_timeout(2000)
         still = page.evaluate(_FRAMES, seconds)
-        growing = threading.Thread(target=grow, args=(run / "events.jsonl", step, epoch, seconds))
+        growing = threading.Thread(target=grow, args=(run / "events.jsonl", seconds))
         growing.start()
         busy = page.evaluate(_FRAMES, seconds)
         growing.join()
-    for what, gaps in (("20 events a second", busy), ("no events", still)):
-        late = sum(gap > 34 for gap in gaps)
-        print(f"{what}: {len(gaps)} frames in {seconds:.0f} s, {late} of them late, the longest {max(gaps):.0f} ms")
+        for what, gaps in (("20 events a second", busy), ("no events", still)):
+            late = sum(gap > 34 for gap in gaps)
+            print(f"{what}: {len(gaps)} frames in {seconds:.0f} s, {late} of them late, the longest {max(gaps):.0f} ms")
+        shares = []
+        for place in ("about:blank", f"{address}#/runs/busy"):
+            page.goto(place)
+            page.wait_for_timeout(5000)
+            shares.append(share_of_a_core(page, run / "events.jsonl", 3 * seconds))
+    without, watched = shares
+    listed = ", ".join(f"{who} {watched[who] - without[who]:+.1%} to {watched[who]:.1%}" for who in watched)
+    more = sum(watched.values()) - sum(without.values())
+    print(f"the page, with 20 events a second, takes {more:.1%} of one core ({listed})")
 
 
-def grow(log: Path, step: dict[str, Any], epoch: dict[str, Any], seconds: float) -> None:
+def share_of_a_core(page: Page, log: Path, seconds: float) -> dict[str, float]:
+    """How much of the time of one core browser and server take while a log grows."""
+    before = processor_s()
+    growing = threading.Thread(target=grow, args=(log, seconds))
+    growing.start()
+    page.wait_for_timeout(1000 * seconds)
+    growing.join()
+    return {who: (spent - before[who]) / seconds for who, spent in processor_s().items()}
+
+
+def processor_s() -> dict[str, float]:
+    """The seconds of processor that the browser and the server have had so far."""
+    found = {"server": 0.0, "browser": 0.0}
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            who = "browser" if "chrom" in process.name() else "server" if "web" in process.cmdline() else None
+            times = process.cpu_times()
+            if who:
+                found[who] += times.user + times.system
+    return found
+
+
+def grow(log: Path, seconds: float) -> None:
     """Add 20 events a second to a log, each twentieth that of an epoch."""
-    for number in range(round(20 * seconds)):
-        entry = epoch if number % 20 == 19 else step
-        place = {"epoch": 100 + number // 20, "step": number % 20} if "step" in entry else {"epoch": 100 + number // 20}
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    step = next(entry for entry in entries if "step" in entry)
+    *_, epoch = (entry for entry in entries if entry["event"] == "VQEpochMetrics")
+    for number in range(1, round(20 * seconds) + 1):
+        entry = epoch if number % 20 == 0 else step
+        at = {"epoch": epoch["epoch"] + -(-number // 20)} | ({"step": number % 20} if "step" in entry else {})
         with log.open("a") as file:
-            file.write(json.dumps(entry | place) + "\n")
+            file.write(json.dumps(entry | at) + "\n")
         time.sleep(1 / 20)
 
 

@@ -475,10 +475,18 @@ def test_a_page_that_watches_steps_asks_little_of_the_server(tmp_path: Path) -> 
 
     step, epoch = {"event": "VQStepMetrics", "step": 1}, {"event": "VQEpochMetrics"}
     assert news(step) == ["event: restart", 'data: [{"event": "VQStepMetrics", "step": 1}]']
-    assert (len(news(step, step)), len(looked)) == (1, 0)
+    assert (news(step, step | {"step": 2}), len(looked)) == (['data: [{"event": "VQStepMetrics", "step": 2}]'], 0)
     assert news(step, epoch)[1:] == ["event: state"]
     assert (news(), len(looked)) == ([], 2)
     assert (entries_from(path, 3), entries_from(path, 9), entries_from(tmp_path / "none", 0)) == ([step, epoch], [], [])
+
+
+def test_of_steps_in_a_row_the_page_is_told_the_last_and_everything_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = [{"step": 1}, {"step": 2}, {"event": "Warning"}, {"step": 3}, {"event": "VQEpochMetrics"}, {"step": 1}]
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in log))
+    _, told, _ = Feed(Tail(path), dict, lambda entries: entries).news()
+    assert json.loads(told.removeprefix("data: ")) == log[1:]
 
 
 # The library

@@ -1,4 +1,4 @@
-"""A run's log as server-sent events: all there is so far, then once a second what has come."""
+"""A run's log as server-sent events: all there is so far, then every two seconds what has come."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -9,9 +9,8 @@ from typing import Any
 import anyio
 from anyio import to_thread
 
-_POLL_S = 1.0  # the page draws no oftener, and the cores are the training's
-_KEEP_ALIVE = 15  # polls without news
-_REPLAYED_STEPS = 1500  # more do not show in a curve
+_POLL_S = 2.0  # the page draws when something comes, and the cores are the training's
+_KEEP_ALIVE = 8  # polls without news
 _BATCH = 400  # entries of one message
 
 Entry = dict[str, Any]
@@ -59,10 +58,10 @@ class Feed:
         entries, anew = self.tail.read()
         if anew or not self._begun:
             yield _message([], "restart")
-            entries = _thinned(entries)
         self._begun = True
-        for start in range(0, len(entries), _BATCH):
-            yield _message(self.dressed(entries[start : start + _BATCH]))
+        shown = _latest(entries)
+        for start in range(0, len(shown), _BATCH):
+            yield _message(self.dressed(shown[start : start + _BATCH]))
         if entries and all("step" in entry for entry in entries):
             self._quiet = 0
         else:
@@ -93,16 +92,10 @@ def entries_from(path: Path, start: int) -> list[Entry]:
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[start:-1]]
 
 
-def _thinned(entries: list[Entry]) -> list[Entry]:
-    """The entries with so few steps left that a page can draw them at once."""
-    steps = sum("step" in entry for entry in entries)
-    every = max(1, -(-steps // _REPLAYED_STEPS))
-    kept, seen = [], 0
-    for entry in entries:
-        seen += "step" in entry
-        if "step" not in entry or seen % every == 0:
-            kept.append(entry)
-    return kept
+def _latest(entries: list[Entry]) -> list[Entry]:
+    """The entries, of steps in a row the last: the page says where the run is, and draws what epochs tell."""
+    following = [*entries[1:], {}]
+    return [entry for entry, after in zip(entries, following) if not ("step" in entry and "step" in after)]
 
 
 def _message(data: Any, kind: str | None = None) -> str:

@@ -14,7 +14,7 @@ import { announce, complain } from "./toasts.js";
 import { usageFeed, usageMap } from "./usagemap.js";
 
 const PAUSE_MS = 1000; // between two drawings: quick enough to read, and the cores are the training's
-const CHART_SHARE = 0.01; // of the time, at most, is for charts: where drawing is slow, they are drawn less often
+const CHART_SHARE = 0.005; // of the time, at most, is for charts: where drawing is slow, they are drawn less often
 const CHART_PAUSE_MS = 8000; // but not less often than that
 
 export async function show(root, { id, signal, about }) {
