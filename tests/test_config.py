@@ -22,7 +22,7 @@ SHARED = """
     checkpoint_interval preview_interval max_checkpoints device num_workers seed
 """.split()  # noqa: SIM905
 
-FEW, MANY = (64, 4, 0.9, 0.0, 100, 1e-3), (600, 3, 0.98, 0.0, 300, 2e-3)
+FEW, MANY = (64, 4, 0.99, 0.0, 100, 1e-3), (600, 3, 0.98, 0.0, 300, 2e-3)
 
 
 @pytest.mark.parametrize(

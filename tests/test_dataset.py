@@ -162,13 +162,13 @@ def test_varied_chunks_keep_length_and_range_and_are_never_silent(lengths: list[
         assert 0 < float(chunk.abs().max()) <= 1
 
 
-def test_three_of_four_varied_chunks_are_played_faster_or_slower() -> None:
+def test_half_of_the_varied_chunks_are_played_faster_or_slower() -> None:
     wave = np.sin(2 * np.pi * 1000 / SLOW_RATE * np.arange(20 * CHUNK)).astype(np.float32)
     dataset = ChunkDataset([Sound(Path("a.wav"), "a", wave)], CHUNK, SLOW_RATE, seed=0, augment=True)
     shown = torch.cat([dataset[number, 0, number % len(dataset)] for number in range(400)])
     pitch = torch.fft.rfft(shown * torch.hann_window(CHUNK)).abs().argmax(dim=-1) * SLOW_RATE / CHUNK
     unchanged = pitch == 1000
-    assert 0.2 < float(unchanged.float().mean()) < 0.35  # some of the others hardly change
+    assert 0.43 < float(unchanged.float().mean()) < 0.6  # some of the others hardly change
     assert 620 <= float(pitch.min()) < 750
     assert 1350 < float(pitch.max()) <= 1600
 
@@ -278,7 +278,7 @@ def test_a_varied_mel_is_about_that_of_the_varied_waveform(number: int, seed: in
         mel = AudioSpectrogram(MEL).waveform_to_mel(as_waveforms[key][None])[0]
         inner = slice(4, -4)  # cut out of the whole, a mel has neighbours where a waveform has none
         apart = (as_mels[key] - mel)[..., inner].abs().mean()
-        assert apart < 0.05  # half a hop apart at most, and a gain that clips nowhere in the whole sound
+        assert apart < 0.06  # half a hop apart at most, and a gain that clips nowhere in the whole sound
 
 
 @settings(max_examples=30, deadline=None)

@@ -22,7 +22,7 @@ NO_CHUNK: Key = (-1, -1, -1)  # for a process that gets no part of a small batch
 SPEED_EPOCHS = 4  # in which a sound keeps its varied speed, so that its mel serves more than once
 _GAIN_DB = (-9.0, 3.0)
 _SPEED = 1.6  # a varied chunk is played up to so many times faster, or slower
-_SPEED_SHARE = 0.75  # of the chunks have their speed varied
+_SPEED_SHARE = 0.5  # of the chunks have their speed varied
 _MEL_BYTES = 256 << 20  # of mels kept: those of 46 minutes at 48 kHz, each sound at two speeds
 _MEL_SOUND_S = 60.0  # the longest sound whose mel is made as a whole: cancelling has to wait for those of a batch
 
@@ -43,7 +43,7 @@ class Chunk:
 class ChunkDataset(Dataset[Tensor]):
     """Chunks `[1, S]` of decoded sounds, by (epoch, place): the same key always gives the same samples.
 
-    With `augment`, chunks of an epoch are cut at a shifted grid and played at a varied gain, most of them at a varied
+    With `augment`, chunks of an epoch are cut at a shifted grid and played at a varied gain, half of them at a varied
     speed, and so pitch: sounds that the collection does not have, but could.
     """
 

@@ -86,7 +86,7 @@ def get_adaptive_vqvae_config(file_count: int, seconds: float | None = None, **o
         preset |= {"codebook_size": _LARGE, "num_quantizers": 3, "decay": 0.98}
         preset |= {"max_epochs": 300, "learning_rate": 2e-3}
     else:
-        preset |= {"codebook_size": 64, "num_quantizers": 4, "decay": 0.9}
+        preset |= {"codebook_size": 64, "num_quantizers": 4, "decay": 0.99}
         preset |= {"threshold_ema_dead_code": 8}  # a step has many vectors for each of so few codes
         preset |= {"max_epochs": 100, "learning_rate": 1e-3, "augmentation_copies": 8}
     return VQVAEConfig(**(preset | overrides))
