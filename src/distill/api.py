@@ -1,17 +1,16 @@
 """The Python way in: `distill.train(folder)` and `distill.load(model)`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill.home import default_models_dir
 from distill.library.catalog import locate
 from distill.models.loaded import LoadedModel, LoadedVQModel
 from distill.models.persistence import load_any
-from distill.training.loop import train as train_vae
-from distill.training.loop import train_vqvae
-from distill.training.metrics import MetricsCallback
-from distill.training.plan import ModelFamily, plan_run
-from distill.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from distill.training.metrics import MetricsCallback
+    from distill.training.plan import ModelFamily
 
 
 def train(
@@ -20,8 +19,8 @@ def train(
     model_name: str | None = None,
     models_dir: Path | str | None = None,
     output_dir: Path | str | None = None,
-    family: ModelFamily = "vqvae",
-    callback: MetricsCallback | None = None,
+    family: "ModelFamily" = "vqvae",
+    callback: "MetricsCallback | None" = None,
     **settings: Any,
 ) -> LoadedModel | LoadedVQModel:
     """Train a model on the sounds in `folder`, save it in the library, and return it ready for use.
@@ -30,6 +29,10 @@ def train(
     replace what suits the number of files.
     Raises `CollectionError`, `ConfigError`, `StorageError`, `TrainingError`.
     """
+    from distill.training import loop  # here, for who only loads a model need not wait for it
+    from distill.training.plan import plan_run
+    from distill.training.run_folder import RunFolder
+
     plan, _ = plan_run(
         Path(folder),
         model_name=model_name,
@@ -38,7 +41,8 @@ def train(
         family=family,
         **settings,
     )
-    result = (train_vqvae if family == "vqvae" else train_vae)(**plan.arguments(), callback=callback)
+    begin = loop.train_vqvae if family == "vqvae" else loop.train
+    result = begin(**plan.arguments(), callback=callback)
     return load_any(RunFolder(result["output_dir"]).read_facts()["model_path"])
 
 
