@@ -59,7 +59,7 @@ def just_read(folder: Path) -> None:
 
 
 def long(setting: Setting) -> Iterator[Row]:
-    """From a folder of ten hours to the first step, once: looking through it, then components and clusters."""
+    """From a folder of ten hours to the end of the first step, once; takes 10 GB of disk, most in `$DISTILL_HOME`."""
     folder, stop, stepped = setting.work / "long", threading.Event(), math.nan
     noise(folder, _MINUTES)
 
@@ -70,7 +70,9 @@ def long(setting: Setting) -> Iterator[Row]:
             stop.set()
 
     begun = time.perf_counter()
-    plan, _ = plan_run(folder, models_dir=setting.work / "models", output_dir=setting.work / "run")
+    plan, _ = plan_run(
+        folder, models_dir=setting.work / "models", output_dir=setting.work / "run", device=setting.device.type
+    )
     planned = time.perf_counter()
     train_vqvae(**plan.arguments(), callback=told, cancel_event=stop)
     beside = {"looked through, s": planned - begun, "then to the first step, s": stepped - planned}

@@ -158,12 +158,13 @@ def busy_log(page: Page, address: str, home: Path, seconds: float = 10) -> None:
 
 def share_of_a_core(page: Page, log: Path, seconds: float) -> dict[str, float]:
     """How much of the time of one core browser and server take while a log grows."""
-    before = processor_s()
+    before, began = processor_s(), time.monotonic()
     growing = threading.Thread(target=grow, args=(log, seconds))
     growing.start()
     page.wait_for_timeout(1000 * seconds)
     growing.join()
-    return {who: (spent - before[who]) / seconds for who, spent in processor_s().items()}
+    passed = time.monotonic() - began
+    return {who: (spent - before[who]) / passed for who, spent in processor_s().items()}
 
 
 def processor_s() -> dict[str, float]:

@@ -63,6 +63,22 @@ def test_a_training_that_is_going_on_is_stopped_with_a_checkpoint(home: Path, tm
     assert list((home / "runs" / run / "checkpoints").glob("*.pt"))
 
 
+def test_a_folder_that_is_being_looked_through_does_not_hold_up_the_end(home: Path, tmp_path: Path) -> None:
+    folder = write_collection(tmp_path / "sounds", 1)
+    (sound,) = folder.iterdir()
+    for number in range(3000):
+        (folder / f"{number}.wav").hardlink_to(sound)
+    process, _, address = started()
+    with httpx.Client(headers={"Origin": f"http://{httpx.URL(address).netloc.decode()}"}) as browser:
+        browser.get(address)
+        at = httpx.URL(address)
+        key = browser.post(at.join("/api/collections"), json={"path": str(folder)}).json()["id"]
+        while not (report := browser.get(at.join(f"/api/collections/{key}")).json())["done"]:
+            pass
+    assert report["state"] == "scanning"
+    assert ended(process)[0::2] == (0, "")
+
+
 def test_an_address_that_others_can_reach_needs_a_word_and_brings_a_warning(home: Path) -> None:
     process, said, address = started("--host", "0.0.0.0")
     port = httpx.URL(address).port

@@ -66,6 +66,19 @@ def test_of_large_files_there_is_one_in_memory_at_a_time(paths: list[Path], monk
     assert len(list(read_each(paths, alone))) == len(paths)
 
 
+@pytest.mark.parametrize(
+    ("name", "megabytes", "large"),
+    [("a.wav", 31, False), ("a.wav", 33, True), ("a.FLAC", 17, True), ("a.mp3", 2, False), ("a.ogg", 3, True)],
+)
+def test_how_large_a_recording_is_follows_from_file_and_kind(
+    tmp_path: Path, name: str, megabytes: int, large: bool
+) -> None:
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(megabytes << 20)
+    assert reading._is_large(tmp_path / name) == large
+    assert not reading._is_large(tmp_path / "gone.wav")
+
+
 def test_no_more_is_read_ahead_than_there_are_readers(paths: list[Path]) -> None:
     begun = []
     with closing(read_each(paths, lambda path, _: begun.append(path))) as outcomes:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.audio.limits import AudioLimits
-from distill.audio.recording import Recording, Samples, peak_of
+from distill.audio.recording import Recording, peak_of
 from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.data.reading import read_each
 from distill.data.waveforms import Waveform, WaveformStore
@@ -125,10 +125,12 @@ def scan(
     progress: Progress | None = None,
     limits: AudioLimits | None = None,
     look: Callable[[Path, Recording], None] | None = None,
+    cancel_event: threading.Event | None = None,
 ) -> Collection:
     """Decode every file once and report on it; `progress(done, total)` is called after each.
 
-    `look` is shown every recording, in threads, so that who wants more of it need not decode it again.
+    `look` is shown every recording, in threads, so that who wants more of it need not decode it again. Raises
+    `Cancelled` soon after `cancel_event` is set.
     """
     files: list[SoundFile] = []
     unreadable: list[UnreadableFile] = []
@@ -140,7 +142,7 @@ def scan(
             look(path, recording)
         return _describe(path, recording)
 
-    with closing(read_each(todo, take, limits)) as outcomes:
+    with closing(read_each(todo, take, limits, cancel_event)) as outcomes:
         for done, (path, file) in enumerate(outcomes, start=1):
             if isinstance(file, AudioError):
                 unreadable.append(_unreadable(path, file))
@@ -209,19 +211,17 @@ def load_sounds(
     store, sounds = WaveformStore(), dict[str, Sound]()
     left_out: list[UnreadableFile] = []
 
-    def take(_: Path, recording: Recording) -> tuple[str, Samples | None]:
-        return content_digest(recording), None if is_silent(recording) else recording.mono(sample_rate)
+    def take(path: Path, recording: Recording) -> Sound | None:  # kept here: what waits to be looked at takes no room
+        if is_silent(recording):
+            return None
+        return Sound(path, content_digest(recording), store.keep(recording.mono(sample_rate)))
 
     with closing(read_each(paths, take, limits, cancel_event)) as outcomes:
-        for path, outcome in outcomes:
-            if isinstance(outcome, AudioError):
-                left_out.append(_unreadable(path, outcome))
-                continue
-            digest, samples = outcome
-            if samples is None:
+        for path, sound in outcomes:
+            if isinstance(sound, AudioError):
+                left_out.append(_unreadable(path, sound))
+            elif sound is None:
                 left_out.append(UnreadableFile(path, "silent"))
-            elif digest in sounds:
-                left_out.append(UnreadableFile(path, f"same content as {shown(sounds[digest].path)}"))
-            else:
-                sounds[digest] = Sound(path, digest, store.keep(samples))
+            elif sounds.setdefault(sound.digest, sound) is not sound:
+                left_out.append(UnreadableFile(path, f"same content as {shown(sounds[sound.digest].path)}"))
     return [sounds[digest] for digest in sorted(sounds)], left_out

@@ -15,7 +15,9 @@ from distill.audio.recording import Recording
 from distill.errors import AudioError
 
 _READERS = 4  # at most: each is a process, and a recording in memory
-_LARGE_BYTES = 16 << 20  # of a file: of such ones no two are in memory at once
+_LARGE_BYTES = 64 << 20  # of samples, three minutes in stereo: of such recordings no two are in memory at once
+_USUAL_GROWTH = {".wav": 2, ".aif": 2, ".aiff": 2, ".aifc": 2, ".flac": 4}  # from a file's bytes to its samples'
+_LOSSY_GROWTH = 24  # of an mp3 of 128 kbit/s
 
 T = TypeVar("T")
 
@@ -34,16 +36,17 @@ def read_each(
     count = min(_READERS, os.cpu_count() or 1, len(paths))
     stopped, large, mine = _Stopped(cancel_event), threading.Lock(), threading.local()
 
+    def begin() -> None:
+        mine.reader = readers.enter_context(AudioReader(limits, stopped))
+
     def read(path: Path) -> T | AudioError:
-        if not hasattr(mine, "reader"):
-            mine.reader = readers.enter_context(AudioReader(limits, stopped))
         try:
             with large if _is_large(path) else nullcontext():
                 return take(path, mine.reader.read(path))
         except AudioError as error:
-            return error
+            return AudioError(str(error))  # without its traceback, in which the samples are
 
-    with ExitStack() as readers, ThreadPoolExecutor(max(1, count), "distill-read") as pool:
+    with ExitStack() as readers, ThreadPoolExecutor(max(1, count), "distill-read", begin) as pool:
         under_way: deque[tuple[Path, Future[T | AudioError]]] = deque()
         try:
             for path in paths:
@@ -52,25 +55,25 @@ def read_each(
                     yield _first(under_way)
             while under_way:
                 yield _first(under_way)
-        finally:  # who stops listening does not wait for the files under way
-            stopped.set()
-            pool.shutdown(cancel_futures=True)
+        finally:
+            stopped.set()  # who stops listening does not wait for the files under way
 
 
-def _first(under_way: deque[tuple[Path, "Future[T | AudioError]"]]) -> tuple[Path, T | AudioError]:
+def _first(under_way: deque[tuple[Path, Future[T | AudioError]]]) -> tuple[Path, T | AudioError]:
     path, future = under_way.popleft()
     return path, future.result()
 
 
 def _is_large(path: Path) -> bool:
+    """Whether many samples are to be expected of a file; there can be more, or fewer."""
     try:
-        return path.stat().st_size > _LARGE_BYTES
+        return path.stat().st_size * _USUAL_GROWTH.get(path.suffix.lower(), _LOSSY_GROWTH) > _LARGE_BYTES
     except (OSError, ValueError):  # the reader says what is wrong with it
         return False
 
 
 class _Stopped(threading.Event):
-    """Set by itself, or by the caller's event."""
+    """Set by itself, or by the caller's event; only to be asked, not to be waited for."""
 
     def __init__(self, cancel_event: threading.Event | None) -> None:
         super().__init__()

@@ -137,10 +137,10 @@ class MelDataset(ChunkDataset):
         self._played: dict[tuple[int, bool], _Played] = {}
 
     @staticmethod
-    def fits(sounds: Sequence[Sound], spectrogram: SpectrogramConfig) -> bool:
-        """Whether the mels of all the sounds can be kept in memory, at two speeds, and none of them is long."""
-        lengths = [len(sound.waveform) for sound in sounds]
-        kept = 2 * sum(lengths) / spectrogram.hop_length * spectrogram.n_mels * torch.float32.itemsize
+    def fits(sounds: Sequence[Sound], spectrogram: SpectrogramConfig, augment: bool) -> bool:
+        """Whether the mels of all the sounds can be kept in memory, varied ones too, and none of them is long."""
+        lengths, speeds = [len(sound.waveform) for sound in sounds], 2 if augment else 1
+        kept = speeds * sum(lengths) / spectrogram.hop_length * spectrogram.n_mels * torch.float32.itemsize
         return kept <= _MEL_BYTES and max(lengths) <= _MEL_SOUND_S * spectrogram.sample_rate
 
     def __getitem__(self, key: Key) -> Tensor:

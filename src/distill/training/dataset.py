@@ -136,7 +136,7 @@ def _loader(
     samples, augment = round(config.chunk_duration_s * sample_rate), training and config.augment
     dataset = (
         MelDataset(sounds, samples, spectrogram, config.seed, augment)
-        if spectrogram is not None and MelDataset.fits(sounds, spectrogram)
+        if spectrogram is not None and MelDataset.fits(sounds, spectrogram, augment)
         else ChunkDataset(sounds, samples, sample_rate, config.seed, augment)
     )
     copies = _copies(config, len(dataset)) if training else 1

@@ -10,6 +10,7 @@ import anyio
 from anyio import to_thread
 
 _POLL_S = 2.0  # the page draws when something comes, and the cores are the training's
+_ASK_S = 1.0  # whether anybody listens still: the end of the server waits for that
 _KEEP_ALIVE = 8  # polls without news
 _BATCH = 400  # entries of one message
 
@@ -82,7 +83,9 @@ async def messages(feed: Feed, gone: Callable[[], Awaitable[bool]]) -> AsyncIter
     while not await gone():
         for message in await to_thread.run_sync(lambda: list(feed.news())):
             yield message
-        await anyio.sleep(_POLL_S)
+        await anyio.sleep(_ASK_S)
+        if not await gone():
+            await anyio.sleep(_POLL_S - _ASK_S)
 
 
 def entries_from(path: Path, start: int) -> list[Entry]:

@@ -99,13 +99,17 @@ class Folders:
     """The open folders by id; dropped files lie in folders of their own below `uploads`."""
 
     def __init__(self, uploads: Path) -> None:
-        self._uploads, self._lock = uploads, threading.Lock()
+        self._uploads, self._lock, self._closing = uploads, threading.Lock(), threading.Event()
         self._open: dict[str, OpenFolder] = {}
         shutil.rmtree(uploads / _REMOVED, ignore_errors=True)
         if uploads.is_dir():
             for path in sorted(uploads.iterdir()):
                 if path.is_dir() and not path.name.startswith("."):
                     self._add(path, uploaded=not path.is_symlink())
+
+    def close(self) -> None:
+        """Look through no more of them."""
+        self._closing.set()
 
     def all(self) -> list[OpenFolder]:
         """Every folder in which there is something, in the order in which they were opened."""
@@ -188,7 +192,7 @@ class Folders:
             outlines[path] = outline(recording.samples, _OUTLINE_PARTS)
 
         try:
-            found = scan(files.result(), progress, look=look)
+            found = scan(files.result(), progress, look=look, cancel_event=self._closing)
         except DistillError as error:
             with self._lock:
                 folder.state, folder.error = "failed", str(error)

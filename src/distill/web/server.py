@@ -51,6 +51,7 @@ def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable
         )
         with suppress(KeyboardInterrupt):  # uvicorn raises it again, once it has ended
             server.run(sockets=[listener])
+        studio.folders.close()
         if jobs := studio.runs.jobs():
             then = "will wait for the next `distill web`" if studio.runs.outlasts else "will be forgotten"
             say("stopping the training, with a checkpoint …" + (f"; {len(jobs) - 1} more {then}" if jobs[1:] else ""))

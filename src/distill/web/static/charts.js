@@ -6,6 +6,11 @@ import { figure } from "./format.js";
 
 const HEIGHT = 260;
 
+// Fetched with the first page that has a chart; the very first one has none.
+const library = new Promise((ready) => {
+  document.head.append(el("script", { src: "/static/vendor/uplot/uPlot.iife.min.js", on: { load: ready } }));
+});
+
 // `series`: [{label, variable, dash?, title?}]; data as uPlot wants it: [epochs, values, …].
 export function lineChart(
   series,
@@ -39,6 +44,7 @@ export function lineChart(
   let data = [[], ...series.map(() => [])];
 
   function draw() {
+    if (!window.uPlot) return;
     const { width } = holder.size;
     if (plot && dark === isDark()) {
       if (plot.width !== width) plot.setSize({ width, height });
@@ -59,6 +65,7 @@ export function lineChart(
     tell(null);
   }
   drawn(holder, draw);
+  library.then(() => holder.redraw());
   return { node, set };
 }
 
