@@ -36,15 +36,26 @@ def quality_tables(measured: Measured) -> str:
 
 
 def ablation_table(measured: Measured) -> str:
-    """Median mel distance of each variant (rows) on each collection (columns), the default first."""
+    """The default's median mel distance on each collection (columns), and how much further each variant (rows) is."""
     columns = sorted({(key.collection, key.minutes) for key in measured})
-    variants = sorted(dict.fromkeys(key.system for key in measured), key=lambda name: name != DEFAULT.name)
-    body = [
-        [variant, *(cell(measured.get(Key(name, variant, minutes)), "distances", "mel") for name, minutes in columns)]
-        for variant in variants
-    ]
+    variants = dict.fromkeys(key.system for key in measured if key.system != DEFAULT.name)
+    usual = [measured.get(Key(name, DEFAULT.name, minutes)) for name, minutes in columns]
+    body = [[DEFAULT.name, *(cell(seeds, "distances", "mel") for seeds in usual)]]
+    for variant in variants:
+        seeds = [measured.get(Key(name, variant, minutes)) for name, minutes in columns]
+        body.append([variant, *map(change, seeds, usual)])
     head = ["variant", *(f"{name}, {minutes:g} min" for name, minutes in columns)]
     return f"{table(head, body)}\n\n{made(measured)}"
+
+
+def change(seeds: list[Row] | None, usual: list[Row] | None) -> str:
+    """How much further a variant is than the default with the same seed: the median, and the range over the seeds."""
+    before = {row["seed"]: row["distances"]["mel"] for row in usual or ()}
+    values = sorted(row["distances"]["mel"] / before[row["seed"]] - 1 for row in seeds or () if row["seed"] in before)
+    if not values:
+        return "–"
+    middle = f"{statistics.median(values):+.0%}"
+    return middle if len(values) == 1 else f"{middle} ({values[0]:+.0%} to {values[-1]:+.0%})"
 
 
 def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

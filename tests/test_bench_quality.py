@@ -240,14 +240,18 @@ def test_the_report_fills_the_page_and_leaves_its_prose(measured, tmp_path):
     assert page.read_text() == text
 
 
-def test_an_ablation_is_a_table_with_the_default_first(tmp_path):
+def test_an_ablation_compares_each_variant_with_the_default_of_the_same_seed(tmp_path):
     page = tmp_path / "quality.md"
     page.write_text("<!-- ablation: begin --><!-- ablation: end -->")
     path = tmp_path / "ablation.jsonl"
-    rows.append(path, row("no dropout", 1.7, 3.0, 0))
-    rows.append(path, row("as it is", 1.6, 3.0, 0))
+    for variant, mel, seed in [
+        ("no dropout", 1.7, 0), ("as it is", 1.6, 0), ("no dropout", 2.5, 1), ("as it is", 2.0, 1),
+        ("no noise", 1.5, 1), ("no gain", 1.5, 2),
+    ]:  # fmt: skip
+        rows.append(path, row(variant, mel, 3.0, seed))
     report(page, {}, rows.by_seed(rows.read(path)))
-    assert "| variant | drums, 3 min |\n| --- | --: |\n| as it is | 1.60 |\n| no dropout | 1.70 |" in page.read_text()
+    body = "| as it is | 1.80 (1.60–2.00) |\n| no dropout | +16% (+6% to +25%) |\n| no noise | -25% |\n| no gain | – |"
+    assert f"| variant | drums, 3 min |\n| --- | --: |\n{body}" in page.read_text()
 
 
 def test_a_page_without_the_markers_is_refused():
