@@ -109,7 +109,7 @@ def with_and_without(page: Page, home: Path, pairs: int, seconds: float) -> None
         rates: dict[bool, float] = {}
         for watched in (True, False) if pair % 2 else (False, True):
             page.goto(shown if watched else "about:blank")
-            page.wait_for_timeout(1500)
+            page.wait_for_timeout(5000)  # until all of it is there
             before, began = steps_of(run), time.monotonic()
             page.wait_for_timeout(1000 * seconds)
             rates[watched] = (steps_of(run) - before) / (time.monotonic() - began)
