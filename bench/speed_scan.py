@@ -3,7 +3,6 @@
 And a folder of ten hours, up to the first step of a training on it.
 """
 
-import math
 import statistics
 import threading
 import time
@@ -16,9 +15,10 @@ import soundfile
 
 from distill.data.collection import find_audio_files, scan
 from distill.training.loop import train_vqvae
-from distill.training.metrics import Event, VQStepMetrics
+from distill.training.metrics import Event
 from distill.training.plan import plan_run
 from rows import Row
+from speed_loop import Watch
 from speed_turns import Call, Setting, comparison, in_turn, ratios
 
 _FILES, _RATE = 10_000, 48_000
@@ -59,25 +59,25 @@ def just_read(folder: Path) -> None:
 
 
 def long(setting: Setting) -> Iterator[Row]:
-    """From a folder of ten hours to the end of the first step, once; takes 10 GB of disk, most in `$DISTILL_HOME`."""
-    folder, stop, stepped = setting.work / "long", threading.Event(), math.nan
+    """From a folder of ten hours to the first step, once; takes 10 GB of disk, most in `$DISTILL_HOME`."""
+    folder, stop = setting.work / "long", threading.Event()
     noise(folder, _MINUTES)
+    watch = Watch()
 
     def told(event: Event) -> None:
-        nonlocal stepped
-        if isinstance(event, VQStepMetrics):
-            stepped = time.perf_counter()
+        watch(event)
+        if watch.first_step_s is not None:
             stop.set()
 
-    begun = time.perf_counter()
     plan, _ = plan_run(
         folder, models_dir=setting.work / "models", output_dir=setting.work / "run", device=setting.device.type
     )
-    planned = time.perf_counter()
+    planned_s = time.perf_counter() - watch.begun
     train_vqvae(**plan.arguments(), callback=told, cancel_event=stop)
-    beside = {"looked through, s": planned - begun, "then to the first step, s": stepped - planned}
+    assert watch.first_step_s is not None
+    beside = {"looked through, s": planned_s, "then to the first step, s": watch.first_step_s - planned_s}
     case = f"{_MINUTES} files of a minute, to the first step"
-    yield comparison("long", case, "times as fast as it plays", [60 * _MINUTES / (stepped - begun)], beside)
+    yield comparison("long", case, "times as fast as it plays", [60 * _MINUTES / watch.first_step_s], beside)
 
 
 def noise(folder: Path, count: int) -> None:

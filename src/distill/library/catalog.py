@@ -170,29 +170,29 @@ class ModelLibrary:
 
     def delete(self, entry: ModelEntry) -> None:
         """Delete a model and its file; raises `LibraryError` when the file is no longer what the entry says."""
-        with self._locked():
-            entries = self._follow_files(self._read_index())
-            if entry not in entries:
-                raise LibraryError(f"{self.path(entry)} was changed or taken away meanwhile; nothing is deleted")
-            with storage_errors(self.path(entry)):
-                self.path(entry).unlink()
-            self._write_index([other for other in entries if other != entry])
+        with self._leaving(entry) as path, storage_errors(path):
+            path.unlink()
 
     def discard(self, entry: ModelEntry) -> Path:
         """Take a model out of the library, its file kept in `.deleted`, from where `restore` has it back.
 
         Returns where it lies now; raises `LibraryError` when the file is no longer what the entry says.
         """
+        kept = self.folder / _DELETED / f"{time.time_ns()}-{entry.file}"
+        with self._leaving(entry) as path, storage_errors(kept):
+            kept.parent.mkdir(exist_ok=True)
+            path.rename(kept)
+        return kept
+
+    @contextmanager
+    def _leaving(self, entry: ModelEntry) -> Iterator[Path]:
+        """The file of a model that is out of the index once the body has taken it away."""
         with self._locked():
             entries = self._follow_files(self._read_index())
             if entry not in entries:
                 raise LibraryError(f"{self.path(entry)} was changed or taken away meanwhile; nothing is deleted")
-            kept = self.folder / _DELETED / f"{time.time_ns()}-{entry.file}"
-            with storage_errors(kept):
-                kept.parent.mkdir(exist_ok=True)
-                self.path(entry).rename(kept)
+            yield self.path(entry)
             self._write_index([other for other in entries if other != entry])
-        return kept
 
     def restore(self, kept: Path) -> ModelEntry:
         """Take a discarded model back in; raises `LibraryError` when it is no longer there."""
