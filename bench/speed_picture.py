@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.storage import atomic_write
 from rows import Row
-from speed_tables import TARGETS, of_stages
+from speed_tables import of_stages, target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,13 +59,13 @@ def _draw_ratios(axes: "Axes", found: list[Row]) -> None:
         axes.set_visible(False)
         return
     for place, row in enumerate(found):
-        ratio, target = row["ratio"], TARGETS.get((row["case"], row["measure"]))
+        ratio, aimed = row["ratio"], target(row)
         axes.plot([ratio["low"], ratio["high"]], [place, place], color=_RATIO, linewidth=2)
         axes.plot(ratio["median"], place, "o", color=_RATIO)
         axes.annotate(f"{ratio['median']:.2f}", (ratio["median"], place), xytext=(0, 6), textcoords="offset points",
                       ha="center", fontsize=8)  # fmt: skip
-        if target is not None:
-            axes.plot(target, place, "|", color=_TARGET, markersize=16, markeredgewidth=2.5)
+        if aimed is not None:
+            axes.plot(aimed, place, "|", color=_TARGET, markersize=16, markeredgewidth=2.5)
     axes.axvline(1, color="black", linewidth=0.8)
     names = [f"{row['part']}: {row['case']}" for row in found]
     axes.set_yticks(range(len(found)), names, fontsize=8)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import torch
 from torch import nn
 
 from distill.audio.reader import AudioReader
@@ -75,7 +74,7 @@ def table(times: dict[str, list[float]], work: dict[str, Work], machines: list[M
 
 
 class StagedStep:
-    """What `_train_step` does, cut into stages; each leaves its outcome for the next."""
+    """What `Stepper` does, cut into stages; each leaves its outcome for the next."""
 
     def __init__(self, ours: OurStep) -> None:
         self.ours, self.model, self.bench = ours, ours.model, ours.bench
@@ -117,15 +116,14 @@ class StagedStep:
         weight = self.ours.config.commitment_weight
         self.total = vqvae_loss(self.recon, self.mel, self.commitment, weight)[0]
         self.ours.optimizer.zero_grad(set_to_none=True)
-        torch.isfinite(self.total).item()
 
     def _backward(self) -> None:
         self.total.backward()  # type: ignore[no-untyped-call]
 
     def _update(self) -> None:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.ours.config.gradient_clip_norm)
-        torch.isfinite(norm).item()
-        self.ours.optimizer.step()
+        if self.total.isfinite() & norm.isfinite():
+            self.ours.optimizer.step()
 
     def work(self) -> dict[str, Work]:
         """What each stage needs at least: its input, output and weights once, and what backward has to find again."""

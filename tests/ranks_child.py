@@ -9,9 +9,9 @@ import torch
 
 from distill.data.collection import find_audio_files
 from distill.errors import TrainingError
-from distill.training import engine
 from distill.training.config import TrainingConfig, VQVAEConfig
 from distill.training.loop import train, train_vqvae
+from distill.training.step import Stepper
 
 
 def main(folder: Path, output: Path, family: str, batch_size: int, resume: bool, kill_at: int) -> None:
@@ -28,14 +28,14 @@ def main(folder: Path, output: Path, family: str, batch_size: int, resume: bool,
 
 def kill_in_step(number: int) -> None:
     """The process ends in the middle of its n-th step, as if the machine had been switched off."""
-    usual, steps = engine._train_step, iter(range(number, -1, -1))
+    usual, steps = Stepper.take, iter(range(number, -1, -1))
 
-    def step(*arguments):
+    def take(*arguments):
         if next(steps) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return usual(*arguments)
 
-    engine._train_step = step
+    Stepper.take = take
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from distill.audio.spectrogram import PADDING, AudioSpectrogram, SpectrogramConf
 from distill.data.collection import Sound, find_audio_files
 from distill.errors import CollectionError
 from distill.training import chunks
-from distill.training.chunks import NO_CHUNK, SPEED_EPOCHS, ChunkDataset, MelDataset
+from distill.training.chunks import NO_CHUNK, SPEED_EPOCHS, SPEEDS, ChunkDataset, MelDataset
 from distill.training.config import EngineConfig
 from distill.training.dataset import Loader, create_data_loaders, looks, split_by_file
 
@@ -164,8 +164,9 @@ def test_varied_chunks_keep_length_and_range_and_are_never_silent(lengths: list[
 
 def test_half_of_the_varied_chunks_are_played_faster_or_slower() -> None:
     wave = np.sin(2 * np.pi * 1000 / SLOW_RATE * np.arange(20 * CHUNK)).astype(np.float32)
-    dataset = ChunkDataset([Sound(Path("a.wav"), "a", wave)], CHUNK, SLOW_RATE, seed=0, augment=True)
-    shown = torch.cat([dataset[number, 0, number % len(dataset)] for number in range(400)])
+    tones = [Sound(Path(f"{name}.wav"), name, wave) for name in "abcdefghij"]
+    dataset = ChunkDataset(tones, CHUNK, SLOW_RATE, seed=0, augment=True)
+    shown = torch.cat([dataset[number, 0, 7 * number % len(dataset)] for number in range(400)])
     pitch = torch.fft.rfft(shown * torch.hann_window(CHUNK)).abs().argmax(dim=-1) * SLOW_RATE / CHUNK
     unchanged = pitch == 1000
     assert 0.43 < float(unchanged.float().mean()) < 0.6  # some of the others hardly change
@@ -173,13 +174,15 @@ def test_half_of_the_varied_chunks_are_played_faster_or_slower() -> None:
     assert 1350 < float(pitch.max()) <= 1600
 
 
-def test_a_sound_keeps_its_varied_speed_for_some_epochs_and_no_longer() -> None:
+def test_a_sound_keeps_its_varied_speed_for_some_epochs_and_comes_back_to_it_after_all_others() -> None:
     wave = np.sin(2 * np.pi * 1000 / SLOW_RATE * np.arange(20 * CHUNK)).astype(np.float32)
     dataset = ChunkDataset([Sound(Path("a.wav"), "a", wave)], CHUNK, SLOW_RATE, seed=0, augment=True)
-    speeds = [{dataset._cut((number, place, 0)).speed for place in range(20)} - {1.0} for number in range(40)]
+    turn = SPEED_EPOCHS * SPEEDS
+    speeds = [{dataset._cut((number, place, 0)).speed for place in range(20)} - {1.0} for number in range(turn + 8)]
     assert all(len(of_an_epoch) == 1 for of_an_epoch in speeds)
-    assert all(len(set.union(*speeds[first : first + SPEED_EPOCHS])) == 1 for first in range(0, 40, SPEED_EPOCHS))
-    assert len(set.union(*speeds)) == 40 // SPEED_EPOCHS
+    assert all(len(set.union(*speeds[first : first + SPEED_EPOCHS])) == 1 for first in range(0, turn, SPEED_EPOCHS))
+    assert len(set.union(*speeds[:turn])) == SPEEDS
+    assert speeds[turn:] == speeds[:8]
 
 
 def test_a_first_look_goes_on_through_varied_epochs_and_once_through_what_does_not_vary(tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ from conftest import RATE
 from distill.data.collection import find_audio_files
 from distill.errors import TrainingError
 from distill.models.archive import read_archive
-from distill.training import engine
 from distill.training.checkpoint import list_checkpoints
+from distill.training.family import Evaluation
 from distill.training.loop import train, train_vqvae
 from distill.training.metrics import VQStepMetrics
 from distill.training.run_folder import RunFolder
+from distill.training.step import Stepper
 from test_resume import newest, same_run
 from test_training import small_config
 from test_vae_training import small_config as small_vae_config
@@ -30,25 +31,25 @@ Fault = Callable[[int], bool]  # of the steps taken so far: whether the loss of 
 @contextmanager
 def poisoned(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> Iterator[None]:
     """A loss turned into NaN wherever `fault` says so."""
-    real, taken = engine._train_step, 0
+    real, taken = Stepper.take, 0
 
-    def step(bench, optimizer, clip, waveform, progress):
+    def take(self, mel, progress):
         nonlocal taken
         taken += 1
         with pytest.MonkeyPatch.context() as patch:
             if fault(taken - 1):
-                family = type(bench.family)
+                family = type(self.bench.family)
                 judge = family.evaluate
 
                 def evaluate(*arguments):
                     judged = judge(*arguments)
-                    return engine.Evaluation(judged.total * math.nan, judged.terms, judged.observed)
+                    return Evaluation(judged.total * math.nan, judged.terms, judged.observed)
 
                 patch.setattr(family, "evaluate", evaluate)
-            return real(bench, optimizer, clip, waveform, progress)
+            return real(self, mel, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "_train_step", step)
+        patch.setattr(Stepper, "take", take)
         yield
 
 

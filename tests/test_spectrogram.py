@@ -184,7 +184,7 @@ def test_a_louder_mel_is_that_of_the_louder_sound_where_that_was_above_the_floor
     sound = batch(noise(4000, 0.02, seed))
     sound[..., 2000:] = 0  # padding after it
     mel = spectrogram.waveform_to_mel(sound)
-    louder = spectrogram.louder(mel, gain)
+    louder = spectrogram.louder(mel, torch.tensor(gain))
     wanted = spectrogram.waveform_to_mel(sound * gain)
     above = mel > SILENCE
     torch.testing.assert_close(louder[above], wanted[above], atol=1e-4, rtol=0)

@@ -144,9 +144,9 @@ class AudioSpectrogram(nn.Module):
         starts = range(0, frames, step)
         return torch.cat([self.mel_of_frames(waveform, at, min(frames, at + step)) for at in starts], dim=-1)
 
-    def louder(self, mel: Tensor, gain: float) -> Tensor:
-        """The mel, of any shape, of the same sound `gain` times as loud; what was below the floor stays there."""
-        moved = (mel + 2 * math.log(gain) / self._log_range).clamp(min=SILENCE)
+    def louder(self, mel: Tensor, gain: Tensor) -> Tensor:
+        """Mels, of any shape, of the same sounds `gain` times as loud; what was below the floor stays there."""
+        moved = (mel + gain.log() * (2 / self._log_range)).clamp(min=SILENCE)
         return torch.where(mel > SILENCE, moved, mel)
 
     def _log_mel(self, sounds: Tensor) -> Tensor:

@@ -45,6 +45,17 @@ class ResidualBlock(nn.Module):
         return x + correction
 
 
+class EdgeConv2d(nn.Conv2d):
+    """A 3 × 3 convolution in which the outermost cells have neighbours, too: themselves; shape unchanged."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve float `[B, C, H, W]`."""
+        if not x.is_cuda:
+            return super().forward(F.pad(x, (1, 1, 1, 1), mode="replicate"))
+        x = torch.cat([x[..., :1, :], x, x[..., -1:, :]], dim=-2)  # a GPU's gradient of the other is never the same
+        return super().forward(torch.cat([x[..., :1], x, x[..., -1:]], dim=-1))
+
+
 def encoder(out_channels: int) -> nn.Sequential:
     """Float `[B, 1, 16·H, 16·W]`, silence at 0 so that the convolutions' own padding is silence → `[B, out, H, W]`.
 
@@ -80,7 +91,7 @@ def widening(widths: tuple[int, int, int], dropout: float) -> nn.Sequential:
         *_widen(middle, narrow),
         ChannelNorm(narrow),
         nn.SiLU(),
-        nn.Conv2d(narrow, 4 * 4, 3, padding=1, padding_mode="replicate"),  # the outermost cells have neighbours, too
+        EdgeConv2d(narrow, 4 * 4, 3),
         nn.PixelShuffle(4),
     )
 

@@ -54,12 +54,12 @@ def vqvae_loss(
 
 def kl_per_dimension(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL divergence to the standard normal of each latent dimension, mean over `[B, L]`: float `[L]`, in nats."""
-    examples = summed(torch.tensor(len(mu), device=mu.device))
+    examples = summed(mu.new_full((), len(mu)))
     return joined((0.5 * (mu.square() + logvar.exp() - 1 - logvar)).sum(dim=0) / examples)
 
 
 def vae_loss(
-    recon: Tensor, target: Tensor, mu: Tensor, logvar: Tensor, kl_weight: float = 1.0, free_bits: float = 0.1
+    recon: Tensor, target: Tensor, mu: Tensor, logvar: Tensor, kl_weight: float | Tensor = 1.0, free_bits: float = 0.1
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`(total, recon_loss, kl_loss)` for mels `[B, 1, M, T]` and latents `[B, L]`; `kl_loss` is not yet weighted.
 

@@ -273,6 +273,6 @@ def _kmeans_plus_plus(x: Tensor, clusters: int, go_on: Callable[[], None]) -> Te
         go_on()
         pick = picks[-1]
         distance = torch.minimum(distance, torch.addmv(size + size[pick], x, x[pick[0]], alpha=-2).clamp(min=1e-12))
-        reached = distance.cumsum(dim=0)  # fewer distinct vectors than codes: repeat some
-        picks.append(torch.searchsorted(reached, share * reached[-1]).clamp(max=len(x) - 1))
+        reached = distance.expand(2, -1).cumsum(dim=1)[0]  # a GPU adds up a single row in any order
+        picks.append(torch.searchsorted(reached, share * reached[-1]).clamp(max=len(x) - 1))  # repeat, where too few
     return x[torch.cat(picks)]

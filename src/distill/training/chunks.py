@@ -1,13 +1,17 @@
 """Sounds cut into chunks of one length, varied so that a few of them go a long way, as waveforms or as mels."""
 
 import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import soxr
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from distill.audio.recording import Samples, peak_of
@@ -20,10 +24,13 @@ Key = tuple[int, int, int]  # epoch, place in it, chunk
 NO_CHUNK: Key = (-1, -1, -1)  # for a process that gets no part of a small batch: silence, which counts in nothing
 
 SPEED_EPOCHS = 4  # in which a sound keeps its varied speed, so that its mel serves more than once
+SPEEDS = 16  # that a sound has in turn, beside its own
 _GAIN_DB = (-9.0, 3.0)
 _SPEED = 1.6  # a varied chunk is played up to so many times faster, or slower
 _SPEED_SHARE = 0.5  # of the chunks have their speed varied
-_MEL_BYTES = 256 << 20  # of mels kept: those of 46 minutes at 48 kHz, each sound at two speeds
+_MEL_BYTES = 256 << 20  # of mels kept: those of 46 minutes at 48 kHz, each sound at two speeds, or 5 minutes at 17
+_DRAWN_AT_ONCE = 256  # for each one of its own, a generator would take longer than all else about a chunk
+_PLAYERS = 8  # at most, where sounds are played ahead
 _MEL_SOUND_S = 60.0  # the longest sound whose mel is made as a whole: cancelling has to wait for those of a batch
 
 
@@ -53,6 +60,7 @@ class ChunkDataset(Dataset[Tensor]):
         self.names = [shown(sound.path.name) for sound in sounds]
         self.duration_s = sum(map(len, self.waveforms)) / sample_rate
         self.sample_rate, self.samples, self.seed, self.augment = sample_rate, samples, seed, augment
+        self.speeds = SPEEDS
         self.chunks = [
             Chunk(sound, start)
             for sound, waveform in enumerate(self.waveforms)
@@ -100,71 +108,139 @@ class ChunkDataset(Dataset[Tensor]):
         chunk = self.chunks[index]
         if not self.augment:
             return chunk
-        rng = np.random.default_rng([self.seed, epoch, place])
-        speed = self._speed(chunk.sound, epoch) if rng.random() < _SPEED_SHARE else 1.0
+        varied, shift, gain = _draws(self.seed, epoch, place // _DRAWN_AT_ONCE)[place % _DRAWN_AT_ONCE]
+        speed = self._speed(chunk.sound, epoch) if varied < _SPEED_SHARE else 1.0
         length = self._length(speed)
         latest = max(0, len(self.waveforms[chunk.sound]) - length)
-        start = int(np.clip(chunk.start + rng.integers(-length // 2, length // 2 + 1), 0, latest))
-        return Chunk(chunk.sound, start, speed, 10 ** (rng.uniform(*_GAIN_DB) / 20))
+        start = chunk.start + round((shift - 0.5) * length)
+        softest, loudest = _GAIN_DB
+        louder = 10 ** ((softest + gain * (loudest - softest)) / 20)
+        return Chunk(chunk.sound, min(max(start, 0), latest), speed, louder)
 
     def _speed(self, sound: int, epoch: int) -> float:
         """The varied speed of a sound, another every few epochs, not of all sounds at once."""
-        rng = np.random.default_rng([self.seed, sound, (epoch + sound) // SPEED_EPOCHS, 1])
-        return float(_SPEED ** rng.triangular(-1, 0, 1))
+        return _varied_speed(self.seed, sound, (epoch + sound) // SPEED_EPOCHS % self.speeds)
 
     def _length(self, speed: float) -> int:
         """How many samples of a sound fill a chunk at a speed."""
         return round(self.samples * speed)
 
 
-@dataclass(frozen=True)
-class _Played:
-    """A whole sound at a speed: its mel `[M, T]`, and the gain at which it would clip."""
+Playing = tuple[int, float]  # a sound and its speed
 
-    speed: float
-    mel: Tensor
+
+class _Kept(NamedTuple):
+    """Where the mel of a whole sound at a speed is: its first row, how many there are; the gain at which it clips."""
+
+    first: int
+    frames: int
     largest_gain: float
 
 
 class MelDataset(ChunkDataset):
-    """The same chunks as mels `[1, M, T]`, cut from those of whole sounds, which are computed once for each speed."""
+    """The same chunks as mels `[1, M, T]`, cut from those of whole sounds, which are computed once for each speed.
+
+    They are kept on `device`, where batches are cut from them; for a GPU all the sounds are played ahead.
+    """
 
     def __init__(
-        self, sounds: Sequence[Sound], samples: int, spectrogram: SpectrogramConfig, seed: int, augment: bool
+        self,
+        sounds: Sequence[Sound],
+        samples: int,
+        spectrogram: SpectrogramConfig,
+        seed: int,
+        augment: bool,
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(sounds, samples, spectrogram.sample_rate, seed, augment)
-        self.spectrogram = AudioSpectrogram(spectrogram)
-        self._played: dict[tuple[int, bool], _Played] = {}
+        self.spectrogram = AudioSpectrogram(spectrogram).to(device)
+        self.device = torch.device(device)
+        self.speeds = min(SPEEDS, max(1, int(_MEL_BYTES / _mel_bytes(sounds, spectrogram)) - 1)) if augment else 0
+        longest = [len(waveform) + round(self.speeds * _SPEED * len(waveform)) for waveform in self.waveforms]
+        rows = sum(length // spectrogram.hop_length + 2 * (1 + self.speeds) for length in longest)
+        self._rows = torch.empty(rows, spectrogram.n_mels, device=device)  # on a CPU, those not yet used take no memory
+        self._filled = 0
+        self._kept: dict[Playing, _Kept] = {}
+        self._awaited: dict[Playing, Future[Samples]] = {}
 
     @staticmethod
     def fits(sounds: Sequence[Sound], spectrogram: SpectrogramConfig, augment: bool) -> bool:
         """Whether the mels of all the sounds can be kept in memory, varied ones too, and none of them is long."""
-        lengths, speeds = [len(sound.waveform) for sound in sounds], 2 if augment else 1
-        kept = speeds * sum(lengths) / spectrogram.hop_length * spectrogram.n_mels * torch.float32.itemsize
-        return kept <= _MEL_BYTES and max(lengths) <= _MEL_SOUND_S * spectrogram.sample_rate
+        longest = max(len(sound.waveform) for sound in sounds)
+        kept = _mel_bytes(sounds, spectrogram) * (2 if augment else 1)
+        return kept <= _MEL_BYTES and longest <= _MEL_SOUND_S * spectrogram.sample_rate
+
+    def order(self, epoch: int, copies: int) -> list[int]:
+        """Indices of the chunks in the order of one epoch, `copies` of each."""
+        if self.device.type == "cuda" and not self._kept:  # a CPU has enough to do with the steps
+            self._play_ahead(epoch)
+        return super().order(epoch, copies)
+
+    def _play_ahead(self, epoch: int) -> None:
+        """Begin to play all sounds at the speeds that they will have from an epoch on, in threads beside this one."""
+        players, sounds = ThreadPoolExecutor(min(_PLAYERS, os.cpu_count() or 1), "play"), range(len(self.waveforms))
+        epochs = [epoch + SPEED_EPOCHS * number for number in range(self.speeds)]
+        places = [(sound, self._speed(sound, then)) for then in epochs for sound in sounds]
+        self._awaited = {place: players.submit(self._play, *place) for place in places}
+        players.shutdown(wait=False)
 
     def __getitem__(self, key: Key) -> Tensor:
-        frames = self.spectrogram.frames(self.samples)
-        if key == NO_CHUNK:
-            return torch.full((1, self.spectrogram.config.n_mels, frames), PADDING)
-        cut = self._cut(key)
-        played = self._play(cut.sound, cut.speed)
-        start = min(round(cut.start / cut.speed / self.spectrogram.config.hop_length), played.mel.shape[-1] - 1)
-        mel = played.mel[:, start : start + frames]
-        louder = self.spectrogram.louder(mel, min(cut.gain, played.largest_gain))
-        return nn.functional.pad(louder, (0, frames - mel.shape[-1]), value=PADDING).unsqueeze(0)
+        return self.__getitems__([key])[0]
 
-    def _play(self, sound: int, speed: float) -> _Played:
-        """A sound at a speed, from memory if it was the latest, for it will be asked for again."""
-        place = sound, speed != 1.0
-        played = self._played.get(place)
-        if played is None or played.speed != speed:
-            samples = self.waveforms[sound][:]
-            if speed != 1.0:
-                samples = soxr.resample(samples, speed, 1.0)
-            mel = self.spectrogram.whole_mel(torch.from_numpy(samples))[0, 0]
-            played = self._played[place] = _Played(speed, mel, _unclipped(math.inf, samples))
-        return played
+    def __getitems__(self, keys: Sequence[Key]) -> Tensor:
+        """The mels float32 `[B, 1, M, T]` of some chunks, in as many operations as for one."""
+        first, count, gain = zip(*map(self._place, keys))
+        begin, stop = self._there(torch.tensor([first, count])).unsqueeze(-1)
+        frame = torch.arange(self.spectrogram.frames(self.samples), device=self.device)
+        mel = self._rows[begin + torch.minimum(frame, stop - 1).clamp(min=0)]  # [B, T, M]
+        mel = self.spectrogram.louder(mel, self._there(torch.tensor(gain))[:, None, None])
+        return mel.masked_fill((frame >= stop).unsqueeze(-1), PADDING).mT.unsqueeze(1).contiguous()
+
+    def _there(self, value: Tensor) -> Tensor:
+        """`value` on the device, without waiting for it."""
+        return value.to(self.device, non_blocking=True)
+
+    def _place(self, key: Key) -> tuple[int, int, float]:
+        """Of a chunk: its first row, how many there are, and how much louder it is to be."""
+        if key == NO_CHUNK:
+            return 0, 0, 1.0
+        cut = self._cut(key)
+        kept = self._kept.get((cut.sound, cut.speed)) or self._keep(cut.sound, cut.speed)
+        start = min(round(cut.start / cut.speed / self.spectrogram.config.hop_length), kept.frames - 1)
+        return kept.first + start, kept.frames - start, min(cut.gain, kept.largest_gain)
+
+    def _keep(self, sound: int, speed: float) -> _Kept:
+        """Keep the mel of a sound at a speed."""
+        awaited = self._awaited.pop((sound, speed), None)
+        samples = awaited.result() if awaited else self._play(sound, speed)
+        mel = self.spectrogram.whole_mel(self._there(torch.from_numpy(samples)))[0, 0].T
+        kept = self._kept[sound, speed] = _Kept(self._filled, len(mel), _unclipped(math.inf, samples))
+        self._filled += kept.frames
+        self._rows[kept.first : self._filled] = mel
+        return kept
+
+    def _play(self, sound: int, speed: float) -> Samples:
+        samples = self.waveforms[sound][:]
+        return samples if speed == 1.0 else soxr.resample(samples, speed, 1.0)
+
+
+def _mel_bytes(sounds: Sequence[Sound], spectrogram: SpectrogramConfig) -> float:
+    """How much memory the mels of the sounds take, each at one speed."""
+    frames = sum(len(sound.waveform) for sound in sounds) / spectrogram.hop_length
+    return frames * spectrogram.n_mels * torch.float32.itemsize
+
+
+@lru_cache(maxsize=256)
+def _draws(seed: int, epoch: int, number: int) -> list[list[float]]:
+    """What is drawn for the n-th so many places of an epoch: three numbers in [0, 1) for each."""
+    drawn: list[list[float]] = np.random.default_rng([seed, epoch, number]).random((_DRAWN_AT_ONCE, 3)).tolist()
+    return drawn
+
+
+@lru_cache(maxsize=1 << 16)
+def _varied_speed(seed: int, sound: int, number: int) -> float:
+    """The n-th speed of a sound other than its own."""
+    return float(_SPEED ** np.random.default_rng([seed, sound, number, 1]).triangular(-1, 0, 1))
 
 
 def _unclipped(gain: float, samples: Samples) -> float:

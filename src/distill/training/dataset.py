@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,11 +83,12 @@ def create_data_loaders(
     cancel_event: threading.Event | None = None,
     sounds: Sequence[Sound] | None = None,
     spectrogram: SpectrogramConfig | None = None,
+    device: torch.device | str = "cpu",
 ) -> tuple[Loader, Loader]:
     """Train and validation loaders of waveforms float32 `[B, 1, samples]`, split by file.
 
-    With `spectrogram`, of the same `sample_rate`, they are loaders of mels float32 `[B, 1, M, T]`, without worker
-    processes, where the mels of whole sounds can be kept in memory.
+    With `spectrogram`, of the same `sample_rate`, they are loaders of mels float32 `[B, 1, M, T]` on `device`, without
+    worker processes, where the mels of whole sounds can be kept in memory.
 
     Every file is decoded once, here, unless `sounds` already holds what is in them at `sample_rate`. Unreadable,
     silent and duplicate files are left out with a warning; raises `CollectionError` when fewer than two remain, for
@@ -104,8 +106,8 @@ def create_data_loaders(
     sides = split_by_file([sound.digest for sound in sounds], config.val_fraction, config.seed)
     train, validation = ([sound for sound in sounds if sound.digest in side] for side in sides)
     return (
-        _loader(train, config, sample_rate, spectrogram, training=True),
-        _loader(validation, config, sample_rate, spectrogram, training=False),
+        _loader(train, config, sample_rate, spectrogram, device, training=True),
+        _loader(validation, config, sample_rate, spectrogram, device, training=False),
     )
 
 
@@ -130,12 +132,13 @@ def _loader(
     config: EngineConfig,
     sample_rate: int,
     spectrogram: SpectrogramConfig | None,
+    device: torch.device | str,
     *,
     training: bool,
 ) -> Loader:
     samples, augment = round(config.chunk_duration_s * sample_rate), training and config.augment
     dataset = (
-        MelDataset(sounds, samples, spectrogram, config.seed, augment)
+        MelDataset(sounds, samples, spectrogram, config.seed, augment, device)
         if spectrogram is not None and MelDataset.fits(sounds, spectrogram, augment)
         else ChunkDataset(sounds, samples, sample_rate, config.seed, augment)
     )
@@ -147,7 +150,12 @@ def _loader(
 
 def _reading(dataset: Dataset[Tensor], batches: EpochBatches, workers: int) -> Loader:
     generator = torch.Generator().manual_seed(0)  # its own, so that none moves torch's global state
-    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, generator=generator)
+    collate = _as_it_is if isinstance(dataset, MelDataset) else None
+    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, generator=generator, collate_fn=collate)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def own_part(loader: Loader) -> Loader:

@@ -15,7 +15,7 @@ from distill.models.losses import kl_per_dimension, vae_loss, vqvae_loss
 from distill.models.quantizer import NO_CODE
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
-from distill.training.engine import Epoch, Evaluation, Family, Step
+from distill.training.family import Epoch, Evaluation, Family, Step
 from distill.training.health import utilization_warnings
 from distill.training.metrics import (
     CodebookHealth,
@@ -51,10 +51,13 @@ class VQFamily(Family):
         """How many vectors the mels are coded with: what health figures are counted over."""
         return {"validation_vectors": sum(int(sounding_columns(m).sum()) * -(-m.shape[-2] // STRIDE) for m in mels)}
 
+    def ready(self, model: nn.Module) -> bool:
+        """Whether its codebooks were placed."""
+        return not isinstance(model, ConvVQVAE) or model.quantizer.ready
+
     def prepare(self, model: nn.Module, mels: Iterable[Tensor], go_on: Callable[[], None]) -> None:
-        """Let the model begin with many batches, if no step has been taken yet."""
-        if not isinstance(model, ConvVQVAE) or model.quantizer.ready:
-            return
+        """Let the model begin with what many batches have in common."""
+        assert isinstance(model, ConvVQVAE)
         seen: list[Tensor] = []
         vectors = 0
         for mel in mels:
@@ -65,7 +68,7 @@ class VQFamily(Family):
                 break
         model.start_from(seen, go_on)
 
-    def evaluate(self, model: nn.Module, mel: Tensor, progress: float) -> Evaluation:
+    def evaluate(self, model: nn.Module, mel: Tensor, progress: Tensor) -> Evaluation:
         """One forward pass and its loss; the codes are what health is read from."""
         del progress  # the commitment weight stays as it is
         recon, indices, commit_loss = model(mel)
@@ -130,19 +133,25 @@ class VAEFamily(Family):
     def __init__(self, kl_weight_max: float, free_bits: float, warmup_fraction: float = 0.0) -> None:
         self.kl_weight_max, self.free_bits, self.warmup_fraction = kl_weight_max, free_bits, warmup_fraction
 
-    def kl_weight(self, progress: float) -> float:
+    def kl_weight(self, progress: Tensor) -> Tensor:
         """The weight at a share of the run, 0 to 1: rising in a line to its full value, then constant."""
-        return self.kl_weight_max * (min(1.0, progress / self.warmup_fraction) if self.warmup_fraction else 1.0)
+        warm = progress / self.warmup_fraction if self.warmup_fraction else torch.ones_like(progress)
+        return self.kl_weight_max * warm.clamp(max=1.0)
 
     def facts(self, mels: Iterable[Tensor]) -> dict[str, Any]:
         """A VAE has nothing to say of them."""
         del mels
         return {}
 
-    def prepare(self, model: nn.Module, mels: Iterable[Tensor], go_on: Callable[[], None]) -> None:
+    def ready(self, model: nn.Module) -> bool:
         """A VAE is ready as it is."""
+        del model
+        return True
 
-    def evaluate(self, model: nn.Module, mel: Tensor, progress: float) -> Evaluation:
+    def prepare(self, model: nn.Module, mels: Iterable[Tensor], go_on: Callable[[], None]) -> None:
+        """There is nothing to do."""
+
+    def evaluate(self, model: nn.Module, mel: Tensor, progress: Tensor) -> Evaluation:
         """One forward pass and its loss; the latents are what collapse is read from."""
         recon, mu, logvar = model(mel)
         weight = self.kl_weight(progress)
@@ -153,7 +162,7 @@ class VAEFamily(Family):
     def step_event(self, model: nn.Module, step: Step, observed: Tensor) -> StepMetrics:
         """The step's losses and the KL weight it had."""
         del model, observed
-        return StepMetrics(**step.fields(), kl_weight=self.kl_weight(step.progress))
+        return StepMetrics(**step.fields(), kl_weight=float(self.kl_weight(torch.tensor(step.progress))))
 
     def epoch_event(self, model: nn.Module, epoch: Epoch, observed: list[Tensor]) -> EpochMetrics:
         """The epoch's losses; logs how many latent dimensions are active, and warns when hardly any is."""

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
 
 from distill.errors import TrainingError
 from distill.models import ranks
-from distill.training.config import EngineConfig
 from distill.training.dataset import Loader
-from distill.training.engine import Diverged, Skips, Totals, Workbench, train_steps, validate
+from distill.training.engine import Diverged, Skips, Totals, train_steps, validate
+from distill.training.step import Stepper
 
 
 @dataclass(frozen=True)
@@ -54,18 +53,17 @@ def followers_sent_home() -> Iterator[None]:
             tell(None)
 
 
-def follow(bench: Workbench, loaders: tuple[Loader, Loader], optimizer: Optimizer, config: EngineConfig) -> None:
+def follow(stepper: Stepper, loaders: tuple[Loader, Loader], seed: int) -> None:
     """Do what rank 0 tells, until it has no more to do; raises `TrainingError` when it has gone."""
     logging.getLogger("distill").setLevel(logging.CRITICAL)  # rank 0 says it all
     with torch.random.fork_rng(devices=[]):
         while (order := ranks.as_the_first(None)) is not None:
             if isinstance(order, ValidateOrder):
-                validate(bench, loaders[1])
+                validate(stepper.bench, loaders[1])
                 continue
-            optimizer.load_state_dict(order.optimizer_state)
+            stepper.optimizer.load_state_dict(order.optimizer_state)
             with suppress(Diverged):  # rank 0 goes back, and tells where to go on
                 train_steps(
-                    bench, loaders[0], optimizer, config.gradient_clip_norm, order.epoch, Totals(),
-                    total_epochs=order.total_epochs, first_step=order.first_step, seed=config.seed,
-                    skips=Skips(in_row=order.skips_in_row),
+                    stepper, loaders[0], order.epoch, Totals(), total_epochs=order.total_epochs,
+                    first_step=order.first_step, seed=seed, skips=Skips(in_row=order.skips_in_row),
                 )  # fmt: skip

@@ -31,8 +31,9 @@ from distill.models.vqvae import ConvVQVAE
 from distill.training.checkpoint import best_checkpoint
 from distill.training.config import TrainingConfig, VQVAEConfig
 from distill.training.dataset import Loader
-from distill.training.engine import Family, Totals, Workbench, train_steps, validate
+from distill.training.engine import Totals, train_steps, validate
 from distill.training.families import VAEFamily, VQFamily, codebook_health
+from distill.training.family import Family, Workbench
 from distill.training.follower import follow, followers_sent_home
 from distill.training.metrics import (
     MetricsCallback,
@@ -43,6 +44,7 @@ from distill.training.metrics import (
 from distill.training.picture import draw_vae_run, draw_vqvae_run
 from distill.training.run import RunRequest, equipment, run_device, seeded, set_up
 from distill.training.run_folder import RunFolder
+from distill.training.step import Stepper
 from distill.training.trainer import Trainer
 
 
@@ -66,10 +68,8 @@ def train_vqvae_epoch(
     """
     family = VQFamily(commitment_weight)
     bench, totals = Workbench(family, model, spectrogram, torch.device(device)), Totals()
-    train_steps(
-        bench, train_loader, optimizer, gradient_clip_norm, epoch, totals,
-        callback=callback, cancel_event=cancel_event,
-    )  # fmt: skip
+    stepper = Stepper(bench, optimizer, gradient_clip_norm)
+    train_steps(stepper, train_loader, epoch, totals, callback=callback, cancel_event=cancel_event)
     return {name: totals.mean(name) for name in ("train_loss", "recon_loss", "commit_loss")}
 
 
@@ -153,10 +153,10 @@ def _run(
 ) -> dict[str, Any]:
     """The course of a run of either family; `conclude` gives what its result has beside the common, or `nothing`."""
     folder = RunFolder(request.output_dir)
-    with ranks.connected(run_device(request).type):
+    with ranks.connected(run_device(request).type), torch.backends.cudnn.flags(enabled=True, deterministic=True):
         if ranks.rank() > 0:
             bench, loaders, optimizer = equipment(family, make_model, request, None)
-            follow(bench, loaders, optimizer, request.config)
+            follow(Stepper(bench, optimizer, request.config.gradient_clip_norm), loaders, request.config.seed)
             return _result(bench.model, history, folder) | nothing
         with folder.in_use(), folder.keeps_warnings(), followers_sent_home():
             try:
@@ -224,10 +224,8 @@ def train_epoch(
 ) -> dict[str, float]:
     """`train_vqvae_epoch` for a VAE: means per example of `train_loss`, `recon_loss` and `kl_loss` (unweighted)."""
     bench, totals = Workbench(VAEFamily(kl_weight, free_bits), model, spectrogram, torch.device(device)), Totals()
-    train_steps(
-        bench, train_loader, optimizer, gradient_clip_norm, epoch, totals,
-        callback=callback, cancel_event=cancel_event,
-    )  # fmt: skip
+    stepper = Stepper(bench, optimizer, gradient_clip_norm)
+    train_steps(stepper, train_loader, epoch, totals, callback=callback, cancel_event=cancel_event)
     return {name: totals.mean(name) for name in ("train_loss", "recon_loss", "kl_loss")}
 
 

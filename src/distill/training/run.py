@@ -28,7 +28,7 @@ from distill.training.chunks import ChunkDataset
 from distill.training.config import EngineConfig
 from distill.training.dataset import Loader, create_data_loaders
 from distill.training.device import resolve_device
-from distill.training.engine import Family, Workbench
+from distill.training.family import Family, Workbench
 from distill.training.metrics import MetricsCallback, MetricsHistory, VQMetricsHistory
 from distill.training.preview import PAIRS
 from distill.training.run_folder import RunFolder, used_folder
@@ -109,7 +109,7 @@ def equipment(
     spectrogram = AudioSpectrogram(request.spectrogram_config).to(device)
     loaders = create_data_loaders(
         request.file_paths, config, spectrogram.config.sample_rate, request.audio_limits, cancel_event, request.sounds,
-        spectrogram.config,
+        spectrogram.config, device,
     )  # fmt: skip
     model = seeded(config.seed, make_model).to(device)
     optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)

@@ -13,7 +13,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from distill.models.archive import same_form
 from distill.models.ranks import world_size
 from distill.training.checkpoint import Checkpoint
-from distill.training.engine import Skips, Totals, Workbench
+from distill.training.engine import Skips, Totals
+from distill.training.family import Workbench
 from distill.training.metrics import MetricsHistory, VQMetricsHistory
 
 
@@ -71,7 +72,7 @@ def fits(checkpoint: Checkpoint, bench: Workbench, optimizer: AdamW, scheduler: 
         return (
             _fits_model(checkpoint, bench.model.state_dict())
             and _fits_optimizer(checkpoint.optimizer_state, optimizer)
-            and bool(checkpoint.optimizer_state["state"]) == (_learnt_steps(checkpoint) > 0)
+            and (bool(checkpoint.optimizer_state["state"]) or _learnt_steps(checkpoint) == 0)
             and checkpoint.scheduler_state.keys() == scheduler.state_dict().keys()
             and _fits_totals(checkpoint.totals, {"train_loss", *bench.family.terms})
             and checkpoint.skips.keys() == _names(Skips)

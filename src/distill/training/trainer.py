@@ -23,7 +23,8 @@ from distill.training.checkpoint import Checkpoint, drop_later, find_checkpoint,
 from distill.training.chunks import ChunkDataset
 from distill.training.config import EngineConfig
 from distill.training.dataset import Loader
-from distill.training.engine import MAX_SKIPS_IN_ROW, Diverged, Epoch, Totals, Workbench, train_steps, validate
+from distill.training.engine import MAX_SKIPS_IN_ROW, Diverged, Totals, train_steps, validate
+from distill.training.family import Epoch, Workbench
 from distill.training.follower import TrainOrder, ValidateOrder, tell
 from distill.training.metrics import (
     OVERFITTING_GAP,
@@ -40,6 +41,7 @@ from distill.training.metrics import (
 from distill.training.preview import PAIRS
 from distill.training.run_folder import RunFolder
 from distill.training.state import State, fits, made_with
+from distill.training.step import Stepper
 
 logger = logging.getLogger(__name__)
 
@@ -73,12 +75,17 @@ class Trainer:
     identity: dict[str, Any]  # what a checkpoint of this run must agree with
     optimizer: AdamW
     scheduler: CosineAnnealingLR
+    stepper: Stepper = field(init=False)
     _clock: float = field(init=False, default=0.0)  # when the run would have begun, had it never stopped
     _restored: _Restored | None = field(init=False, default=None)
     _fruitless: set[tuple[int, int]] = field(init=False, default_factory=set)  # from where no step was learnt
 
     def __post_init__(self) -> None:
+        self._equip()
         self._clock = time.perf_counter() - self.state.elapsed_s
+
+    def _equip(self) -> None:
+        self.stepper = Stepper(self.bench, self.optimizer, self.config.gradient_clip_norm, recorded=True)
 
     def fit(self) -> bool:
         """Train; returns whether the run reached its end rather than a cancellation. Raises `TrainingError`."""
@@ -174,10 +181,8 @@ class Trainer:
         total_epochs = state.total_epochs if state.planned else UNPLANNED
         tell(TrainOrder(state.epoch, state.step, total_epochs, self.optimizer.state_dict(), state.skips.in_row))
         state.step = train_steps(
-            self.bench,
+            self.stepper,
             self.loaders[0],
-            self.optimizer,
-            self.config.gradient_clip_norm,
             state.epoch,
             state.totals,
             total_epochs=total_epochs,
@@ -235,6 +240,7 @@ class Trainer:
             raise CheckpointError("the checkpoint does not fit this run: parts of it are missing or of another form")
         model.load_state_dict(checkpoint.model_state)
         optimizer.load_state_dict(checkpoint.optimizer_state)
+        self._equip()
         scheduler.load_state_dict(checkpoint.scheduler_state)
         self.state = State.of(checkpoint)
         self._clock = time.perf_counter() - self.state.elapsed_s
