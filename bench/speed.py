@@ -17,6 +17,7 @@ import torch
 
 import rows
 from distill.data.demo import write_demo_collection
+from distill.training.device import device_name
 from held_out import Collection
 from rows import Row
 from speed_inference import inference
@@ -89,11 +90,6 @@ def measure(part: str, setting: Setting, results: Path) -> None:
         if "ratio" in row:
             found = "{median:.3g} ({low:.3g}–{high:.3g})".format(**row["ratio"])
             print(f"{part}  {row['case']}: {found} {row['measure']}", flush=True)
-
-
-def device_name(device: torch.device) -> str:
-    """What tables call the device."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 if __name__ == "__main__":

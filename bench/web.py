@@ -1,13 +1,17 @@
 """Figures of the web app: the first page, 20 events a second, training with a page open, and a grid of codes.
 
-    bench/web.py [--pairs 8] [--seconds 8]
+    bench/web.py [--turns 60] [--seconds 4]
 
-All in one run on one machine, in a Chromium without a screen, which draws with the same cores that train.
+All in one run on one machine, in a Chromium without a screen, which draws with the same cores that train. What a page
+costs a training is measured twice: how long the steps take while the browser is held still and while it is not, by
+turns, which a busy machine says with a wide spread; and how much time the page takes from the processor, in the browser
+and in those threads of the server that do not train.
 """
 
 import argparse
 import json
 import shutil
+import signal
 import statistics
 import tempfile
 import threading
@@ -20,8 +24,9 @@ from filelock import FileLock
 from playwright.sync_api import Browser, Page
 
 from browser import chromium, demo_sounds, open_collection, start_run, web_app
-from distill.training.metrics import VQStepMetrics
 from distill.training.run_folder import RunFolder
+
+Thread = tuple[int, int]  # process and thread
 
 _WAIT_MS = 600_000
 _NOTE_READY = """new MutationObserver((_, observer) => {
@@ -61,8 +66,8 @@ _GRID = """async () => {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--turns", type=int, default=60)
+    parser.add_argument("--seconds", type=float, default=4.0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, chromium() as browser:
         home = Path(name, "home")
@@ -74,7 +79,7 @@ def main() -> None:
             times = page.evaluate(_GRID)
             print(f"a grid of 864 codes on the screen: {statistics.median(times):.0f} ms, at most {max(times):.0f} ms")
             open_collection(page, demo_sounds(Path(name)))
-            with_and_without(page, home, args.pairs, args.seconds)
+            beside_a_training(page, home, args.turns, args.seconds)
             busy_log(page, address, home)
 
 
@@ -98,37 +103,102 @@ def first_page(browser: Browser, address: str) -> None:
     )
 
 
-def with_and_without(page: Page, home: Path, pairs: int, seconds: float) -> None:
-    """One training whose page is opened and closed by turns; by how much more it gets done while it is closed."""
-    form = page.url
+def beside_a_training(page: Page, home: Path, turns: int, seconds: float) -> None:
+    """What a page costs the training that it shows."""
     run = RunFolder(home / "runs" / start_run(page, epochs=100_000))
-    shown, ratios = page.url, []
-    while not steps_of(run):
+    shown = page.url
+    while not (run.events_path.exists() and times_of_steps(run)):
         page.wait_for_timeout(500)
-    for pair in range(pairs):
-        rates: dict[bool, float] = {}
-        for watched in (True, False) if pair % 2 else (False, True):
-            page.goto(shown if watched else "about:blank")
-            page.wait_for_timeout(5000)  # until all of it is there
-            before, began = steps_of(run), time.monotonic()
-            page.wait_for_timeout(1000 * seconds)
-            rates[watched] = (steps_of(run) - before) / (time.monotonic() - began)
-        ratios.append(rates[False] / rates[True])
-    listed = ", ".join(f"{ratio:.3f}" for ratio in ratios)
-    print(f"a step with the page open / without: {statistics.median(ratios):.3f} ({listed})", flush=True)
+    page.goto("about:blank")
+    training = busy_threads(page)
+    without = share_of_a_core(page, training)
     page.goto(shown)
+    page.wait_for_timeout(5000)  # until all of it is there
+    print(f"a page takes {share_of_a_core(page, training) - without:.1%} of one core", end=", ")
+    page.locator("#previews-title").scroll_into_view_if_needed()
+    page.get_by_test_id("preview-pair").last.scroll_into_view_if_needed()
+    print(f"with the previews in sight {share_of_a_core(page, training) - without:.1%}", flush=True)
+    page.goto(shown)
+    page.wait_for_timeout(5000)
+    held_by_turns(run, turns, seconds)
     page.get_by_test_id("cancel-run").click()
     page.get_by_test_id("run-state").get_by_text("interrupted").wait_for()
-    page.goto(form)
 
 
-def steps_of(run: RunFolder) -> int:
-    """How many steps the log of a run has so far."""
-    return sum(isinstance(event, VQStepMetrics) for event in run.events()) if run.events_path.exists() else 0
+def held_by_turns(run: RunFolder, turns: int, seconds: float) -> None:
+    """How much longer steps take with the browser than while it is held still."""
+    ratios = []
+    for turn in range(turns):
+        took: dict[int, float] = {}
+        for way in (signal.SIGSTOP, signal.SIGCONT)[:: -1 if turn % 2 else 1]:
+            for process in browsers():
+                process.send_signal(way)
+            begins = run.events_path.stat().st_size
+            time.sleep(seconds)
+            took[way] = statistics.mean(times_of_steps(run, begins))
+        ratios.append(took[signal.SIGCONT] / took[signal.SIGSTOP])
+    for process in browsers():
+        process.send_signal(signal.SIGCONT)
+    spread = statistics.stdev(ratios) / len(ratios) ** 0.5
+    mean, median = statistics.mean(ratios), statistics.median(ratios)
+    print(f"a step with the page / while it is held still: {mean:.3f} ± {spread:.3f}, median {median:.3f}", flush=True)
+
+
+def times_of_steps(run: RunFolder, begins: int = 0) -> list[float]:
+    """How long the steps took that stand in the log of a run beyond so many bytes."""
+    with run.events_path.open("rb") as log:
+        log.seek(begins)
+        lines = log.read().split(b"\n")[:-1]
+    return [json.loads(line)["step_time_s"] for line in lines if b"step_time_s" in line and line.startswith(b"{")]
+
+
+def share_of_a_core(page: Page, training: set[Thread], seconds: float = 30) -> float:
+    """How much of the time of one core goes into all but the training."""
+    spent, began = beside(training), time.monotonic()
+    page.wait_for_timeout(1000 * seconds)
+    return (beside(training) - spent) / (time.monotonic() - began)
+
+
+def busy_threads(page: Page) -> set[Thread]:
+    """The threads of the server that train: they are busy although no page is open."""
+    page.wait_for_timeout(3000)
+    before = thread_s()
+    page.wait_for_timeout(3000)
+    return {thread for thread, spent in thread_s().items() if spent - before.get(thread, 0.0) > 0.3}
+
+
+def beside(training: set[Thread]) -> float:
+    """The seconds of processor that the browser and all other threads of the server have had so far."""
+    found = sum(spent for thread, spent in thread_s().items() if thread not in training)
+    for process in browsers():
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            found += times.user + times.system
+    return found
+
+
+def browsers() -> list[psutil.Process]:
+    """The processes of the browser."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "chrom" in process.name():
+                found.append(process)
+    return found
+
+
+def thread_s() -> dict[Thread, float]:
+    """The seconds of processor of each thread of the server."""
+    found: dict[Thread, float] = {}
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "web" in process.cmdline():
+                found |= {(process.pid, one.id): one.user_time + one.system_time for one in process.threads()}
+    return found
 
 
 def busy_log(page: Page, address: str, home: Path, seconds: float = 10) -> None:
-    """What a page costs whose run's log grows by 20 events a second: gaps between frames, and time of the processor."""
+    """The gaps between the frames of a page whose run's log grows by 20 events a second."""
     run = home / "runs" / "busy"
     shutil.copytree(next((home / "runs").glob("*/events.jsonl")).parent, run)
     facts = json.loads((run / "run.json").read_text())
@@ -145,38 +215,6 @@ def busy_log(page: Page, address: str, home: Path, seconds: float = 10) -> None:
         for what, gaps in (("20 events a second", busy), ("no events", still)):
             late = sum(gap > 34 for gap in gaps)
             print(f"{what}: {len(gaps)} frames in {seconds:.0f} s, {late} of them late, the longest {max(gaps):.0f} ms")
-        shares = []
-        for place in ("about:blank", f"{address}#/runs/busy"):
-            page.goto(place)
-            page.wait_for_timeout(5000)
-            shares.append(share_of_a_core(page, run / "events.jsonl", 3 * seconds))
-    without, watched = shares
-    listed = ", ".join(f"{who} {watched[who] - without[who]:+.1%} to {watched[who]:.1%}" for who in watched)
-    more = sum(watched.values()) - sum(without.values())
-    print(f"the page, with 20 events a second, takes {more:.1%} of one core ({listed})")
-
-
-def share_of_a_core(page: Page, log: Path, seconds: float) -> dict[str, float]:
-    """How much of the time of one core browser and server take while a log grows."""
-    before, began = processor_s(), time.monotonic()
-    growing = threading.Thread(target=grow, args=(log, seconds))
-    growing.start()
-    page.wait_for_timeout(1000 * seconds)
-    growing.join()
-    passed = time.monotonic() - began
-    return {who: (spent - before[who]) / passed for who, spent in processor_s().items()}
-
-
-def processor_s() -> dict[str, float]:
-    """The seconds of processor that the browser and the server have had so far."""
-    found = {"server": 0.0, "browser": 0.0}
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            who = "browser" if "chrom" in process.name() else "server" if "web" in process.cmdline() else None
-            times = process.cpu_times()
-            if who:
-                found[who] += times.user + times.system
-    return found
 
 
 def grow(log: Path, seconds: float) -> None:

@@ -244,3 +244,18 @@ def test_a_run_folder_in_use_is_refused_to_everybody_else_and_the_run_in_it_goes
     assert runner.wait(60) is not None
     same_run(folder, whole[0])
     assert list_checkpoints(folder / "checkpoints")
+
+
+def test_a_run_computes_with_as_many_threads_as_the_one_that_starts_it():
+    runner, usual = TrainingRunner(), torch.get_num_threads()
+
+    def start() -> None:
+        torch.set_num_threads(usual + 1)
+        runner._start(lambda cancel_event: {"threads": torch.get_num_threads()})
+        torch.set_num_threads(usual)  # which is that of all threads to come, too
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    starting.join()
+    assert runner.wait() == {"threads": usual + 1}
+    torch.set_num_threads(usual)

@@ -18,11 +18,12 @@ from distill.data.collection import Sound, find_audio_files
 from distill.models.vqvae import ConvVQVAE
 from distill.training.chunks import NO_CHUNK, MelDataset
 from distill.training.config import TrainingConfig
+from distill.training.device import same_each_time
 from distill.training.families import VQFamily
 from distill.training.family import Evaluation, Workbench
 from distill.training.loop import train, train_vqvae
 from distill.training.metrics import StepMetrics, VQStepMetrics
-from distill.training.step import Outcome, Stepper, skip
+from distill.training.step import Stepper, step_unless
 from test_resume import StopAt, same_run
 from test_training import small_config
 
@@ -38,8 +39,7 @@ def test_a_fused_optimizer_told_to_skip_changes_neither_weights_nor_what_it_reme
     def step(skipped: bool) -> None:
         optimizer.zero_grad()
         (layer(torch.randn(5, 4)).sum() * (math.nan if skipped else 1.0)).backward()
-        skip(optimizer, torch.tensor(skipped))
-        optimizer.step()
+        step_unless(optimizer, torch.tensor(skipped))
 
     step(False)
     weights = [each.detach().clone() for each in layer.parameters()]
@@ -69,12 +69,11 @@ class Bench:
         bench = Workbench(family, self.model, spectrogram, GPU)
         self.stepper = Stepper(bench, optimizer, 1.0, recorded=recorded)
 
-    def steps(self, count: int) -> Iterator[tuple[Outcome, dict[str, float], bool]]:
-        """So many steps, each settled."""
+    def steps(self, count: int) -> Iterator[tuple[dict[str, float], bool]]:
+        """The losses of so many steps, and whether each was learnt from."""
         for number in range(count):
             torch.manual_seed(number)
-            outcome = self.stepper.take(self.mels[number % len(self.mels)], 0.5)
-            yield outcome, *self.stepper.settle(outcome)
+            yield self.stepper.settle(self.stepper.take(self.mels[number % len(self.mels)], 0.5))
 
 
 class Spoilt(VQFamily):
@@ -92,8 +91,8 @@ class Spoilt(VQFamily):
 @gpu
 def test_replayed_steps_are_the_steps_taken_one_by_one() -> None:
     replayed, usual = Bench(recorded=True), Bench(recorded=False)
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True):
-        for (_, losses, learnt), (_, expected, _) in zip(replayed.steps(40), usual.steps(40)):
+    with same_each_time():
+        for (losses, learnt), (expected, _) in zip(replayed.steps(40), usual.steps(40)):
             assert learnt
             assert losses == expected
     assert replayed.stepper._recordings
@@ -102,7 +101,7 @@ def test_replayed_steps_are_the_steps_taken_one_by_one() -> None:
 
 
 @gpu
-def test_a_replayed_step_follows_the_learning_rate_and_the_progress() -> None:
+def test_a_replayed_step_has_the_learning_rate_of_the_moment() -> None:
     bench = Bench(recorded=True)
     list(bench.steps(10))
     before = {name: value.clone() for name, value in bench.model.named_parameters()}
@@ -132,12 +131,12 @@ def test_a_step_that_is_not_finite_leaves_the_model_as_it_was(recorded: bool) ->
     list(bench.steps(10))
     before = {name: value.clone() for name, value in bench.model.state_dict().items()}
     factor.fill_(math.nan)
-    ((_, losses, learnt),) = bench.steps(1)
+    ((losses, learnt),) = bench.steps(1)
     assert not learnt
     assert math.isnan(losses["train_loss"])
     assert all(torch.equal(before[name], value) for name, value in bench.model.state_dict().items())
     factor.fill_(1.0)
-    assert [learnt for _, _, learnt in bench.steps(3)] == [True] * 3
+    assert [learnt for _, learnt in bench.steps(3)] == [True] * 3
     assert not torch.equal(before["encoder.linear.weight"], bench.model.state_dict()["encoder.linear.weight"])
 
 

@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from conftest import RATE, tone, write_collection
 from distill.audio.io import read_recording
@@ -24,6 +25,7 @@ from distill.training.metrics import TrainingCompleteEvent, VQEpochMetrics, even
 from distill.training.plan import plan_run
 from distill.training.run_folder import RunFolder
 from distill.web import folders, waiting
+from distill.web.apart import apart
 from distill.web.feed import Feed, Tail, entries_from
 from distill.web.sentences import in_page_words
 from distill.web.waiting import WaitingList
@@ -680,3 +682,13 @@ def test_many_pages_can_watch_one_run(web: Web, collection: Path) -> None:
     assert len(found) == 4
     assert all(entries == found[0] for entries in found)
     assert httpx.get(web.address).status_code == 401
+
+
+def test_what_is_computed_beside_a_training_has_so_many_threads_and_they_are_gone_afterwards() -> None:
+    usual = torch.get_num_threads()
+    thread, threads = apart(lambda: (threading.current_thread(), torch.get_num_threads()), usual + 1)
+    assert threads == usual + 1
+    assert not thread.is_alive()
+    with pytest.raises(ZeroDivisionError):
+        apart(lambda: 1 // 0, usual)  # which is that of all threads to come, too
+    assert torch.get_num_threads() == usual

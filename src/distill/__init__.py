@@ -10,6 +10,7 @@ The way of the data, with its shapes (legend in `distill.models`):
 Folders, lowest first (imports run one way): `audio`, `data`, `library` → `models` → `training` → `web` → `cli`.
 """
 
+import gc
 from typing import Any
 
 __version__ = "0.1.0"
@@ -19,7 +20,12 @@ __all__ = ["load", "train"]
 def __getattr__(name: str) -> Any:
     # On first use, because the API imports torch and `distill --help` must not wait for it.
     if name in __all__:
-        from distill import api
-
+        collecting = gc.isenabled()
+        gc.disable()  # imports leave no garbage, and looking for it in all that torch holds takes as long as they do
+        try:
+            from distill import api
+        finally:
+            if collecting:
+                gc.enable()
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -242,6 +242,11 @@ def _sums_of(x: Tensor, index: Tensor, size: int) -> Tensor:
     return x.new_zeros(size, x.shape[-1]).index_add_(0, index, x)
 
 
+def _running_sum(x: Tensor) -> Tensor:
+    """The sums `[N]` of `[N]` up to each place."""
+    return x.expand(2, -1).cumsum(dim=1)[0] if x.is_cuda else x.cumsum(dim=0)  # a single row it adds up in any order
+
+
 def kmeans(
     x: Tensor, clusters: int, iterations: int, go_on: Callable[[], None] = lambda: None
 ) -> tuple[Tensor, Tensor]:
@@ -273,6 +278,6 @@ def _kmeans_plus_plus(x: Tensor, clusters: int, go_on: Callable[[], None]) -> Te
         go_on()
         pick = picks[-1]
         distance = torch.minimum(distance, torch.addmv(size + size[pick], x, x[pick[0]], alpha=-2).clamp(min=1e-12))
-        reached = distance.expand(2, -1).cumsum(dim=1)[0]  # a GPU adds up a single row in any order
+        reached = _running_sum(distance)
         picks.append(torch.searchsorted(reached, share * reached[-1]).clamp(max=len(x) - 1))  # repeat, where too few
     return x[torch.cat(picks)]

@@ -140,7 +140,7 @@ class _Kept(NamedTuple):
 class MelDataset(ChunkDataset):
     """The same chunks as mels `[1, M, T]`, cut from those of whole sounds, which are computed once for each speed.
 
-    They are kept on `device`, where batches are cut from them; for a GPU all the sounds are played ahead.
+    They are kept on `device`, where batches are cut from them; for a GPU the sounds of the next epoch are played ahead.
     """
 
     def __init__(
@@ -158,10 +158,13 @@ class MelDataset(ChunkDataset):
         self.speeds = min(SPEEDS, max(1, int(_MEL_BYTES / _mel_bytes(sounds, spectrogram)) - 1)) if augment else 0
         longest = [len(waveform) + round(self.speeds * _SPEED * len(waveform)) for waveform in self.waveforms]
         rows = sum(length // spectrogram.hop_length + 2 * (1 + self.speeds) for length in longest)
-        self._rows = torch.empty(rows, spectrogram.n_mels, device=device)  # on a CPU, those not yet used take no memory
+        # Rows for the slowest of speeds: on a CPU, those not used take no memory.
+        self._rows = torch.empty(rows, spectrogram.n_mels, device=device)
         self._filled = 0
         self._kept: dict[Playing, _Kept] = {}
         self._awaited: dict[Playing, Future[Samples]] = {}
+        # A CPU has enough to do with the steps.
+        self._players = ThreadPoolExecutor(min(_PLAYERS, os.cpu_count() or 1)) if self.device.type == "cuda" else None
 
     @staticmethod
     def fits(sounds: Sequence[Sound], spectrogram: SpectrogramConfig, augment: bool) -> bool:
@@ -172,17 +175,18 @@ class MelDataset(ChunkDataset):
 
     def order(self, epoch: int, copies: int) -> list[int]:
         """Indices of the chunks in the order of one epoch, `copies` of each."""
-        if self.device.type == "cuda" and not self._kept:  # a CPU has enough to do with the steps
-            self._play_ahead(epoch)
+        if self._players and self.augment:
+            self._play_ahead(self._players, epoch)
         return super().order(epoch, copies)
 
-    def _play_ahead(self, epoch: int) -> None:
-        """Begin to play all sounds at the speeds that they will have from an epoch on, in threads beside this one."""
-        players, sounds = ThreadPoolExecutor(min(_PLAYERS, os.cpu_count() or 1), "play"), range(len(self.waveforms))
-        epochs = [epoch + SPEED_EPOCHS * number for number in range(self.speeds)]
-        places = [(sound, self._speed(sound, then)) for then in epochs for sound in sounds]
-        self._awaited = {place: players.submit(self._play, *place) for place in places}
-        players.shutdown(wait=False)
+    def _play_ahead(self, players: ThreadPoolExecutor, epoch: int) -> None:
+        """Begin to play what an epoch and the next will show, in threads beside this one."""
+        sounds = range(len(self.waveforms))
+        wanted = {(sound, self._speed(sound, then)) for then in (epoch, epoch + 1) for sound in sounds}
+        self._awaited = {
+            place: self._awaited.get(place) or players.submit(_play, self.waveforms[place[0]], place[1])
+            for place in sorted(wanted - self._kept.keys())
+        }
 
     def __getitem__(self, key: Key) -> Tensor:
         return self.__getitems__([key])[0]
@@ -197,7 +201,7 @@ class MelDataset(ChunkDataset):
         return mel.masked_fill((frame >= stop).unsqueeze(-1), PADDING).mT.unsqueeze(1).contiguous()
 
     def _there(self, value: Tensor) -> Tensor:
-        """`value` on the device, without waiting for it."""
+        """`value` on the device; a GPU does not have to be done with what it does now."""
         return value.to(self.device, non_blocking=True)
 
     def _place(self, key: Key) -> tuple[int, int, float]:
@@ -212,16 +216,17 @@ class MelDataset(ChunkDataset):
     def _keep(self, sound: int, speed: float) -> _Kept:
         """Keep the mel of a sound at a speed."""
         awaited = self._awaited.pop((sound, speed), None)
-        samples = awaited.result() if awaited else self._play(sound, speed)
+        samples = awaited.result() if awaited else _play(self.waveforms[sound], speed)
         mel = self.spectrogram.whole_mel(self._there(torch.from_numpy(samples)))[0, 0].T
         kept = self._kept[sound, speed] = _Kept(self._filled, len(mel), _unclipped(math.inf, samples))
         self._filled += kept.frames
         self._rows[kept.first : self._filled] = mel
         return kept
 
-    def _play(self, sound: int, speed: float) -> Samples:
-        samples = self.waveforms[sound][:]
-        return samples if speed == 1.0 else soxr.resample(samples, speed, 1.0)
+
+def _play(waveform: Waveform, speed: float) -> Samples:
+    samples = waveform[:]
+    return samples if speed == 1.0 else soxr.resample(samples, speed, 1.0)
 
 
 def _mel_bytes(sounds: Sequence[Sound], spectrogram: SpectrogramConfig) -> float:

@@ -1,6 +1,8 @@
-"""Which device a run uses."""
+"""Which device a run uses, and how."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -18,3 +20,19 @@ def resolve_device(name: str) -> torch.device:
         raise ConfigError(f"device {name} is not available on this machine; available: auto, {here}")
     local = os.environ.get("LOCAL_RANK")  # torchrun: each of its processes has a GPU of its own
     return torch.device(name, int(local)) if name == "cuda" and local is not None else torch.device(name)
+
+
+@contextmanager
+def same_each_time() -> Iterator[None]:
+    """What follows has an NVIDIA GPU's convolutions add up in the same order every time."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is called: its kind, or the GPU's own name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

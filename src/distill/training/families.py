@@ -162,7 +162,8 @@ class VAEFamily(Family):
     def step_event(self, model: nn.Module, step: Step, observed: Tensor) -> StepMetrics:
         """The step's losses and the KL weight it had."""
         del model, observed
-        return StepMetrics(**step.fields(), kl_weight=float(self.kl_weight(torch.tensor(step.progress))))
+        weight = float(self.kl_weight(torch.tensor(step.progress)))
+        return StepMetrics(**step.fields(), kl_weight=round(weight, 9))  # of which single precision knows seven digits
 
     def epoch_event(self, model: nn.Module, epoch: Epoch, observed: list[Tensor]) -> EpochMetrics:
         """The epoch's losses; logs how many latent dimensions are active, and warns when hardly any is."""

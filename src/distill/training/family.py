@@ -27,7 +27,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Step:
-    """The facts of one step that every family's event carries; `losses` holds `train_loss` and the terms."""
+    """The facts of one step that every family's event carries; `losses` holds `train_loss` and the terms.
+
+    `step_time_s` leaves out what the next batch took, also where a GPU was at work meanwhile.
+    """
 
     epoch: int
     step: int

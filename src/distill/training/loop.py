@@ -31,6 +31,7 @@ from distill.models.vqvae import ConvVQVAE
 from distill.training.checkpoint import best_checkpoint
 from distill.training.config import TrainingConfig, VQVAEConfig
 from distill.training.dataset import Loader
+from distill.training.device import same_each_time
 from distill.training.engine import Totals, train_steps, validate
 from distill.training.families import VAEFamily, VQFamily, codebook_health
 from distill.training.family import Family, Workbench
@@ -153,7 +154,7 @@ def _run(
 ) -> dict[str, Any]:
     """The course of a run of either family; `conclude` gives what its result has beside the common, or `nothing`."""
     folder = RunFolder(request.output_dir)
-    with ranks.connected(run_device(request).type), torch.backends.cudnn.flags(enabled=True, deterministic=True):
+    with ranks.connected(run_device(request).type), same_each_time():
         if ranks.rank() > 0:
             bench, loaders, optimizer = equipment(family, make_model, request, None)
             follow(Stepper(bench, optimizer, request.config.gradient_clip_norm), loaders, request.config.seed)

@@ -109,7 +109,7 @@ def equipment(
     spectrogram = AudioSpectrogram(request.spectrogram_config).to(device)
     loaders = create_data_loaders(
         request.file_paths, config, spectrogram.config.sample_rate, request.audio_limits, cancel_event, request.sounds,
-        spectrogram.config, device,
+        spectrogram.config, device if device.type == "cuda" else "cpu",
     )  # fmt: skip
     model = seeded(config.seed, make_model).to(device)
     optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)

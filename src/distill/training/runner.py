@@ -7,13 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from distill.errors import TrainingError
 from distill.training.config import TrainingConfig, VQVAEConfig
 from distill.training.loop import train, train_vqvae
 
 
 class TrainingRunner:
-    """Runs one training at a time; what goes wrong in its thread is raised by `wait`."""
+    """Runs one training at a time; what goes wrong in its thread is raised by `wait`.
+
+    It computes with as many threads as torch would in the thread that starts it.
+    """
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
@@ -35,10 +40,12 @@ class TrainingRunner:
         self._cancel = threading.Event()
         self._result = self._error = None
         cancellable = partial(train, cancel_event=self._cancel)
-        self._thread = threading.Thread(target=self._run, args=(cancellable,), name="distill-training", daemon=True)
+        given = cancellable, torch.get_num_threads()
+        self._thread = threading.Thread(target=self._run, args=given, name="distill-training", daemon=True)
         self._thread.start()
 
-    def _run(self, train: Callable[[], dict[str, Any]]) -> None:
+    def _run(self, train: Callable[[], dict[str, Any]], threads: int) -> None:
+        torch.set_num_threads(threads)
         try:
             self._result = train()
         except BaseException as error:  # kept for the thread that waits, whatever it is

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from distill.models.archive import same_form
 from distill.models.ranks import world_size
 from distill.training.checkpoint import Checkpoint
+from distill.training.device import device_name
 from distill.training.engine import Skips, Totals
 from distill.training.family import Workbench
 from distill.training.metrics import MetricsHistory, VQMetricsHistory
@@ -58,7 +59,7 @@ class State:
 def made_with(device: torch.device) -> dict[str, str]:
     """What the last digits of a run depend on, beside its settings and its sounds."""
     return {
-        "device": device.type,
+        "device": device_name(device),
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
         "processes": str(world_size()),

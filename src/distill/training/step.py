@@ -103,15 +103,16 @@ def losses_of(evaluation: Evaluation) -> Tensor:
 def _update(optimizer: Optimizer, learnt: Tensor) -> None:
     """Let the optimizer take its step if bool `learnt` says so."""
     if learnt.is_cuda and getattr(optimizer, "_step_supports_amp_scaling", False):
-        skip(optimizer, ~learnt)
-        optimizer.step()
+        step_unless(optimizer, ~learnt)
     elif learnt:
         optimizer.step()
 
 
-def skip(optimizer: Optimizer, where: Tensor) -> None:
-    """Make the next step of a fused optimizer none if the bool `where` is True, as `torch.amp.GradScaler` does."""
-    optimizer.found_inf = where.float()  # type: ignore[attr-defined]
+def step_unless(optimizer: Optimizer, bad: Tensor) -> None:
+    """Let a fused optimizer take a step that is none if the bool `bad` is True, as `torch.amp.GradScaler` does."""
+    optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
+    optimizer.step()
+    del optimizer.found_inf  # type: ignore[attr-defined]
 
 
 class _Recording:

@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.errors import ConfigError
+from distill.web.apart import Made
 from distill.web.state import InStudio, Studio
 from distill.web.uploads import passing_file, safe_name
 
@@ -25,7 +26,7 @@ async def take_sound(key: str, name: str, request: Request, here: InStudio) -> A
     """Let a model hear a sound."""
     model = here.library.path(await run_in_threadpool(here.model, key))
     async with passing_file(request, here.work, safe_name(name, set(AUDIO_SUFFIXES))) as path:
-        heard = await here.listening.in_turn(lambda: here.listening.take(model, path), request.is_disconnected)
+        heard = await _in_turn(request, here, lambda: here.listening.take(model, path))
     return heard or Response(status_code=_GIVEN_UP)
 
 
@@ -86,8 +87,12 @@ async def hear_between(
 async def _answer(request: Request, here: Studio, make: Callable[[], bytes], media_type: str = _WAV) -> Response:
     """What `make` gives when its turn has come; nothing when the page has given the request up by then."""
     with _known_sounds():
-        made = await here.listening.in_turn(make, request.is_disconnected)
+        made = await _in_turn(request, here, make)
     return Response(status_code=_GIVEN_UP) if made is None else Response(made, media_type=media_type)
+
+
+async def _in_turn(request: Request, here: Studio, make: Callable[[], Made]) -> Made | None:
+    return await here.listening.in_turn(make, request.is_disconnected, here.runs.spare_threads)
 
 
 @contextmanager

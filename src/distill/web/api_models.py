@@ -13,6 +13,7 @@ from distill.library.catalog import ModelEntry
 from distill.library.header import MODEL_FILE_EXTENSION, read_header
 from distill.training.metrics import to_json
 from distill.web.advice import level_verdicts
+from distill.web.apart import apart
 from distill.web.api_collections import Name, Undo
 from distill.web.state import InStudio, model_key
 from distill.web.uploads import passing_file, safe_name
@@ -47,7 +48,7 @@ async def import_model(name: str, request: Request, here: InStudio) -> Any:
 
     fitting = safe_name(name, {MODEL_FILE_EXTENSION, _SAFETENSORS})
     async with passing_file(request, here.work, fitting) as path:
-        added = await run_in_threadpool(import_file, path, here.library.folder)
+        added = await run_in_threadpool(apart, lambda: import_file(path, here.library.folder), 1)
     return as_entry(ModelEntry.of_file(added))
 
 
@@ -82,7 +83,8 @@ def rename_model(key: str, wish: Name, here: InStudio) -> Any:
     """Give a model another name, by which its file is called too."""
     from distill.models.persistence import rename_model as rename
 
-    return as_entry(ModelEntry.of_file(rename(here.library, here.model(key), wish.name)))
+    entry = here.model(key)
+    return as_entry(ModelEntry.of_file(apart(lambda: rename(here.library, entry, wish.name), threads=1)))
 
 
 @router.delete("/{key}")
@@ -100,7 +102,8 @@ def download_model(key: str, here: InStudio, format: Literal["distill", "safeten
         return FileResponse(path, media_type="application/octet-stream", filename=path.name)
     from distill.models.exchange import export_safetensors
 
-    target = export_safetensors(path, here.work / f"{secrets.token_hex(8)}{_SAFETENSORS}")
+    target = here.work / f"{secrets.token_hex(8)}{_SAFETENSORS}"
+    apart(lambda: export_safetensors(path, target), threads=1)
     return FileResponse(
         target,
         media_type="application/octet-stream",

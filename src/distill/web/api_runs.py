@@ -12,6 +12,7 @@ from distill.training.metrics import VQEpochMetrics, to_json
 from distill.training.plan import plan_resume
 from distill.training.run_folder import WARNING, RunFolder
 from distill.web.advice import with_verdicts
+from distill.web.apart import apart
 from distill.web.api_collections import Wishes
 from distill.web.feed import Feed, Tail, entries_from, messages
 from distill.web.pictures import mel_of_preview, usage_bytes
@@ -115,7 +116,7 @@ def hear_preview(key: str, name: str, here: InStudio) -> FileResponse:
 def see_preview(key: str, name: str, here: InStudio) -> Response:
     """A preview's mel."""
     path, config = _preview(here, key, name), _facts(here, key)["spectrogram_config"]
-    return Response(mel_of_preview(path, config), media_type="image/png")
+    return Response(apart(lambda: mel_of_preview(path, config), threads=1), media_type="image/png")
 
 
 def about(here: Studio, key: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""A run's log as server-sent events: all there is so far, then every two seconds what has come."""
+"""A run's log as server-sent events: all there is so far, then every three seconds what has come."""
 
+import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,8 +10,8 @@ from typing import Any
 import anyio
 from anyio import to_thread
 
-_POLL_S = 2.0  # the page draws when something comes, and the cores are the training's
 _ASK_S = 1.0  # whether anybody listens still: the end of the server waits for that
+_ASKS = 3  # between two looks at the log: the page draws when something comes, and the cores are the training's
 _KEEP_ALIVE = 8  # polls without news
 _BATCH = 400  # entries of one message
 
@@ -80,12 +81,13 @@ class Feed:
 
 async def messages(feed: Feed, gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
     """What `feed` says until the page is `gone`."""
-    while not await gone():
-        for message in await to_thread.run_sync(lambda: list(feed.news())):
-            yield message
+    for turn in itertools.count():
+        if await gone():
+            return
+        if turn % _ASKS == 0:
+            for message in await to_thread.run_sync(lambda: list(feed.news())):
+                yield message
         await anyio.sleep(_ASK_S)
-        if not await gone():
-            await anyio.sleep(_POLL_S - _ASK_S)
 
 
 def entries_from(path: Path, start: int) -> list[Entry]:

@@ -18,6 +18,7 @@ from distill.errors import ConfigError, LibraryError
 from distill.models.generate import between, move, render, sample_latents
 from distill.models.loaded import LoadedModel, LoadedVQModel
 from distill.models.persistence import load_any
+from distill.web.apart import Made, apart
 from distill.web.pictures import mel_picture, outline
 
 _MODELS = 2  # that stay loaded
@@ -26,7 +27,6 @@ _MADE = 16  # reconstructions that are remembered
 _OUTLINE_PARTS = 400
 
 Kept = TypeVar("Kept")
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,15 @@ class Listening:
         self._sounds: _Recent[Heard] = _Recent(_SOUNDS)
         self._made: _Recent[Samples] = _Recent(_MADE)
 
-    async def in_turn(self, make: Callable[[], Made], gone: Callable[[], Awaitable[bool]]) -> Made | None:
+    async def in_turn(
+        self, make: Callable[[], Made], gone: Callable[[], Awaitable[bool]], threads: Callable[[], int]
+    ) -> Made | None:
         """What `make` gives, one after another, so that a training beside it keeps its cores.
 
         Nothing is made, and None returned, when whoever asked is `gone` before it begins.
         """
         async with self._turn:
-            return None if await gone() else await to_thread.run_sync(make)
+            return None if await gone() else await to_thread.run_sync(lambda: apart(make, threads()))
 
     def model(self, path: Path) -> LoadedModel | LoadedVQModel:
         """The model at `path`, loaded; raises `ModelFileError`, `LibraryError`."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from distill.errors import CheckpointError, ConfigError, DistillError, StorageError
 from distill.training.plan import RunPlan
 from distill.training.run_folder import RunFolder
@@ -50,6 +52,7 @@ class RunQueue:
         self._failed: dict[str, tuple[Job, str]] = {}
         self._closing = False
         self._changed = threading.Condition()
+        self._threads = torch.get_num_threads()
         self._worker = threading.Thread(target=self._work, name="distill-queue", daemon=True)
         self._worker.start()
 
@@ -70,6 +73,10 @@ class RunQueue:
             self._failed.pop(key, None)
             self._changed.notify_all()
         return key
+
+    def spare_threads(self) -> int:
+        """With how many threads something else may compute: with all of them unless a run is going on."""
+        return 1 if self._current else self._threads
 
     def free_folder(self, folder: Path) -> Path:
         """`folder`, or the next one like it that no run has: two can be started within a second."""
@@ -171,6 +178,7 @@ class RunQueue:
         self._list.close()
 
     def _work(self) -> None:
+        torch.set_num_threads(self._threads)  # whatever others compute with: a run has those of the thread it begins in
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)

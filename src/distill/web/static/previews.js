@@ -34,7 +34,9 @@ export function previewsPanel(runId, signal) {
   let epochs = new Map(); // epoch → previews
   let following = true; // the newest, until the user chooses another
   let shown = null;
+  let shownNames = "";
   let leaving = new AbortController();
+  const originals = new Map(); // number → file, and its sound once decoded: the same after every epoch
 
   slider.addEventListener("input", () => {
     following = Number(slider.value) === epochs.size - 1;
@@ -58,8 +60,10 @@ export function previewsPanel(runId, signal) {
   function show(epoch) {
     setText(label, `${epoch + 1}`);
     slider.setAttribute("aria-valuetext", `Epoch ${epoch + 1}`);
-    if (epoch === shown) return;
+    const names = epochs.get(epoch).map(({ name }) => name);
+    if (epoch === shown && names.join() === shownNames) return; // else some came later than the others
     shown = epoch;
+    shownNames = names.join();
     leaving.abort();
     leaving = new AbortController();
     players = [];
@@ -74,8 +78,10 @@ export function previewsPanel(runId, signal) {
     );
   }
   function pair(files, index, epoch) {
+    const original = files.find(({ role }) => role === "original");
+    if (original && !originals.has(original.number)) originals.set(original.number, { file: original });
     const ordered = [
-      files.find(({ role }) => role === "original"),
+      original && originals.get(original.number).file,
       files.find(({ role }) => role !== "original"),
     ].filter(Boolean); // one of them at least
     const labels = ordered.map(({ role }) => (role === "original" ? "Original" : (SECOND[role] ?? role)));
@@ -107,8 +113,10 @@ export function previewsPanel(runId, signal) {
     );
   }
   async function load(one, lane, file, error) {
+    const kept = file.role === "original" ? originals.get(file.number) : {};
     try {
-      one.setBuffer(lane, await decode(await api.bytesOf(`${base}/${api.id(file.name)}`, leaving.signal)));
+      kept.sound ??= await decode(await api.bytesOf(`${base}/${api.id(file.name)}`, leaving.signal));
+      one.setBuffer(lane, kept.sound);
     } catch (problem) {
       if (problem.name === "AbortError") return;
       setText(error, problem.message);
@@ -123,6 +131,7 @@ export function previewsPanel(runId, signal) {
     clear() {
       following = true;
       shown = null;
+      originals.clear();
     },
   };
 }

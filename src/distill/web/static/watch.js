@@ -3,7 +3,7 @@ import * as api from "./api.js";
 import { sparkline } from "./canvas.js";
 import { lineChart } from "./charts.js";
 import { levelVariable } from "./colours.js";
-import { el, fill, later, setText } from "./dom.js";
+import { el, fill, setText } from "./dom.js";
 import { duration, familyName, figure, plural, when } from "./format.js";
 import { levelName, levelPanel } from "./health.js";
 import { previewsPanel } from "./previews.js";
@@ -16,6 +16,7 @@ import { usageFeed, usageMap } from "./usagemap.js";
 const PAUSE_MS = 1000; // between two drawings: quick enough to read, and the cores are the training's
 const CHART_SHARE = 0.005; // of the time, at most, is for charts: where drawing is slow, they are drawn less often
 const CHART_PAUSE_MS = 8000; // but not less often than that
+const PREVIEWS_PAUSE_MS = 30_000; // between two that are shown while the run goes on
 
 export async function show(root, { id, signal, about }) {
   const path = `/runs/${api.id(id)}`;
@@ -33,6 +34,8 @@ export async function show(root, { id, signal, about }) {
     drawnAt: -PAUSE_MS,
     chartsFrom: 0,
     rest: 0,
+    previewsFrom: 0,
+    previewsTimer: 0,
     drawn: {},
   };
   build(root, page);
@@ -54,6 +57,7 @@ export async function show(root, { id, signal, about }) {
     page.stream.close();
     clearTimeout(page.frame);
     clearTimeout(page.rest);
+    clearTimeout(page.previewsTimer);
   });
 }
 
@@ -62,6 +66,7 @@ function takeState(page, state) {
   const before = page.run.state;
   page.run = { ...page.run, ...state };
   schedule(page);
+  if (ACTIVE.has(before) && !ACTIVE.has(state.state)) askForPreviews(page);
   if (before === "queued" && state.state !== "queued") {
     api
       .get(page.path, page.signal)
@@ -87,7 +92,6 @@ function build(root, page) {
   page.noWarnings = el("p.small.muted", {}, "None so far.");
   page.summaryBox = el("div");
   page.previews = previewsPanel(page.id, page.signal);
-  page.refreshPreviews = later(400, page.previews.refresh);
   page.kl = run.family === "vae" ? klPanel() : null;
   page.levels = [];
   page.levelsBox = page.kl ? null : el("div.levels");
@@ -265,7 +269,8 @@ function forget(page) {
   page.usage?.clear();
   page.levels.forEach(({ map }) => map.clear());
   page.previews.clear();
-  page.refreshPreviews();
+  page.previewsFrom = 0;
+  askForPreviews(page);
   schedule(page);
 }
 
@@ -297,8 +302,22 @@ function draw(page) {
   drawWarnings(page);
   if (log.newPreviews) {
     log.newPreviews = false;
-    page.refreshPreviews();
+    askForPreviews(page);
   }
+}
+
+// When all of one epoch are there; while the run goes on not too often, for it is the run that pays.
+function askForPreviews(page) {
+  const pause = ACTIVE.has(page.run.state) ? page.previewsFrom - performance.now() : 0;
+  clearTimeout(page.previewsTimer);
+  page.previewsTimer = setTimeout(
+    () => {
+      if (document.hidden) return void (page.log.newPreviews = true); // until it is seen again
+      page.previewsFrom = performance.now() + PREVIEWS_PAUSE_MS;
+      page.previews.refresh();
+    },
+    Math.max(400, pause),
+  );
 }
 
 // Draws, and lets the charts rest in proportion to what that took, painting included; not after the first time, when
