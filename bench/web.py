@@ -1,22 +1,24 @@
 """Figures of the web app: the first page, 20 events a second, training with a page open, and a grid of codes.
 
-    bench/web.py [--turns 60] [--seconds 4]
+    bench/web.py [--rounds 6] [--seconds 20]
 
 All in one run on one machine, in a Chromium without a screen, which draws with the same cores that train. What a page
-costs a training is measured twice: how long the steps take while the browser is held still and while it is not, by
-turns, which a busy machine says with a wide spread; and how much time the page takes from the processor, in the browser
-and in those threads of the server that do not train.
+costs a training is measured in three ways, with the page closed, open, and scrolled to the previews, by turns: how much
+longer the threads that train have to wait for a core, as Linux counts it; how much of a core the page takes, in the
+browser and in the other threads of the server; and how long a step takes, which a busy machine says with a wide spread.
 """
 
 import argparse
 import json
+import math
 import shutil
-import signal
 import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -66,8 +68,8 @@ _GRID = """async () => {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=60)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=20.0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, chromium() as browser:
         home = Path(name, "home")
@@ -79,7 +81,7 @@ def main() -> None:
             times = page.evaluate(_GRID)
             print(f"a grid of 864 codes on the screen: {statistics.median(times):.0f} ms, at most {max(times):.0f} ms")
             open_collection(page, demo_sounds(Path(name)))
-            beside_a_training(page, home, args.turns, args.seconds)
+            beside_a_training(page, home, args.rounds, args.seconds)
             busy_log(page, address, home)
 
 
@@ -103,7 +105,7 @@ def first_page(browser: Browser, address: str) -> None:
     )
 
 
-def beside_a_training(page: Page, home: Path, turns: int, seconds: float) -> None:
+def beside_a_training(page: Page, home: Path, rounds: int, seconds: float) -> None:
     """What a page costs the training that it shows."""
     run = RunFolder(home / "runs" / start_run(page, epochs=100_000))
     shown = page.url
@@ -111,37 +113,55 @@ def beside_a_training(page: Page, home: Path, turns: int, seconds: float) -> Non
         page.wait_for_timeout(500)
     page.goto("about:blank")
     training = busy_threads(page)
-    without = share_of_a_core(page, training)
+    found: dict[str, list[Window]] = {"closed": [], "open": [], "open, previews in sight": []}
+    for number in range(rounds):
+        for state in list(found)[:: -1 if number % 2 else 1]:
+            page.goto("about:blank")
+            if state != "closed":
+                page.goto(shown)
+            page.wait_for_timeout(3000)
+            if state.endswith("in sight"):
+                page.locator("#previews-title").scroll_into_view_if_needed()
+                page.get_by_test_id("preview-pair").last.scroll_into_view_if_needed()
+            page.wait_for_timeout(2000)  # until all of it is there
+            found[state].append(Window.watch(page, run, training, seconds))
+    closed = found.pop("closed")
+    for state, windows in found.items():
+        waits = statistics.mean(w.waited for w in windows) - statistics.mean(w.waited for w in closed)
+        taken = statistics.mean(w.taken for w in windows) - statistics.mean(w.taken for w in closed)
+        ratios = [window.step_s / without.step_s for window, without in zip(windows, closed)]
+        listed = ", ".join(f"{ratio:.3f}" for ratio in ratios)
+        print(f"a page {state}: the training waits {waits:.1%} of the time more, the page takes {taken:.1%} of a core")
+        print(f"a step with a page {state} / without: {statistics.median(ratios):.3f} ({listed})", flush=True)
     page.goto(shown)
-    page.wait_for_timeout(5000)  # until all of it is there
-    print(f"a page takes {share_of_a_core(page, training) - without:.1%} of one core", end=", ")
-    page.locator("#previews-title").scroll_into_view_if_needed()
-    page.get_by_test_id("preview-pair").last.scroll_into_view_if_needed()
-    print(f"with the previews in sight {share_of_a_core(page, training) - without:.1%}", flush=True)
-    page.goto(shown)
-    page.wait_for_timeout(5000)
-    held_by_turns(run, turns, seconds)
     page.get_by_test_id("cancel-run").click()
     page.get_by_test_id("run-state").get_by_text("interrupted").wait_for()
 
 
-def held_by_turns(run: RunFolder, turns: int, seconds: float) -> None:
-    """How much longer steps take with the browser than while it is held still."""
-    ratios = []
-    for turn in range(turns):
-        took: dict[int, float] = {}
-        for way in (signal.SIGSTOP, signal.SIGCONT)[:: -1 if turn % 2 else 1]:
-            for process in browsers():
-                process.send_signal(way)
-            begins = run.events_path.stat().st_size
-            time.sleep(seconds)
-            took[way] = statistics.mean(times_of_steps(run, begins))
-        ratios.append(took[signal.SIGCONT] / took[signal.SIGSTOP])
-    for process in browsers():
-        process.send_signal(signal.SIGCONT)
-    spread = statistics.stdev(ratios) / len(ratios) ** 0.5
-    mean, median = statistics.mean(ratios), statistics.median(ratios)
-    print(f"a step with the page / while it is held still: {mean:.3f} ± {spread:.3f}, median {median:.3f}", flush=True)
+@dataclass(frozen=True)
+class Window:
+    """Some seconds of a training: the share of the time that its threads waited for a core, all added up; the share of
+    one core that went into all else; and how long a step took.
+    """
+
+    waited: float
+    taken: float
+    step_s: float
+
+    @classmethod
+    def watch(cls, page: Page, run: RunFolder, training: set[Thread], seconds: float) -> "Window":
+        """Watch for so long."""
+        log, waited, taken, began = run.events_path.stat().st_size, waits(training), beside(training), time.monotonic()
+        page.wait_for_timeout(1000 * seconds)
+        passed = time.monotonic() - began
+        steps = statistics.mean(times_of_steps(run, log))
+        return cls((waits(training) - waited) / passed, (beside(training) - taken) / passed, steps)
+
+
+def waits(threads: set[Thread]) -> float:
+    """The seconds that threads were ready but on no core (Linux's schedstat), added up; NaN elsewhere."""
+    files = [Path(f"/proc/{process}/task/{thread}/schedstat") for process, thread in threads]
+    return sum(int(file.read_text().split()[1]) / 1e9 for file in files) if files[0].exists() else math.nan
 
 
 def times_of_steps(run: RunFolder, begins: int = 0) -> list[float]:
@@ -150,13 +170,6 @@ def times_of_steps(run: RunFolder, begins: int = 0) -> list[float]:
         log.seek(begins)
         lines = log.read().split(b"\n")[:-1]
     return [json.loads(line)["step_time_s"] for line in lines if b"step_time_s" in line and line.startswith(b"{")]
-
-
-def share_of_a_core(page: Page, training: set[Thread], seconds: float = 30) -> float:
-    """How much of the time of one core goes into all but the training."""
-    spent, began = beside(training), time.monotonic()
-    page.wait_for_timeout(1000 * seconds)
-    return (beside(training) - spent) / (time.monotonic() - began)
 
 
 def busy_threads(page: Page) -> set[Thread]:
@@ -168,9 +181,9 @@ def busy_threads(page: Page) -> set[Thread]:
 
 
 def beside(training: set[Thread]) -> float:
-    """The seconds of processor that the browser and all other threads of the server have had so far."""
-    found = sum(spent for thread, spent in thread_s().items() if thread not in training)
-    for process in browsers():
+    """The seconds of processor that the browser and all of the server but the training have had so far."""
+    found = -sum(spent for thread, spent in thread_s().items() if thread in training)
+    for process in (*browsers(), *servers()):
         with suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
             found += times.user + times.system
@@ -179,22 +192,26 @@ def beside(training: set[Thread]) -> float:
 
 def browsers() -> list[psutil.Process]:
     """The processes of the browser."""
+    return _children(lambda process: "chrom" in process.name())
+
+
+def servers() -> list[psutil.Process]:
+    """The process that serves the page and trains."""
+    return _children(lambda process: "web" in process.cmdline())
+
+
+def _children(wanted: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            if "chrom" in process.name():
+            if wanted(process):
                 found.append(process)
     return found
 
 
 def thread_s() -> dict[Thread, float]:
     """The seconds of processor of each thread of the server."""
-    found: dict[Thread, float] = {}
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if "web" in process.cmdline():
-                found |= {(process.pid, one.id): one.user_time + one.system_time for one in process.threads()}
-    return found
+    return {(each.pid, one.id): one.user_time + one.system_time for each in servers() for one in each.threads()}
 
 
 def busy_log(page: Page, address: str, home: Path, seconds: float = 10) -> None:

@@ -482,3 +482,10 @@ def test_a_reader_that_goes_away_is_told_of_in_one_line(tmp_path: Path) -> None:
         said = process.stderr.read()
     assert process.returncode == 1
     assert said == "error: what reads the output has gone away\n"
+
+
+@pytest.mark.parametrize("collecting", ["enable", "disable"])
+def test_the_python_way_in_leaves_the_collection_of_garbage_as_it_found_it(collecting: str) -> None:
+    there = f"import gc, distill; gc.{collecting}(); distill.load; print(gc.isenabled())"
+    said = subprocess.run([sys.executable, "-c", there], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == str(collecting == "enable")
