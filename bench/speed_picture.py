@@ -27,7 +27,7 @@ def draw(path: Path, measured: list[Row]) -> Path:
     for device, (left, right) in zip(devices, panels):
         here = [row for row in measured if row["device"] == device]
         _draw_stages(left, of_stages(here), device)
-        _draw_ratios(right, [row for row in here if row["part"] in _SHOWN and "memory" not in row.get("measure", "")])
+        _draw_ratios(right, [row for row in here if row["part"] in _SHOWN and "memory" not in row.get("measure", "")], device)
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110)
     atomic_write(path, buffer.getbuffer())
@@ -53,7 +53,7 @@ def _draw_stages(axes: "Axes", found: list[Row], device: str) -> None:
     _plain(axes)
 
 
-def _draw_ratios(axes: "Axes", found: list[Row]) -> None:
+def _draw_ratios(axes: "Axes", found: list[Row], device: str) -> None:
     """A mark for each ratio, its spread as a line, its target as an upright stroke."""
     if not found:
         axes.set_visible(False)
@@ -69,7 +69,7 @@ def _draw_ratios(axes: "Axes", found: list[Row]) -> None:
     axes.axvline(1, color="black", linewidth=0.8)
     names = [f"{row['part']}: {row['case']}" for row in found]
     axes.set_yticks(range(len(found)), names, fontsize=8)
-    axes.set_title("How many times what it is compared with", loc="left", fontweight="bold", fontsize=10)
+    axes.set_title(f"How many times what it is compared with, {device}", loc="left", fontweight="bold", fontsize=10)
     axes.set_xlim(left=0)
     axes.margins(y=0.15)
     _plain(axes)
