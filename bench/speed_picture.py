@@ -27,7 +27,8 @@ def draw(path: Path, measured: list[Row]) -> Path:
     for device, (left, right) in zip(devices, panels):
         here = [row for row in measured if row["device"] == device]
         _draw_stages(left, of_stages(here), device)
-        _draw_ratios(right, [row for row in here if row["part"] in _SHOWN and "memory" not in row.get("measure", "")], device)
+        shown = [row for row in here if row["part"] in _SHOWN and "memory" not in row.get("measure", "")]
+        _draw_ratios(right, shown, device)
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110)
     atomic_write(path, buffer.getbuffer())
