@@ -205,6 +205,8 @@ def test_the_keyboard_alone_is_enough(open_page, collection: Path) -> None:
     page.keyboard.press("Enter")
     expect(by(page, "run-state")).to_be_visible(timeout=SOON)
     press_until(page, "Tab", "cancel-run")
+    expect(by(page, "epoch-now")).to_contain_text("Epoch", timeout=SOON)
+    expect(by(page, "cancel-run")).to_be_focused()  # what became known of the run meanwhile took nothing from the hand
     page.keyboard.press("Enter")
     expect(by(page, "run-state")).not_to_have_text(re.compile("running|training", re.I), timeout=SOON)
 

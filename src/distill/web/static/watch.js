@@ -424,22 +424,34 @@ function drawRunState(page) {
   head.state.className = `chip state-${run.state}`;
   head.error.hidden = !run.error;
   setText(head.error, run.error ?? "");
-  const button = (text, verb, style) =>
-    el(
-      "button",
-      {
-        type: "button",
-        class: style,
-        "data-testid": `${verb}-run`,
-        on: { click: (event) => act(page, verb, event.currentTarget) },
-      },
-      text,
-    );
+  drawActions(page);
+}
+
+// Drawn anew only where they are others: a button that is drawn anew has lost the keyboard's focus.
+function drawActions(page) {
+  const { run, head } = page;
+  const verb = { queued: "cancel", running: "cancel", interrupted: "resume" }[run.state];
+  const key = `${verb} ${run.model_id}`;
+  if (page.offered === key) return;
+  page.offered = key;
   fill(
     head.actions,
-    run.state === "queued" || run.state === "running" ? button("Cancel", "cancel", "") : null,
-    run.state === "interrupted" ? button("Resume", "resume", "primary") : null,
+    verb === "cancel" ? actionButton(page, "Cancel", verb, "") : null,
+    verb === "resume" ? actionButton(page, "Resume", verb, "primary") : null,
     run.model_id ? el("a.button.primary", { href: `#/models/${api.id(run.model_id)}` }, "Open the model") : null,
+  );
+}
+
+function actionButton(page, text, verb, style) {
+  return el(
+    "button",
+    {
+      type: "button",
+      class: style,
+      "data-testid": `${verb}-run`,
+      on: { click: (event) => act(page, verb, event.currentTarget) },
+    },
+    text,
   );
 }
 
