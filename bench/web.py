@@ -132,7 +132,12 @@ def beside_a_training(page: Page, home: Path, rounds: int, seconds: float) -> No
         ratios = [window.step_s / without.step_s for window, without in zip(windows, closed)]
         listed = ", ".join(f"{ratio:.3f}" for ratio in ratios)
         print(f"a page {state}: the training waits {waits:.1%} of the time more, the page takes {taken:.1%} of a core")
-        print(f"a step with a page {state} / without: {statistics.median(ratios):.3f} ({listed})", flush=True)
+        error = statistics.stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else math.nan
+        print(
+            f"a step with a page {state} / without: median {statistics.median(ratios):.3f}, "
+            f"mean {statistics.mean(ratios):.3f} ± {error:.3f} ({listed})",
+            flush=True,
+        )
     page.goto(shown)
     page.get_by_test_id("cancel-run").click()
     page.get_by_test_id("run-state").get_by_text("interrupted").wait_for()

@@ -23,6 +23,7 @@ from distill.errors import AudioError, ConfigError, StorageError
 from distill.models.persistence import load_any
 from distill.training.metrics import TrainingCompleteEvent, VQEpochMetrics, event_from_dict
 from distill.training.plan import plan_run
+from distill.training.preview import list_previews
 from distill.training.run_folder import RunFolder
 from distill.web import folders, waiting
 from distill.web.apart import apart
@@ -293,6 +294,12 @@ def test_previews_are_heard_and_seen(web: Web, collection: Path) -> None:
     assert np.abs(samples(web.client.get(place).content)).max() > 0.1
     assert web.client.get(f"{place}/mel").content.startswith(b"\x89PNG")
     assert web.client.get(f"/api/runs/{run['id']}/previews/..%2f..%2frun").status_code == 404
+    first, *others = list_previews(web.studio.runs.folder(run["id"]).previews)
+    first.write_bytes(first.read_bytes())  # as a run that went back makes it anew
+    anew = web.get(f"/api/runs/{run['id']}/previews")
+    assert [one["made"] == other["made"] for one, other in zip(previews, anew, strict=True)] == [False] + [True] * len(
+        others
+    )
 
 
 def test_runs_wait_for_each_other_and_can_be_taken_off_stopped_and_resumed(web: Web, collection: Path) -> None:

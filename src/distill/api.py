@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.home import default_models_dir
-from distill.library.catalog import locate
+from distill.library.catalog import ModelLibrary, as_path
 from distill.models.loaded import LoadedModel, LoadedVQModel
 from distill.models.persistence import load_any
 
@@ -50,5 +50,6 @@ def load(
     model: Path | str, *, models_dir: Path | str | None = None, device: str = "cpu"
 ) -> LoadedModel | LoadedVQModel:
     """Load a model by its path, or by its name or id in the library; raises `ModelFileError`, `LibraryError`."""
-    library, entry = locate(str(model), Path(models_dir or default_models_dir()))
-    return load_any(library.path(entry), device)
+    library = ModelLibrary(models_dir or default_models_dir())
+    path = as_path(str(model)) or library.path(library.find(str(model)))
+    return load_any(path, device)

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
@@ -21,6 +20,9 @@ from distill.errors import ConfigError, LibraryError, ModelFileError
 from distill.library.header import MODEL_FILE_EXTENSION, read_header
 from distill.schema import CHECKED, Checked
 from distill.storage import atomic_write_text, remove_orphans, safe_stem, storage_errors
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 logger = logging.getLogger(__name__)
 
@@ -242,29 +244,30 @@ class ModelLibrary:
     def _locked(self) -> Iterator[None]:
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with storage_errors(self.folder):
-                lock = self._acquired()
-        except Timeout:
-            raise LibraryError(
-                f"{self.folder} is in use by another distill for over {_LOCK_TIMEOUT_S:.0f} s; try again later"
-            ) from None
+            lock = self._acquired()
         try:
             yield
         finally:
             lock.release()
 
-    def _acquired(self) -> BaseFileLock:
-        """The lock, held; raises `Timeout`.
+    def _acquired(self) -> "BaseFileLock":
+        """The lock, held; raises `LibraryError` where another holds it for long.
 
         Whoever waits for it holds the queue, so that one who works on and on cannot take it again and again.
         """
+        from filelock import FileLock, Timeout  # who loads a model by its path needs none, and need not wait for it
+
         lock, queue = (
             FileLock(self.folder / name, timeout=_LOCK_TIMEOUT_S, poll_interval=_POLL_S, is_singleton=True)
             for name in (_LOCK, _QUEUE)
         )
-        with nullcontext() if lock.is_locked else queue:
-            lock.acquire()
+        try:
+            with nullcontext() if lock.is_locked else queue:
+                lock.acquire()
+        except Timeout:
+            raise LibraryError(
+                f"{self.folder} is in use by another distill for over {_LOCK_TIMEOUT_S:.0f} s; try again later"
+            ) from None
         return lock
 
     def _read_index(self) -> list[ModelEntry]:
@@ -331,11 +334,16 @@ def locate(model: str, models_dir: Path) -> tuple[ModelLibrary, ModelEntry]:
 
     Raises `LibraryError` when there is none such, `ModelFileError` for a path to no model file.
     """
-    path = Path(model)
-    if path.is_file() or (model.endswith(MODEL_FILE_EXTENSION) and len(path.parts) > 1):
+    if path := as_path(model):
         return ModelLibrary(path.parent), ModelEntry.of_file(path)
     library = ModelLibrary(models_dir)
     return library, library.find(model)
+
+
+def as_path(model: str) -> Path | None:
+    """The path that a model is given by, unless it is given by its name or id."""
+    path = Path(model)
+    return path if path.is_file() or (model.endswith(MODEL_FILE_EXTENSION) and len(path.parts) > 1) else None
 
 
 def _unchanged(entry: ModelEntry | None, path: Path) -> ModelEntry | None:

@@ -10,7 +10,6 @@ import soxr
 import torch
 from torch import Tensor
 
-from distill.audio.io import read_waveform
 from distill.audio.recording import Samples
 from distill.audio.spectrogram import AudioSpectrogram, mark_end
 from distill.errors import AudioError, ConfigError
@@ -57,6 +56,8 @@ class Reconstructor(ABC):
 
     def _waveform(self, sound: Path | str | Samples, sample_rate: int | None) -> Samples:
         if isinstance(sound, Path | str):
+            from distill.audio.io import read_waveform  # here, so that loading a model does not wait for it
+
             return read_waveform(Path(sound), self.sample_rate)
         samples = np.asarray(sound, np.float32)
         if samples.ndim != 1 or len(samples) == 0 or not np.isfinite(samples).all():

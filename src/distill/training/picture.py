@@ -33,6 +33,7 @@ def draw_vqvae_run(path: Path, history: VQMetricsHistory, counts: Tensor, mel: T
     utilization.axhline(LOW_UTILIZATION, color="grey", linewidth=0.8, linestyle=":")
     utilization.set_ylim(0, 1.02)
     _draw_health(perplexity, history, "perplexity", "perplexity: codes in equal use")
+    perplexity.set_ylim(bottom=0)
     for level, axes in enumerate(rows[1].subplots(1, levels, squeeze=False)[0]):
         _draw_usage(axes, counts[level], level)
     _draw_mels(rows[2].subplots(1, 2, sharey=True), mel, recon)

@@ -96,13 +96,17 @@ def show_usage(key: str, here: InStudio, start: Annotated[int, Query(ge=0)] = 0)
 
 @router.get("/{key}/previews")
 def list_previews(key: str, here: InStudio) -> list[dict[str, Any]]:
-    """The previews, oldest first; `sound` is what was played, where the run's record has it."""
+    """The previews, oldest first; `sound` is what was played, where the run's record has it.
+
+    `made` tells a file from the one before it: a run that went back makes the same epoch's anew.
+    """
     found = []
     sounds = dict(enumerate(_facts(here, key).get("preview_sounds", ()), start=1))
-    for name in _previews(_folder(here, key)):
-        _, epoch, number, role = name.split("_")
+    for path in preview.list_previews(_folder(here, key).previews):
+        _, epoch, number, role = path.stem.split("_")
+        facts = {"epoch": int(epoch), "number": int(number), "role": role, "name": path.stem}
         sound = None if role == "random" else sounds.get(int(number))
-        found.append({"epoch": int(epoch), "number": int(number), "role": role, "name": name, "sound": sound})
+        found.append(facts | {"sound": sound, "made": str(path.stat().st_mtime_ns)})
     return found
 
 
@@ -114,9 +118,10 @@ def hear_preview(key: str, name: str, here: InStudio) -> FileResponse:
 
 @router.get("/{key}/previews/{name}/mel")
 def see_preview(key: str, name: str, here: InStudio) -> Response:
-    """A preview's mel."""
+    """A preview's mel; a browser may keep it, for the page says in the address when the preview was made."""
     path, config = _preview(here, key, name), _facts(here, key)["spectrogram_config"]
-    return Response(apart(lambda: mel_of_preview(path, config), threads=1), media_type="image/png")
+    kept = {"Cache-Control": "private, max-age=86400, immutable"}
+    return Response(apart(lambda: mel_of_preview(path, config), threads=1), media_type="image/png", headers=kept)
 
 
 def about(here: Studio, key: str) -> dict[str, Any]:
@@ -164,14 +169,10 @@ def _facts(here: Studio, key: str) -> dict[str, Any]:
         raise HTTPException(404, "there is no such run") from None
 
 
-def _previews(folder: RunFolder) -> list[str]:
-    return [path.stem for path in preview.list_previews(folder.previews)]
-
-
 def _preview(here: Studio, key: str, name: str) -> Path:
     """The file of a preview that is there; the name is looked up, never made into a path."""
     folder = _folder(here, key)
-    if name not in _previews(folder):
+    if name not in (path.stem for path in preview.list_previews(folder.previews)):
         raise HTTPException(404, "there is no such preview")
     return folder.previews / f"{name}.wav"
 

@@ -34,7 +34,7 @@ export function previewsPanel(runId, signal) {
   let epochs = new Map(); // epoch → previews
   let following = true; // the newest, until the user chooses another
   let shown = null;
-  let shownNames = "";
+  let shownFiles = "";
   let leaving = new AbortController();
   const originals = new Map(); // number → file, and its sound once decoded: the same after every epoch
 
@@ -60,10 +60,13 @@ export function previewsPanel(runId, signal) {
   function show(epoch) {
     setText(label, `${epoch + 1}`);
     slider.setAttribute("aria-valuetext", `Epoch ${epoch + 1}`);
-    const names = epochs.get(epoch).map(({ name }) => name);
-    if (epoch === shown && names.join() === shownNames) return; // else some came later than the others
+    const files = epochs
+      .get(epoch)
+      .map(({ name, made }) => name + made)
+      .join();
+    if (epoch === shown && files === shownFiles) return; // else some came later than the others, or were made anew
     shown = epoch;
-    shownNames = names.join();
+    shownFiles = files;
     leaving.abort();
     leaving = new AbortController();
     players = [];
@@ -96,7 +99,7 @@ export function previewsPanel(runId, signal) {
         "figure.mel",
         {},
         el("img", {
-          src: `/api${base}/${api.id(file.name)}/mel`,
+          src: `/api${base}/${api.id(file.name)}/mel?made=${file.made}`,
           alt: `Picture of the sound: ${labels[lane]}`,
           loading: "lazy",
         }),
