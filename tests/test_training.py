@@ -334,10 +334,14 @@ class TestRunner:
 # The log on disk
 
 
-def test_warnings_stand_in_the_log_between_the_events_and_go_with_them(tmp_path: Path, files: list[Path]) -> None:
-    config = small_config(val_fraction=0.4, max_epochs=3)
+def test_warnings_stand_in_the_log_between_the_events_and_go_with_them_as_previews_do(
+    tmp_path: Path, files: list[Path]
+) -> None:
+    config = small_config(val_fraction=0.4, max_epochs=3, preview_interval=1)
     train_vqvae(config, files, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
+    heard = {path.name.split("_")[1] for path in folder.previews.iterdir()}
+    assert heard == {"0000", "0001", "0002"}
     log, events = folder.log(), folder.events()
     warnings = [place for place, entry in enumerate(log) if entry["event"] == "Warning"]
     assert len(log) == len(events) + len(warnings)
@@ -349,6 +353,7 @@ def test_warnings_stand_in_the_log_between_the_events_and_go_with_them(tmp_path:
     first = log.index(next(entry for entry in log if entry.get("epoch") == 1 and "step" in entry))
     assert folder.log() == log[:first]
     assert [line["epoch"] for line in folder.usage()] == [0]
+    assert {path.name.split("_")[1] for path in folder.previews.iterdir()} == {"0000"}
 
 
 def test_what_another_thread_warns_of_is_not_in_the_log(tmp_path: Path) -> None:

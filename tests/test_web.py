@@ -443,6 +443,29 @@ def test_a_run_that_fails_says_why_and_the_next_one_goes_on(web: Web, collection
     assert done["model_id"]
 
 
+def test_a_run_of_the_command_line_is_watched_and_cannot_be_stopped_here(web: Web, home: Path) -> None:
+    run = RunFolder(home / "runs" / "drums")
+    with run.in_use():
+        run.write_facts({"model_name": "drums", "started": "2026-01-01T00:00:00+00:00"})
+        (found,) = web.get("/api/runs")
+        assert (found["state"], found["stoppable"]) == ("running", False)
+        assert web.client.post("/api/runs/drums/cancel").status_code == 404
+    assert web.get("/api/runs/drums")["state"] == "interrupted"
+
+
+def test_the_stream_of_a_run_ends_with_it(web: Web, collection: Path) -> None:
+    run = train(web, collection)["id"]
+    messages(web, run, "finished")
+    assert web.client.get(f"/api/runs/{run}/events").text.rstrip().count("event: state") == 1
+    before = train(web, collection, "before", max_epochs=2000)["id"]
+    taken = train(web, collection, "taken")["id"]
+    asked = threading.Timer(1, lambda: web.post(f"/api/runs/{taken}/cancel"))
+    asked.start()
+    assert web.client.get(f"/api/runs/{taken}/events").text.rstrip().endswith('data: {"state": "gone"}')
+    web.post(f"/api/runs/{before}/cancel")
+    web.wait(f"/api/runs/{before}", state="interrupted")
+
+
 def test_the_server_s_end_stops_a_run_with_a_checkpoint(home: Path, collection: Path) -> None:
     with web_server(home) as web:
         run = train(web, collection, max_epochs=2000)
@@ -508,6 +531,10 @@ def trained(web: Web, collection: Path):
     return web.get("/api/models")[0]
 
 
+def refuse(*_: object) -> None:
+    raise StorageError("no space left")
+
+
 def test_a_model_is_shown_renamed_deleted_and_brought_back(web: Web, trained) -> None:
     about = web.get(f"/api/models/{trained['id']}")
     assert len(about["curves"]["train_losses"]) == 2
@@ -519,6 +546,9 @@ def test_a_model_is_shown_renamed_deleted_and_brought_back(web: Web, trained) ->
     undo = web.client.delete(f"/api/models/{renamed['id']}").json()["undo"]
     assert web.get("/api/models") == []
     assert web.client.get(f"/api/models/{renamed['id']}").status_code == 404
+    with pytest.MonkeyPatch.context() as patch:  # what fails can be tried again
+        patch.setattr(web.studio.library, "restore", refuse)
+        assert web.client.post("/api/models/undo", json={"undo": undo}).status_code == 507
     back = web.post("/api/models/undo", undo=undo)
     assert {**back, "id": ""} == {**renamed, "id": ""}
     assert web.client.post("/api/models/undo", json={"undo": undo}).status_code == 404

@@ -137,7 +137,11 @@ def test_from_a_folder_of_sounds_to_a_model_that_is_heard(
     grid = by(page, "code-grid")
     expect(grid).to_be_visible(timeout=SOON)
     expect_drawn(grid, 5)
-    by(page, "level-switch").get_by_text("Structure").first.click()
+    by(page, "sound-input").set_input_files(collection / "broken.wav")
+    expect(page.get_by_role("alert").filter(has_text="broken.wav")).to_be_visible(timeout=SOON)
+    by(page, "level-switch").get_by_text("Structure").first.click()  # what was heard before is still there
+    expect(page.locator(".lane[aria-busy]")).to_have_count(0, timeout=SOON)
+    expect(page.locator(".lane-label").last).to_contain_text("1 of")
     grid.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
@@ -208,7 +212,22 @@ def test_the_keyboard_alone_is_enough(open_page, collection: Path) -> None:
     expect(by(page, "epoch-now")).to_contain_text("Epoch", timeout=SOON)
     expect(by(page, "cancel-run")).to_be_focused()  # what became known of the run meanwhile took nothing from the hand
     page.keyboard.press("Enter")
-    expect(by(page, "run-state")).not_to_have_text(re.compile("running|training", re.I), timeout=SOON)
+    expect(by(page, "run-state")).to_have_text(re.compile("interrupted", re.I), timeout=SOON)
+    press_until(page, "Tab", "resume-run", most=3)  # the focus stayed near
+    page.keyboard.press("Enter")
+    expect(by(page, "cancel-run")).to_be_focused(timeout=SOON)
+
+
+def test_a_setting_that_cannot_be_is_told_where_it_is_set(open_page, collection: Path) -> None:
+    page = open_page()
+    open_collection(page, collection)
+    page.get_by_label("Minutes of training").fill("")
+    expect(by(page, "start-run")).to_be_disabled(timeout=SOON)
+    expect(by(page, "train-form").get_by_role("alert")).to_contain_text("minutes")
+    page.get_by_label("Epochs of training").fill("2.5")
+    expect(by(page, "train-form").get_by_role("alert")).to_contain_text("epochs", timeout=SOON)
+    page.get_by_label("Epochs of training").fill("2")
+    expect(by(page, "start-run")).to_be_enabled(timeout=SOON)
 
 
 def press_until(page, key: str, name: str, most: int = 150) -> None:

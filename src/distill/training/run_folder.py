@@ -167,7 +167,7 @@ class RunFolder:
         return list(_lines(self.usage_path))
 
     def rewind(self, epoch: int, step: int) -> None:
-        """Forget what was logged from (`epoch`, `step`) on, where a resumed run starts anew; raises `StorageError`."""
+        """Forget what was logged and heard from (`epoch`, `step`) on, where a run goes on; raises `StorageError`."""
         kept, keeping = [], True
         for entry in self.log():
             if entry["event"] != WARNING:  # a warning stays or goes with the event before it
@@ -177,6 +177,10 @@ class RunFolder:
         atomic_write_text(self.events_path, _as_lines(kept))
         if self.usage_path.exists():
             atomic_write_text(self.usage_path, _as_lines([one for one in self.usage() if one["epoch"] < epoch]))
+        with storage_errors(self.previews):
+            for path in self.previews.glob("epoch_*.wav"):
+                if (match := re.match(r"epoch_(\d+)_", path.name)) and int(match[1]) >= epoch:
+                    path.unlink()
 
 
 class _WarningLog(logging.Handler):

@@ -107,7 +107,8 @@ def create_collection(wish: Name, here: InStudio) -> dict[str, Any]:
 @router.post("/undo")
 def undo_removal(wish: Undo, here: InStudio) -> dict[str, Any]:
     """Bring a removed collection back."""
-    return here.folders.restore(here.undone(wish.undo)).summary()
+    with here.undoing(wish.undo) as kept:
+        return here.folders.restore(kept).summary()
 
 
 @router.delete("/{key}")

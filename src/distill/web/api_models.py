@@ -55,7 +55,8 @@ async def import_model(name: str, request: Request, here: InStudio) -> Any:
 @router.post("/undo")
 def undo_deletion(wish: Undo, here: InStudio) -> Any:
     """Take a deleted model back in."""
-    return as_entry(here.library.restore(here.undone(wish.undo)))
+    with here.undoing(wish.undo) as kept:
+        return as_entry(here.library.restore(kept))
 
 
 @router.get("/{key}")

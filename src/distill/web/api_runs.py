@@ -78,10 +78,16 @@ async def watch_run(key: str, request: Request, here: InStudio) -> StreamingResp
         facts = _facts(here, key) if any(map(_is_judged, entries)) else {}
         return [with_verdicts(entry, facts) if _is_judged(entry) else _reworded(entry) for entry in entries]
 
+    def state() -> dict[str, Any]:
+        try:
+            return about(here, key)
+        except HTTPException:  # stopped, or taken off the queue, before it had begun
+            return {"state": "gone"}
+
     async def gone() -> bool:
         return await request.is_disconnected() or here.closing.is_set()
 
-    stream = messages(Feed(Tail(folder.events_path), lambda: about(here, key), dressed), gone)
+    stream = messages(Feed(Tail(folder.events_path), state, dressed), gone)
     return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
@@ -137,6 +143,7 @@ def about(here: Studio, key: str) -> dict[str, Any]:
         "state": status.state,
         "error": status.error and in_page_words(status.error),
         "position": status.position,
+        "stoppable": any(job.id == key for job in here.runs.jobs()),  # one of the command line is stopped there
         "started": facts.get("started"),
         "epochs": facts.get("total_epochs") or (None if config.get("minutes") else config.get("max_epochs")),
         "minutes": config.get("minutes"),

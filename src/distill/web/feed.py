@@ -14,6 +14,7 @@ _ASK_S = 1.0  # whether anybody listens still: the end of the server waits for t
 _ASKS = 3  # between two looks at the log: the page draws when something comes, and the cores are the training's
 _KEEP_ALIVE = 8  # polls without news
 _BATCH = 400  # entries of one message
+_OVER = {"finished", "interrupted", "failed", "gone"}
 
 Entry = dict[str, Any]
 
@@ -51,6 +52,7 @@ class Feed:
     tail: Tail
     state: Callable[[], Entry]
     dressed: Callable[[list[Entry]], list[Entry]]
+    over: bool = False  # nothing more is to come
     _shown: Entry | None = None
     _quiet: int = 0
     _begun: bool = False
@@ -75,14 +77,16 @@ class Feed:
         if (now := self.state()) != self._shown:
             self._shown = now
             yield _message(now, "state")
-        elif self._quiet % _KEEP_ALIVE == _KEEP_ALIVE - 1:
-            yield ": still here\n\n"
+        else:
+            self.over = quiet and now["state"] in _OVER
+            if self._quiet % _KEEP_ALIVE == _KEEP_ALIVE - 1:
+                yield ": still here\n\n"
 
 
 async def messages(feed: Feed, gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
-    """What `feed` says until the page is `gone`."""
+    """What `feed` says until it is over or the page is `gone`: a browser has few connections for all its pages."""
     for turn in itertools.count():
-        if await gone():
+        if feed.over or await gone():
             return
         if turn % _ASKS == 0:
             for message in await to_thread.run_sync(lambda: list(feed.news())):

@@ -3,6 +3,8 @@
 import hashlib
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -33,11 +35,13 @@ class Studio:
         self.undo[key] = place
         return key
 
-    def undone(self, key: str) -> Path:
-        """Where that lies which is to be brought back, which can be had once; raises `HTTPException`."""
+    @contextmanager
+    def undoing(self, key: str) -> Iterator[Path]:
+        """Where that lies which the body brings back, which can be done once; raises `HTTPException`."""
         if key not in self.undo:
             raise HTTPException(404, "that cannot be undone any more")
-        return self.undo.pop(key)
+        yield self.undo[key]
+        self.undo.pop(key, None)
 
     def model(self, key: str) -> ModelEntry:
         """The model with this id; raises `HTTPException`."""

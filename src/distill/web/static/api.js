@@ -63,21 +63,22 @@ export function about() {
   return aboutPromise;
 }
 
-// The events of a run. EventSource reconnects by itself; only a refusal ends it, and then we ask again ourselves.
+// The events of the run at a path. EventSource reconnects by itself; only a refusal ends it, and then we ask ourselves.
 export function openEvents(path, { onEntries, onRestart, onState, onLost, onOpen, isOver }) {
   let source = null;
   let timer = 0;
   function connect() {
-    source = new EventSource(`/api${path}`);
+    source = new EventSource(`/api${path}/events`);
     source.onopen = onOpen;
     source.onmessage = (event) => onEntries(JSON.parse(event.data));
     source.addEventListener("restart", onRestart);
     source.addEventListener("state", (event) => onState(JSON.parse(event.data)));
     source.onerror = () => {
       if (isOver()) return source.close(); // the run is over and so is its stream
-      get("/about").then(
+      get(path).then(
         () => onLost(),
-        (error) => onLost(error.status ? error.message : null),
+        (error) =>
+          error.status === 404 ? (close(), onState({ state: "gone" })) : onLost(error.status && error.message),
       );
       if (source.readyState === EventSource.CLOSED) timer = setTimeout(reconnect, 2000);
     };

@@ -14,7 +14,7 @@ const library = new Promise((ready) => {
 // `series`: [{label, variable, dash?, title?}]; data as uPlot wants it: [epochs, values, …].
 export function lineChart(
   series,
-  { label, testid = null, height = HEIGHT, empty = "The first point comes after the first epoch." },
+  { label, signal, testid = null, height = HEIGHT, empty = "The first point comes after the first epoch." },
 ) {
   const holder = el("div.chart-holder", { role: "img", "aria-label": label });
   const values = series.map(() => el("span.figure", {}, "–"));
@@ -44,7 +44,7 @@ export function lineChart(
   let data = [[], ...series.map(() => [])];
 
   function draw() {
-    if (!window.uPlot) return;
+    if (!window.uPlot || signal.aborted) return;
     const { width } = holder.size;
     if (plot && dark === isDark()) {
       if (plot.width !== width) plot.setSize({ width, height });
@@ -66,6 +66,7 @@ export function lineChart(
   }
   drawn(holder, draw);
   library.then(() => holder.redraw());
+  signal.addEventListener("abort", () => plot?.destroy()); // uPlot keeps all others
   return { node, set };
 }
 

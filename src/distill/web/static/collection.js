@@ -11,9 +11,10 @@ import { trainForm } from "./train.js";
 const POLL_MS = 300;
 const UPLOADS_AT_ONCE = 3;
 const UNDO_S = 10;
+const BROUGHT_BACK = "collectionbroughtback"; // to whatever view is there by then
 
 export async function show(root, { signal, about }) {
-  const known = el("div.known");
+  const known = el("div.known", { tabindex: "-1" });
   const below = el("div.stack");
   const progress = progressLine();
   const error = el("p.notice.bad", { role: "alert", hidden: true });
@@ -27,9 +28,10 @@ export async function show(root, { signal, about }) {
     progress.node,
     below,
   );
+  document.addEventListener(BROUGHT_BACK, () => listKnown(page).catch(complain), { signal });
   await listKnown(page);
   const last = thisTab.get("collection");
-  if (last && page.ids.includes(last)) await attempt(page, () => open(page, last));
+  if (last && page.ids.includes(last)) attempt(page, () => open(page, last)); // the view is there before its report
 }
 
 function uploadPart(page) {
@@ -97,6 +99,7 @@ async function attempt(page, action) {
 async function listKnown(page) {
   const collections = await api.get("/collections", page.signal);
   page.ids = collections.map(({ id }) => id);
+  const focused = page.known.contains(document.activeElement);
   fill(
     page.known,
     collections.length
@@ -110,6 +113,7 @@ async function listKnown(page) {
         ]
       : null,
   );
+  if (focused) page.known.focus();
 }
 
 function knownItem(page, collection) {
@@ -144,7 +148,7 @@ async function removeCollection(page, { id, name }) {
     seconds: UNDO_S,
     action: "Undo",
     testid: "undo",
-    onAction: () => bringBack(page, undo).catch(complain),
+    onAction: () => bringBack(undo).catch(complain),
   });
   if (page.shown === id) {
     page.turn += 1; // what is still on its way is not shown
@@ -154,10 +158,10 @@ async function removeCollection(page, { id, name }) {
   await listKnown(page);
 }
 
-async function bringBack(page, undo) {
+async function bringBack(undo) {
   const { name } = await api.post("/collections/undo", { undo });
   announce(`“${name}” is back`);
-  await listKnown(page);
+  document.dispatchEvent(new Event(BROUGHT_BACK));
 }
 
 async function upload(page, found) {
@@ -166,6 +170,16 @@ async function upload(page, found) {
   if (!sounds.length) throw new Error(`There is no audio among these. It may be ${suffixes.join(", ")}.`);
   const collection = await api.post("/collections/uploads", { name: folderName(sounds) }, page.signal);
   const failed = await putAll(page, collection, flatNames(sounds));
+  if (failed.length === sounds.length) {
+    await api.remove(`/collections/${api.id(collection.id)}`);
+    throw new Error(`None of the files could be taken. ${failed[0]}`);
+  }
+  if (page.signal.aborted) {
+    const taken = sounds.length - failed.length;
+    return toast(`${collection.name}: ${taken} of ${plural(sounds.length, "sound")} taken in.`, {
+      bad: taken < sounds.length,
+    });
+  }
   await open(page, collection.id, await api.post(`/collections/${api.id(collection.id)}/scan`, {}, page.signal));
   await listKnown(page);
   const ignored = found.length - sounds.length;
@@ -183,9 +197,8 @@ async function putAll(page, collection, files) {
     for (let next = waiting.shift(); next; next = waiting.shift()) {
       const path = `/collections/${api.id(collection.id)}/files?name=${api.id(next.name)}`;
       try {
-        await api.sendFile("PUT", path, next.file, page.signal);
+        await api.sendFile("PUT", path, next.file); // to the end, wherever the user goes meanwhile
       } catch (error) {
-        if (error.name === "AbortError") throw error;
         failed.push(`${next.name}: ${error.message}`);
       }
       done += 1;

@@ -139,14 +139,18 @@ function between(model, signal) {
   });
   const slot = (index, label) => {
     const text = el("span", {}, label);
+    let asking = new AbortController(); // for the sound that was given last
+    signal.addEventListener("abort", () => asking.abort());
     async function take(file) {
       error.hidden = true;
+      asking.abort();
+      asking = new AbortController();
       try {
         const sound = await api.sendFile(
           "POST",
           `/models/${api.id(model.id)}/sounds?name=${api.id(file.name)}`,
           file,
-          signal,
+          asking.signal,
         );
         sounds[index] = sound.sound;
         setText(text, sound.name);
@@ -188,6 +192,7 @@ function soundOutput({ name, signal }) {
   let asking = new AbortController();
   signal.addEventListener("abort", () => asking.abort());
   async function load(path) {
+    if (signal.aborted) return;
     asking.abort();
     asking = new AbortController();
     error.hidden = true;

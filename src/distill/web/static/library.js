@@ -7,6 +7,7 @@ import { remembered } from "./store.js";
 import { announce, complain, toast } from "./toasts.js";
 
 const UNDO_S = 10;
+const BROUGHT_BACK = "modelbroughtback"; // to whatever view is there by then
 const NARROW = matchMedia("(max-width: 560px)"); // no room for a table
 const SORTS = { date: "Newest first", name: "Name", loss: "Lowest loss", size: "Size" };
 
@@ -17,7 +18,7 @@ export async function show(root, { signal }) {
     layout: remembered.get("layout", "cards"),
     turn: 0,
   };
-  page.list = el("div", { "aria-live": "off" });
+  page.list = el("div", { "aria-live": "off", tabindex: "-1" });
   page.error = el("p.notice.bad", { role: "alert", "data-testid": "import-error", hidden: true });
   page.collections = el("select", {
     id: "by-collection",
@@ -29,7 +30,6 @@ export async function show(root, { signal }) {
     option("", "All collections"),
     [...new Set(everything.map(({ dataset }) => dataset).filter(Boolean))].map((name) => option(name, name)),
   );
-  page.total = everything.length;
   fill(
     root,
     el("h1", {}, "Library"),
@@ -40,6 +40,7 @@ export async function show(root, { signal }) {
     importPart(page),
   );
   NARROW.addEventListener("change", () => draw(page), { signal });
+  document.addEventListener(BROUGHT_BACK, () => refresh(page).catch(complain), { signal });
   await refresh(page);
 }
 
@@ -127,6 +128,7 @@ async function refresh(page) {
 function draw(page) {
   const { models } = page;
   if (!models) return;
+  const focused = page.list.contains(document.activeElement);
   if (!models.length) fill(page.list, nothing(page));
   else if (page.layout === "table" && !NARROW.matches) fill(page.list, table(page, models));
   else
@@ -138,10 +140,13 @@ function draw(page) {
         models.map((model) => card(page, model)),
       ),
     );
+  if (focused) page.list.focus();
 }
 
 function nothing(page) {
-  if (page.total) return el("div.empty", {}, el("p", {}, "No model fits. Try another word or another filter."));
+  const { search, family, collection } = page.query;
+  if (search || family || collection)
+    return el("div.empty", {}, el("p", {}, "No model fits. Try another word or another filter."));
   return el(
     "div.empty",
     {},
@@ -241,7 +246,7 @@ export async function deleteModel(model, then) {
       seconds: UNDO_S,
       action: "Undo",
       testid: "undo",
-      onAction: () => bringBack(undo, then),
+      onAction: () => bringBack(undo),
     });
     then();
   } catch (error) {
@@ -250,11 +255,11 @@ export async function deleteModel(model, then) {
   }
 }
 
-async function bringBack(undo, then) {
+async function bringBack(undo) {
   try {
     const model = await api.post("/models/undo", { undo });
     announce(`“${model.name}” is back`);
-    then(model);
+    document.dispatchEvent(new Event(BROUGHT_BACK));
   } catch (error) {
     complain(error);
   }

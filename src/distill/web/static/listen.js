@@ -12,16 +12,17 @@ export function listenPart(model, { about, signal }) {
   const result = el("div");
   const error = el("p.notice.bad", { role: "alert", hidden: true });
   const status = el("p.muted", { role: "status", hidden: true });
-  let leaving = new AbortController();
-  signal.addEventListener("abort", () => leaving.abort());
+  let asking = new AbortController(); // for the sound that was given last
+  let shown = new AbortController(); // it stays, and plays, until the next one is there
+  signal.addEventListener("abort", () => (asking.abort(), shown.abort()));
 
   async function take(file) {
     error.hidden = true;
     setText(status, `The model listens to ${file.name} …`);
     status.hidden = false;
-    leaving.abort();
-    leaving = new AbortController();
-    const mine = leaving;
+    asking.abort();
+    asking = new AbortController();
+    const mine = asking;
     try {
       const sound = await api.sendFile(
         "POST",
@@ -29,13 +30,16 @@ export function listenPart(model, { about, signal }) {
         file,
         mine.signal,
       );
-      if (mine === leaving) fill(result, heard(sound, about, mine.signal));
+      if (mine !== asking) return;
+      shown.abort();
+      shown = new AbortController();
+      fill(result, heard(sound, about, shown.signal));
     } catch (problem) {
       if (problem.name === "AbortError") return;
       setText(error, problem.message);
       error.hidden = false;
     }
-    if (mine === leaving) status.hidden = true;
+    if (mine === asking) status.hidden = true;
   }
   return el(
     "section.panel",

@@ -64,7 +64,8 @@ async function go() {
   if (signal.aborted) return;
   const heading = root.querySelector("h1");
   document.title = heading ? `${heading.textContent} – distill` : "distill";
-  if (!first) document.getElementById("main").focus({ preventScroll: true });
+  const main = document.getElementById("main");
+  if (!first && !main.contains(document.activeElement)) main.focus({ preventScroll: true });
 }
 
 function problem(error) {

@@ -11,7 +11,7 @@ import { complain } from "./toasts.js";
 
 export async function show(root, { id, signal, about }) {
   const model = await api.get(`/models/${api.id(id)}`, signal);
-  const curves = curvesPart(model);
+  const curves = curvesPart(model, signal);
   fill(
     root,
     el("p.small", {}, el("a", { href: "#/library" }, "← Library")),
@@ -85,8 +85,8 @@ function titlePart(model) {
       ),
     ),
   );
-  function leave(restored) {
-    location.hash = restored ? `#/models/${api.id(restored.id)}` : "#/library";
+  function leave() {
+    location.hash = "#/library";
   }
 }
 
@@ -121,7 +121,7 @@ function healthPart(model, about) {
   );
 }
 
-function curvesPart(model) {
+function curvesPart(model, signal) {
   const third = model.family === "vae" ? ["kl_losses", "KL"] : ["commit_losses", "Commitment"];
   const wanted = [
     ["train_losses", "Training", "--series-1"],
@@ -132,7 +132,7 @@ function curvesPart(model) {
   if (!known.length) return null;
   const chart = lineChart(
     known.map(([, label, variable, dash]) => ({ label, variable, dash })),
-    { label: "Losses over the epochs, logarithmic", height: 220, testid: "loss-chart" },
+    { label: "Losses over the epochs, logarithmic", height: 220, testid: "loss-chart", signal },
   );
   const length = Math.max(...known.map(([key]) => model.curves[key].length));
   const epochs = Array.from({ length }, (_, index) => index + 1);

@@ -33,6 +33,7 @@ export function previewsPanel(runId, signal) {
   );
   let epochs = new Map(); // epoch → previews
   let following = true; // the newest, until the user chooses another
+  let waiting = false; // there is news that has not been shown
   let shown = null;
   let shownFiles = "";
   let leaving = new AbortController();
@@ -50,14 +51,20 @@ export function previewsPanel(runId, signal) {
     none.hidden = keys.length > 0;
     chooser.hidden = keys.length < 2;
     slider.max = String(Math.max(0, keys.length - 1));
-    const wanted = following || !epochs.has(shown) ? keys.at(-1) : shown;
-    slider.value = String(keys.indexOf(wanted));
-    if (wanted !== undefined && !isPlaying()) show(wanted); // never torn away while one listens
+    waiting = keys.length > 0;
+    settle();
   }
-  const isPlaying = () => players.some(({ sound }) => sound.playing);
+  // Never torn away while one listens, nor from under the hand.
+  function settle() {
+    if (!waiting || pairs.contains(document.activeElement) || players.some(({ sound }) => sound.playing)) return;
+    waiting = false;
+    show(following || !epochs.has(shown) ? [...epochs.keys()].at(-1) : shown);
+  }
+  pairs.addEventListener("focusout", () => setTimeout(settle));
   let players = [];
 
   function show(epoch) {
+    slider.value = String([...epochs.keys()].indexOf(epoch));
     setText(label, `${epoch + 1}`);
     slider.setAttribute("aria-valuetext", `Epoch ${epoch + 1}`);
     const files = epochs
@@ -90,7 +97,7 @@ export function previewsPanel(runId, signal) {
     const labels = ordered.map(({ role }) => (role === "original" ? "Original" : (SECOND[role] ?? role)));
     const [{ role, sound }] = ordered;
     const title = role === "random" ? `Random sound ${index + 1}` : (sound ?? `Sound ${index + 1}`);
-    const one = player({ labels, signal: leaving.signal, name: `${title}, epoch ${epoch + 1}` });
+    const one = player({ labels, signal: leaving.signal, name: `${title}, epoch ${epoch + 1}`, onPosition: settle });
     players.push(one);
     const error = el("p.small.reason", { role: "alert", hidden: true });
     ordered.forEach((file, lane) => load(one, lane, file, error));
@@ -131,11 +138,7 @@ export function previewsPanel(runId, signal) {
   return {
     node,
     refresh: () => node.redraw(),
-    clear() {
-      following = true;
-      shown = null;
-      originals.clear();
-    },
+    clear: () => originals.clear(),
   };
 }
 

@@ -13,17 +13,25 @@ export const STATE_WORDS = {
   finished: "Finished",
   interrupted: "Interrupted",
   failed: "Failed",
+  gone: "Taken back before it began",
 };
 
 export const ACTIVE = new Set(["queued", "running", "stopping"]);
 
-export function stateChip(run) {
+// What can be done with a run: to stop it, or to go on with it.
+export function verbFor(run) {
+  if (ACTIVE.has(run.state)) return run.stoppable && run.state !== "stopping" ? "cancel" : null;
+  return run.state === "interrupted" || (run.state === "failed" && run.started) ? "resume" : null;
+}
+
+function stateChip(run) {
   const place = run.state === "queued" && run.position ? `, number ${run.position} in the queue` : "";
   return el("span.chip", { class: `state-${run.state}` }, `${STATE_WORDS[run.state] ?? run.state}${place}`);
 }
 
 export async function show(root, { signal }) {
   const list = el("div");
+  const silent = el("p.notice.amber", { hidden: true, role: "status" }, "The server does not answer. Trying again …");
   fill(
     root,
     el("h1", {}, "Runs"),
@@ -32,12 +40,25 @@ export async function show(root, { signal }) {
       {},
       "A run is one training. Runs go one after another; those that wait keep their place in the queue.",
     ),
+    silent,
     list,
   );
   let before = "";
+  let missed = 0; // answers, in a row
+  async function poll() {
+    if (document.hidden) return;
+    try {
+      await refresh();
+    } catch (error) {
+      missed += 1;
+      silent.hidden = missed < 3;
+    }
+  }
   async function refresh() {
     const runs = await api.get("/runs", signal);
     const now = JSON.stringify(runs);
+    missed = 0;
+    silent.hidden = true;
     if (now === before) return; // nothing new: leave focus and selection alone
     before = now;
     const focused = document.activeElement?.dataset?.key;
@@ -53,7 +74,7 @@ export async function show(root, { signal }) {
     await refresh().catch(complain);
   }
   await refresh();
-  const timer = setInterval(() => document.hidden || refresh().catch(() => {}), POLL_MS); // the next one tells, if it lasts
+  const timer = setInterval(poll, POLL_MS);
   signal.addEventListener("abort", () => clearInterval(timer));
 }
 
@@ -128,11 +149,20 @@ function actions(run, act) {
       },
       text,
     );
+  const verb = verbFor(run);
   return [
     run.model_id
-      ? el("a.button", { href: `#/models/${api.id(run.model_id)}`, "aria-label": `Model of ${run.name}` }, "Model")
+      ? el(
+          "a.button",
+          {
+            href: `#/models/${api.id(run.model_id)}`,
+            "data-key": `model-${run.id}`,
+            "aria-label": `Model of ${run.name}`,
+          },
+          "Model",
+        )
       : null,
-    run.state === "queued" || run.state === "running" ? button("Cancel", "cancel") : null,
-    run.state === "interrupted" ? button("Resume", "resume") : null,
+    verb === "cancel" ? button("Cancel", "cancel") : null,
+    verb === "resume" ? button("Resume", "resume") : null,
   ];
 }

@@ -7,9 +7,17 @@ export function announce(text) {
 
 export function toast(text, { action, onAction, seconds = 6, bad = false, testid } = {}) {
   const node = el("div.toast", { class: bad ? "bad" : "" }, el("span", {}, text));
-  const timer = setTimeout(() => node.remove(), seconds * 1000);
+  let timer = 0;
+  const stay = () => clearTimeout(timer);
+  const wait = () => {
+    stay();
+    timer = setTimeout(() => node.matches(":hover, :focus-within") || node.remove(), seconds * 1000);
+  };
+  for (const type of ["pointerenter", "focusin"]) node.addEventListener(type, stay);
+  for (const type of ["pointerleave", "focusout"]) node.addEventListener(type, wait);
+  wait();
   const close = () => {
-    clearTimeout(timer);
+    stay();
     node.remove();
   };
   if (action) {
@@ -21,7 +29,7 @@ export function toast(text, { action, onAction, seconds = 6, bad = false, testid
   }
   node.append(el("button.quiet", { type: "button", "aria-label": "Close this message", on: { click: close } }, "×"));
   document.getElementById("toasts").append(node);
-  announce(text);
+  announce(action ? `${text} ${action} is at the end of the page for a while.` : text);
 }
 
 export function complain(error) {

@@ -49,6 +49,7 @@ export function trainForm(collection, { about, signal }) {
     size: el("output", {}, "automatic"),
   };
   const start = el("button.primary.big", { type: "submit", "data-testid": "start-run" }, "Start training");
+  let starting = false;
   const fields = {
     advanced: ADVANCED.map((row) => advancedField(row, values, changed)),
     augment: augmentField(values, changed),
@@ -62,8 +63,9 @@ export function trainForm(collection, { about, signal }) {
     try {
       const body = { excluded: excluded(collection), family: values.family, settings: settingsOf(values) };
       const answer = await api.post(`/collections/${api.id(collection.id)}/plan`, body, mine.signal);
-      if (mine === asking && !signal.aborted) tellPlan(view, fields, answer, values);
-      start.disabled = false;
+      if (mine !== asking || signal.aborted) return;
+      tellPlan(view, fields, answer, values);
+      start.disabled = starting;
     } catch (error) {
       if (error.name === "AbortError" || mine !== asking) return;
       complainHere(view, error);
@@ -76,7 +78,7 @@ export function trainForm(collection, { about, signal }) {
   }
   async function submit(event) {
     event.preventDefault();
-    start.disabled = true;
+    starting = start.disabled = true;
     try {
       const body = {
         collection: collection.id,
@@ -89,12 +91,19 @@ export function trainForm(collection, { about, signal }) {
       location.hash = `#/runs/${api.id(run.id)}`;
     } catch (error) {
       complainHere(view, error);
-      start.disabled = false;
+      starting = start.disabled = false;
     }
   }
   const node = el(
     "form.panel.train",
-    { "data-testid": "train-form", "aria-labelledby": "train-title", "data-family": values.family, on: { submit } },
+    // The plan says what is wrong with a setting; a browser would stop at fields that are not in use, even out of sight.
+    {
+      novalidate: true,
+      "data-testid": "train-form",
+      "aria-labelledby": "train-title",
+      "data-family": values.family,
+      on: { submit },
+    },
     el("h2", { id: "train-title" }, "Train a model"),
     el(
       "div.train-grid",
@@ -156,8 +165,8 @@ function excluded(collection) {
 // Only what the user changed: the rest is the preset's business.
 function settingsOf(values) {
   const settings = {};
-  if (values.length === "minutes" && Number(values.minutes) > 0) settings.minutes = Number(values.minutes);
-  if (values.length === "epochs" && Number(values.epochs) > 0) settings.max_epochs = Number(values.epochs);
+  if (values.length === "minutes") settings.minutes = Number(values.minutes);
+  if (values.length === "epochs") settings.max_epochs = Number(values.epochs);
   if (values.family === CODES && values.levels) settings.num_quantizers = Number(values.levels);
   if (values.augment) settings.augment = values.augment === "on";
   for (const [name, , , family] of ADVANCED) {
@@ -265,7 +274,7 @@ function levelsField(values, about, view, changed) {
     el(
       "div.choices.four",
       {},
-      radioCard("levels", "", "Automatic", "Chosen to fit the number of sounds.", values, changed),
+      radioCard("levels", "", "Automatic", "Chosen to fit the seconds of sound.", values, changed),
       cards,
     ),
     el(
@@ -283,7 +292,6 @@ function lengthField(values, changed) {
     const input = el("input.short", {
       type: "number",
       min: "1",
-      required: true,
       "aria-label": label,
       value: values[key],
       ...attributes,

@@ -8,7 +8,7 @@ import { duration, familyName, figure, plural, when } from "./format.js";
 import { levelName, levelPanel } from "./health.js";
 import { previewsPanel } from "./previews.js";
 import { RunLog } from "./runlog.js";
-import { ACTIVE, STATE_WORDS } from "./runs.js";
+import { ACTIVE, STATE_WORDS, verbFor } from "./runs.js";
 import { summary } from "./summary.js";
 import { announce, complain } from "./toasts.js";
 import { usageFeed, usageMap } from "./usagemap.js";
@@ -41,18 +41,18 @@ export async function show(root, { id, signal, about }) {
   build(root, page);
   drawState(page);
   page.previews.refresh();
-  page.stream = api.openEvents(`${path}/events`, {
+  page.stream = api.openEvents(path, {
     onEntries: (entries) => (page.waiting.push(...entries), schedule(page)),
     onRestart: () => forget(page),
     onState: (state) => takeState(page, state),
     onOpen: () => (page.lost.hidden = true),
     onLost: (sentence) => {
-      setText(page.lost, sentence ?? "The connection was lost. Trying again …");
+      setText(page.lost, sentence || "The connection was lost. Trying again …");
       page.lost.hidden = false;
     },
     isOver: () => !ACTIVE.has(page.run.state),
   });
-  document.addEventListener("visibilitychange", () => schedule(page), { signal });
+  document.addEventListener("visibilitychange", () => (schedule(page), lookAgain(page)), { signal });
   signal.addEventListener("abort", () => {
     page.stream.close();
     clearTimeout(page.frame);
@@ -61,13 +61,21 @@ export async function show(root, { id, signal, about }) {
   });
 }
 
+// A run that was over can have been gone on with from elsewhere, while nobody looked.
+async function lookAgain(page) {
+  if (document.hidden || !page.stream.closed()) return;
+  const run = await api.get(page.path, page.signal).catch(() => null);
+  if (run && ACTIVE.has(run.state) && page.stream.closed()) page.stream.reopen();
+}
+
 // The stream tells the short form of a run; what it lacks (sounds, length) is known once training begins.
 function takeState(page, state) {
   const before = page.run.state;
   page.run = { ...page.run, ...state };
+  if (state.state === "gone") page.lost.hidden = true;
   schedule(page);
   if (ACTIVE.has(before) && !ACTIVE.has(state.state)) askForPreviews(page);
-  if (before === "queued" && state.state !== "queued") {
+  if (page.run.started && !page.run.files) {
     api
       .get(page.path, page.signal)
       .then(
@@ -87,6 +95,7 @@ function build(root, page) {
   page.chart = lineChart(lossSeries(run.family), {
     label: "Losses over the epochs, logarithmic",
     testid: "loss-chart",
+    signal: page.signal,
   });
   page.warnings = el("ol.warnings");
   page.noWarnings = el("p.small.muted", {}, "None so far.");
@@ -151,6 +160,7 @@ function lossSeries(family) {
 }
 
 function header(page) {
+  const title = el("h1", { tabindex: "-1" }, page.run.name);
   const state = el("span.chip", { "data-testid": "run-state", role: "status" });
   const epoch = el("strong.epoch", { "data-testid": "epoch-now" });
   const step = el("span.muted");
@@ -159,18 +169,17 @@ function header(page) {
   const error = el("p.notice.bad", { role: "alert", hidden: true });
   const actions = el("div.row.tight");
   const facts = el("p.small.muted");
-  const { run } = page;
   const node = el(
     "header.panel.run-head",
     {},
     el("p.small", {}, el("a", { href: "#/runs" }, "← All runs")),
-    el("div.row.between", {}, el("div.row.tight", {}, el("h1", {}, run.name), state), actions),
+    el("div.row.between", {}, el("div.row.tight", {}, title, state), actions),
     facts,
     bar,
     el("div.row.between.now", {}, el("span.row.tight", {}, epoch, step), eta),
     error,
   );
-  return { node, state, facts, epoch, step, eta, bar, error, actions };
+  return { node, title, state, facts, epoch, step, eta, bar, error, actions };
 }
 
 // A run that waits does not know its levels yet: panels are made as soon as they are known, once.
@@ -427,19 +436,21 @@ function drawRunState(page) {
   drawActions(page);
 }
 
-// Drawn anew only where they are others: a button that is drawn anew has lost the keyboard's focus.
+// Drawn anew only where they are others, for a button that is drawn anew has lost the keyboard's focus.
 function drawActions(page) {
   const { run, head } = page;
-  const verb = { queued: "cancel", running: "cancel", interrupted: "resume" }[run.state];
+  const verb = verbFor(run);
   const key = `${verb} ${run.model_id}`;
   if (page.offered === key) return;
   page.offered = key;
+  const focused = head.actions.contains(document.activeElement);
   fill(
     head.actions,
     verb === "cancel" ? actionButton(page, "Cancel", verb, "") : null,
     verb === "resume" ? actionButton(page, "Resume", verb, "primary") : null,
     run.model_id ? el("a.button.primary", { href: `#/models/${api.id(run.model_id)}` }, "Open the model") : null,
   );
+  if (focused) (head.actions.firstElementChild ?? head.title).focus();
 }
 
 function actionButton(page, text, verb, style) {
@@ -449,19 +460,19 @@ function actionButton(page, text, verb, style) {
       type: "button",
       class: style,
       "data-testid": `${verb}-run`,
-      on: { click: (event) => act(page, verb, event.currentTarget) },
+      on: { click: () => act(page, verb) },
     },
     text,
   );
 }
 
-async function act(page, verb, button) {
-  const { run } = page;
-  button.disabled = true;
+async function act(page, verb) {
+  if (page.acting) return; // pressed twice; a button made grey would lose the focus
+  page.acting = true;
   try {
     const answer = await api.post(`${page.path}/${verb}`);
-    if (verb === "cancel" && run.state === "queued") {
-      announce(`${run.name} was taken off the queue`);
+    if (answer.state === "cancelled") {
+      announce(`${page.run.name} was taken off the queue`);
       location.hash = "#/runs";
       return;
     }
@@ -470,6 +481,7 @@ async function act(page, verb, button) {
     schedule(page);
   } catch (error) {
     complain(error);
-    button.disabled = false;
+  } finally {
+    page.acting = false;
   }
 }
