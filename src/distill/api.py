@@ -26,7 +26,7 @@ def train(
     """Train a model on the sounds in `folder`, save it in the library, and return it ready for use.
 
     `settings` are fields of `VQVAEConfig`, or `TrainingConfig` for the family "vae" (minutes=2, seed=1, …), that
-    replace what suits the number of files.
+    replace what suits how much sound there is.
     Raises `CollectionError`, `ConfigError`, `StorageError`, `TrainingError`.
     """
     from distill.training import loop  # here, for who only loads a model need not wait for it

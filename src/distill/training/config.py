@@ -1,4 +1,4 @@
-"""Settings of a run for both families, and the presets that follow from the number of files."""
+"""Settings of a run for both families, and the presets that follow from how much sound there is."""
 
 import dataclasses
 from typing import Any, Literal

@@ -222,7 +222,7 @@ def _preset(family: ModelFamily, files: int, seconds: float, **settings: Any) ->
 
 
 def overridden(plan: RunPlan) -> set[str]:
-    """The settings in which a plan differs from the preset for its number of files."""
+    """The settings in which a plan differs from the preset for its sounds."""
     preset = dataclasses.asdict(_preset(plan.family, len(plan.file_paths), plan.seconds))
     return {name for name, value in dataclasses.asdict(plan.config).items() if value != preset[name]}
 
