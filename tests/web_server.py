@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pytest
 import uvicorn
 
 from distill.library.catalog import ModelLibrary
+from distill.web import feed
 from distill.web.app import create_app
 from distill.web.folders import Folders
 from distill.web.guard import own_hosts
@@ -57,8 +59,9 @@ class Web:
 
 @contextlib.contextmanager
 def web_server(home: Path) -> Iterator[Web]:
-    """A server whose library, runs and uploads lie below `home`."""
-    with listen("127.0.0.1", 0) as listener:
+    """A server whose library, runs and uploads lie below `home`; it looks for news ten times as often as usual."""
+    with pytest.MonkeyPatch.context() as patch, listen("127.0.0.1", 0) as listener:
+        patch.setattr(feed, "_ASK_S", 0.1)
         port = listener.getsockname()[1]
         studio = Studio(
             ModelLibrary(home / "models"), Folders(home / "collections"), RunQueue(home / "runs"), home / "work"
