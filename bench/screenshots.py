@@ -1,6 +1,6 @@
 """The pictures of the web app in README and docs: a small training, watched and listened to in a real browser.
 
-bench/screenshots.py [--epochs 30] [--to docs]
+bench/screenshots.py [--epochs 90] [--to docs]
 """
 
 import argparse
@@ -18,7 +18,7 @@ _TALLEST = 1650  # pixels
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=90)
     parser.add_argument("--to", type=Path, default=Path("docs"))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, chromium() as browser, web_app(Path(name, "home")) as address:
@@ -33,6 +33,7 @@ def story(page: Page, sounds: Path, epochs: int, folder: Path) -> None:
     open_collection(page, sounds)
     shoot(page, folder / "web-collection.png")
     start_run(page, epochs)
+    page.locator("#previews-title").scroll_into_view_if_needed()  # none is fetched before
     page.get_by_test_id("preview-pair").first.wait_for()
     shoot(page, folder / "web-watch.png")
     page.get_by_test_id("run-state").filter(has_text="Finished").wait_for()
@@ -50,6 +51,7 @@ def shoot(page: Page, path: Path, dark: bool = False) -> None:
     page.set_viewport_size({"width": 1280, "height": _TALLEST})  # what is out of sight is not drawn
     page.wait_for_timeout(_REST_MS)
     page.set_viewport_size({"width": 1280, "height": 800})
+    page.evaluate("scrollTo(0, 0)")
     height = min(_TALLEST, page.evaluate("document.documentElement.scrollHeight"))
     page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": 1280, "height": height})
     print(path)

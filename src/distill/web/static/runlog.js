@@ -11,6 +11,7 @@ export class RunLog {
     this.warnings = [];
     this.step = null;
     this.complete = null;
+    this.previews = 0;
     this.newPreviews = false;
   }
 
@@ -29,6 +30,7 @@ export class RunLog {
         this.epochs[entry.epoch] = entry;
         break;
       case "PreviewEvent":
+        this.previews += 1;
         this.newPreviews = true;
         break;
       case "Warning":

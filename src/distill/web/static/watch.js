@@ -322,7 +322,7 @@ function askForPreviews(page) {
   page.previewsTimer = setTimeout(
     () => {
       if (document.hidden) return void (page.log.newPreviews = true); // until it is seen again
-      page.previewsFrom = performance.now() + PREVIEWS_PAUSE_MS;
+      if (page.log.previews) page.previewsFrom = performance.now() + PREVIEWS_PAUSE_MS; // the first do not wait
       page.previews.refresh();
     },
     Math.max(400, pause),
