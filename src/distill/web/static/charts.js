@@ -66,7 +66,7 @@ export function lineChart(
   }
   drawn(holder, draw);
   library.then(() => holder.redraw());
-  signal.addEventListener("abort", () => plot?.destroy()); // uPlot keeps all others
+  signal.addEventListener("abort", () => plot?.destroy()); // else uPlot keeps it for good
   return { node, set };
 }
 

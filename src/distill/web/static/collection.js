@@ -170,16 +170,13 @@ async function upload(page, found) {
   if (!sounds.length) throw new Error(`There is no audio among these. It may be ${suffixes.join(", ")}.`);
   const collection = await api.post("/collections/uploads", { name: folderName(sounds) }, page.signal);
   const failed = await putAll(page, collection, flatNames(sounds));
-  if (failed.length === sounds.length) {
-    await api.remove(`/collections/${api.id(collection.id)}`);
-    throw new Error(`None of the files could be taken. ${failed[0]}`);
-  }
-  if (page.signal.aborted) {
-    const taken = sounds.length - failed.length;
+  const taken = sounds.length - failed.length;
+  if (!taken) await api.remove(`/collections/${api.id(collection.id)}`);
+  if (page.signal.aborted)
     return toast(`${collection.name}: ${taken} of ${plural(sounds.length, "sound")} taken in.`, {
-      bad: taken < sounds.length,
+      bad: failed.length > 0,
     });
-  }
+  if (!taken) throw new Error(`None of the files could be taken. ${failed[0]}`);
   await open(page, collection.id, await api.post(`/collections/${api.id(collection.id)}/scan`, {}, page.signal));
   await listKnown(page);
   const ignored = found.length - sounds.length;

@@ -49,7 +49,7 @@ export async function show(root, { signal }) {
     if (document.hidden) return;
     try {
       await refresh();
-    } catch (error) {
+    } catch {
       missed += 1;
       silent.hidden = missed < 3;
     }
