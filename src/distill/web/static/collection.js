@@ -5,13 +5,12 @@ import { chosenFiles, dropZone, droppedFiles, fileButton, flatNames, folderName,
 import { duration, plural } from "./format.js";
 import { report } from "./report.js";
 import { remembered, thisTab } from "./store.js";
-import { announce, complain, toast } from "./toasts.js";
+import { announce, complain, offerUndo, toast } from "./toasts.js";
 import { trainForm } from "./train.js";
 
 const POLL_MS = 300;
 const UPLOADS_AT_ONCE = 3;
-const UNDO_S = 10;
-const BROUGHT_BACK = "collectionbroughtback"; // to whatever view is there by then
+const BROUGHT_BACK = "collectionbroughtback";
 
 export async function show(root, { signal, about }) {
   const known = el("div.known", { tabindex: "-1" });
@@ -144,24 +143,13 @@ function knownItem(page, collection) {
 
 async function removeCollection(page, { id, name }) {
   const { undo } = await api.remove(`/collections/${api.id(id)}`);
-  toast(`“${name}” was removed.`, {
-    seconds: UNDO_S,
-    action: "Undo",
-    testid: "undo",
-    onAction: () => bringBack(undo).catch(complain),
-  });
+  offerUndo(`“${name}” was removed.`, "/collections/undo", undo, BROUGHT_BACK);
   if (page.shown === id) {
     page.turn += 1; // what is still on its way is not shown
     page.progress.hide();
     fill(page.below);
   }
   await listKnown(page);
-}
-
-async function bringBack(undo) {
-  const { name } = await api.post("/collections/undo", { undo });
-  announce(`“${name}” is back`);
-  document.dispatchEvent(new Event(BROUGHT_BACK));
 }
 
 async function upload(page, found) {

@@ -4,10 +4,9 @@ import { el, fill, later, setText } from "./dom.js";
 import { dropZone, fileButton } from "./files.js";
 import { bytes, familyName, figure, plural, when } from "./format.js";
 import { remembered } from "./store.js";
-import { announce, complain, toast } from "./toasts.js";
+import { announce, complain, offerUndo, toast } from "./toasts.js";
 
-const UNDO_S = 10;
-const BROUGHT_BACK = "modelbroughtback"; // to whatever view is there by then
+const BROUGHT_BACK = "modelbroughtback";
 const NARROW = matchMedia("(max-width: 560px)"); // no room for a table
 const SORTS = { date: "Newest first", name: "Name", loss: "Lowest loss", size: "Size" };
 
@@ -242,26 +241,11 @@ function deleteButton(page, model) {
 export async function deleteModel(model, then) {
   try {
     const { undo } = await api.remove(`/models/${api.id(model.id)}`);
-    toast(`“${model.name}” was deleted.`, {
-      seconds: UNDO_S,
-      action: "Undo",
-      testid: "undo",
-      onAction: () => bringBack(undo),
-    });
+    offerUndo(`“${model.name}” was deleted.`, "/models/undo", undo, BROUGHT_BACK);
     then();
   } catch (error) {
     complain(error);
     if (error.status === 404) then(); // it is gone already
-  }
-}
-
-async function bringBack(undo) {
-  try {
-    const model = await api.post("/models/undo", { undo });
-    announce(`“${model.name}” is back`);
-    document.dispatchEvent(new Event(BROUGHT_BACK));
-  } catch (error) {
-    complain(error);
   }
 }
 

@@ -12,7 +12,6 @@ export class RunLog {
     this.step = null;
     this.complete = null;
     this.previews = 0;
-    this.newPreviews = false;
   }
 
   take(entries) {
@@ -31,7 +30,6 @@ export class RunLog {
         break;
       case "PreviewEvent":
         this.previews += 1;
-        this.newPreviews = true;
         break;
       case "Warning":
         this.#warn(entry.message);

@@ -1,5 +1,8 @@
 // Short messages at the foot of the page, perhaps with one action; and what screen readers are told.
+import * as api from "./api.js";
 import { el } from "./dom.js";
+
+const UNDO_S = 10;
 
 export function announce(text) {
   document.getElementById("status").textContent = text;
@@ -30,6 +33,16 @@ export function toast(text, { action, onAction, seconds = 6, bad = false, testid
   node.append(el("button.quiet", { type: "button", "aria-label": "Close this message", on: { click: close } }, "×"));
   document.getElementById("toasts").append(node);
   announce(action ? `${text} ${action} is at the end of the page for a while.` : text);
+}
+
+// Says that something was taken away, with a way back; the view that is there by then hears of it by the event.
+export function offerUndo(text, path, undo, broughtBack) {
+  async function bringBack() {
+    const { name } = await api.post(path, { undo });
+    announce(`“${name}” is back`);
+    document.dispatchEvent(new Event(broughtBack));
+  }
+  toast(text, { seconds: UNDO_S, action: "Undo", testid: "undo", onAction: () => bringBack().catch(complain) });
 }
 
 export function complain(error) {

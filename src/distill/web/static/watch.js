@@ -279,7 +279,6 @@ function forget(page) {
   page.levels.forEach(({ map }) => map.clear());
   page.previews.clear();
   page.previewsFrom = 0;
-  askForPreviews(page);
   schedule(page);
 }
 
@@ -309,8 +308,8 @@ function draw(page) {
   }
   page.kl?.set(log.lastEpoch(), log.step);
   drawWarnings(page);
-  if (log.newPreviews) {
-    log.newPreviews = false;
+  if (drawn.previews !== log.previews) {
+    drawn.previews = log.previews;
     askForPreviews(page);
   }
 }
@@ -321,7 +320,7 @@ function askForPreviews(page) {
   clearTimeout(page.previewsTimer);
   page.previewsTimer = setTimeout(
     () => {
-      if (document.hidden) return void (page.log.newPreviews = true); // until it is seen again
+      if (document.hidden) return void (page.drawn.previews = null); // until it is seen again
       if (page.log.previews) page.previewsFrom = performance.now() + PREVIEWS_PAUSE_MS; // the first do not wait
       page.previews.refresh();
     },
