@@ -13,7 +13,7 @@ from conftest import RATE, tone
 from distill.audio.recording import Recording
 from distill.data import reading
 from distill.data.collection import scan
-from distill.data.reading import read_each
+from distill.data.reading import expected_bytes, read_each
 from distill.errors import AudioError, Cancelled, StorageError
 
 Write = Callable[..., Path]
@@ -75,8 +75,8 @@ def test_how_large_a_recording_is_follows_from_file_and_kind(
 ) -> None:
     with (tmp_path / name).open("wb") as file:
         file.truncate(megabytes << 20)
-    assert reading._is_large(tmp_path / name) == large
-    assert not reading._is_large(tmp_path / "gone.wav")
+    assert (expected_bytes(tmp_path / name) > reading._LARGE_BYTES) == large
+    assert expected_bytes(tmp_path / "gone.wav") == 0
 
 
 def test_no_more_is_read_ahead_than_there_are_readers(paths: list[Path]) -> None:

@@ -352,7 +352,7 @@ def test_workers_previews_and_health_figures_do_not_move_the_training(whole_vqva
 def test_a_run_under_a_time_budget_that_is_settled_goes_on_exactly(whole_vqvae, tmp_path):
     run = dataclasses.replace(whole_vqvae, config=dataclasses.replace(whole_vqvae.config, minutes=0.1))
     one, other = tmp_path / "one", tmp_path / "other"
-    run.stopped(one, InCall("training.trainer.Trainer.note", 1))  # where the number of epochs is settled
+    run.stopped(one, InCall("training.trainer.Trainer.note", 2))  # where the number of epochs is settled
     settled = newest(one)
     assert settled.planned
     shutil.copytree(one, other)

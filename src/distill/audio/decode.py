@@ -18,6 +18,8 @@ from distill.errors import AudioError
 
 Block = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
+NO_FRAMES = "the file holds no audio frames"
+
 _STREAMED = 0x7FFF0000  # bytes: what a program writes as the length when it does not know it yet
 _UNKNOWN = 1 << 62  # frames: libsndfile's answer is its largest number
 _LOUDEST = 2.0**32  # 32-bit integers written as floats go up to here; beyond it is no sound
@@ -64,7 +66,7 @@ def checked_blocks(source: Source, limits: AudioLimits) -> Iterator[Block]:
             raise AudioError(f"the file holds a sample of {peak:.3g}, where full scale is 1; it is no sound")
         yield block
     if frames == 0:
-        raise AudioError("the file holds no audio frames")
+        raise AudioError(NO_FRAMES)
     if source.goes_on(frames):
         raise AudioError("the file goes on after the length that its header gives; decode it and save it anew")
 

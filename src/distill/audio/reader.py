@@ -13,7 +13,7 @@ import numpy as np
 from distill.audio.child import Child
 from distill.audio.limits import AudioLimits
 from distill.audio.patience import Patience
-from distill.audio.recording import Recording
+from distill.audio.recording import Header, Recording
 from distill.audio.wire import Kind
 from distill.errors import AudioError, Cancelled
 from distill.paths import shown
@@ -51,17 +51,26 @@ class AudioReader:
 
     def read(self, path: Path) -> Recording:
         """Decode the file at `path`; raises `AudioError` with the reason, `Cancelled` when the event is set."""
+        return self._answer(path, header_only=False)
+
+    def header(self, path: Path) -> Header:
+        """What the file at `path` says of itself, its length counted if it does not; raises as `read` does."""
+        said = self._answer(path, header_only=True)
+        return Header(said.sample_rate, said.samples.shape[1], said.format, said.declared_frames)
+
+    def _answer(self, path: Path, header_only: bool) -> Recording:
+        """A recording, which has no samples where only its header was asked for."""
         if self._cancel_event is not None and self._cancel_event.is_set():
             raise Cancelled("stopped before training began")
         try:
             patience = Patience.for_file(_regular_size(path), self._cancel_event)
-            return self._decoded(path, patience)
+            return self._decoded(path, header_only, patience)
         except AudioError as error:
             raise AudioError(shown(f"{path}: {error}")) from error.__cause__
 
-    def _decoded(self, path: Path, patience: Patience) -> Recording:
+    def _decoded(self, path: Path, header_only: bool, patience: Patience) -> Recording:
         child = self._started()
-        request = {"path": os.fsencode(path).hex(), "limits": asdict(self._limits)}
+        request = {"path": os.fsencode(path).hex(), "limits": asdict(self._limits), "header_only": header_only}
         try:
             with child.watched(patience):
                 child.ask(json.dumps(request).encode())

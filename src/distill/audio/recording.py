@@ -11,6 +11,16 @@ Samples = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Header:
+    """What is known of a file before it is decoded: so many frames of sound at `sample_rate` Hz."""
+
+    sample_rate: int
+    channels: int
+    format: str
+    frames: int
+
+
+@dataclass(frozen=True)
 class Recording:
     """A decoded file: `samples` float32 `[frames, channels]` at `sample_rate` Hz, as the file has them."""
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from distill.audio.decode import Source, checked_blocks, opened
+from distill.audio.decode import NO_FRAMES, Source, checked_blocks, opened
 from distill.audio.limits import AudioLimits
 from distill.audio.wire import BLOCK_BYTES, Kind, send, send_json
 from distill.errors import AudioError
@@ -22,7 +22,8 @@ def main() -> None:
     for line in requests:
         request = json.loads(line)
         try:
-            _answer(os.fsdecode(bytes.fromhex(request["path"])), AudioLimits(**request["limits"]), answers)
+            answer = _answer_header if request["header_only"] else _answer
+            answer(os.fsdecode(bytes.fromhex(request["path"])), AudioLimits(**request["limits"]), answers)
         except AudioError as error:
             send_json(answers, Kind.REFUSED, str(error))
         except MemoryError:
@@ -64,14 +65,33 @@ def _answer(path: str, limits: AudioLimits, answers: BinaryIO) -> None:
         _send(source, limits, answers)
 
 
-def _count(source: Source, limits: AudioLimits, answers: BinaryIO) -> None:
+def _answer_header(path: str, limits: AudioLimits, answers: BinaryIO) -> None:
+    """Answer with everything but the samples; raises `AudioError` for a file that is refused for its header."""
+    with opened(path, limits) as source:
+        frames = source.claimed_frames
+        if frames is None:
+            frames = _count(source, limits, answers)
+        if frames == 0:
+            raise AudioError(NO_FRAMES)
+        _send_header(source, answers)
+        send_json(answers, Kind.END, {"declared_frames": frames})
+
+
+def _count(source: Source, limits: AudioLimits, answers: BinaryIO) -> int:
+    frames = 0
     for block in checked_blocks(source, limits):
+        frames += len(block)
         send_json(answers, Kind.COUNTED, len(block) / source.sample_rate)
+    return frames
+
+
+def _send_header(source: Source, answers: BinaryIO) -> None:
+    header = {"sample_rate": source.sample_rate, "channels": source.channels, "format": source.format}
+    send_json(answers, Kind.HEADER, header)
 
 
 def _send(source: Source, limits: AudioLimits, answers: BinaryIO) -> None:
-    header = {"sample_rate": source.sample_rate, "channels": source.channels, "format": source.format}
-    send_json(answers, Kind.HEADER, header)
+    _send_header(source, answers)
     frames = 0
     for block in checked_blocks(source, limits):
         frames += len(block)

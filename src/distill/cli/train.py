@@ -130,10 +130,8 @@ def train(
                 audio_limits=limits,
                 **overrides,
             )
-        left_out = [f"{shown(file.path)}: {file.reason}" for file in collection.unreadable]
-        left_out += [f"{shown(file.path)}: {file.notes[0]}" for file in collection.files if not file.usable]
         if not follows:
-            _warn_left_out(left_out)
+            _warn_left_out([f"{shown(file.path)}: {file.reason}" for file in collection.left_out])
     given_now = overridden(plan) if resume else set(overrides)
     _end(_follow(plan) if follows else _run(plan, given_now, json))
 

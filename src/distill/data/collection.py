@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -32,12 +33,12 @@ class SoundFile:
     """One readable file and what is worth knowing about it."""
 
     path: Path
-    digest: str  # of the decoded sound, see content_digest
+    digest: str  # of the decoded sound, see content_digest; of the file where only its header was read
     format: str
     sample_rate: int  # Hz
     channels: int
     duration_s: float
-    peak: float
+    peak: float  # NaN where only the header was read; then none of the following is known yet, but for `short`
     silent: bool
     clipped: bool
     short: bool
@@ -69,6 +70,11 @@ class UnreadableFile:
     path: Path
     reason: str
 
+    @classmethod
+    def of(cls, path: Path, error: AudioError) -> Self:
+        """What a reader said of the file at `path`."""
+        return cls(path, str(error).removeprefix(f"{shown(path)}: "))
+
 
 @dataclass(frozen=True)
 class Collection:
@@ -81,6 +87,13 @@ class Collection:
     def usable(self) -> tuple[SoundFile, ...]:
         """The files that training uses."""
         return tuple(file for file in self.files if file.usable)
+
+    @property
+    def left_out(self) -> tuple[UnreadableFile, ...]:
+        """The files that training does not use, each with the reason."""
+        unused = [file for file in self.files if not file.usable]
+        reasons = [UnreadableFile(file.path, file.notes[0 if file.silent else -1]) for file in unused]
+        return (*self.unreadable, *reasons)
 
     @property
     def duration_s(self) -> float:
@@ -132,9 +145,6 @@ def scan(
     `look` is shown every recording, in threads, so that who wants more of it need not decode it again. Raises
     `Cancelled` soon after `cancel_event` is set.
     """
-    files: list[SoundFile] = []
-    unreadable: list[UnreadableFile] = []
-    first: dict[str, Path] = {}
     todo = list(paths)
 
     def take(path: Path, recording: Recording) -> SoundFile:
@@ -143,19 +153,31 @@ def scan(
         return _describe(path, recording)
 
     with closing(read_each(todo, take, limits, cancel_event)) as outcomes:
-        for done, (path, file) in enumerate(outcomes, start=1):
-            if isinstance(file, AudioError):
-                unreadable.append(_unreadable(path, file))
-            else:
-                original = first.setdefault(file.digest, path)
-                files.append(file if original == path else replace(file, duplicate_of=original))
-            if progress:
-                progress(done, len(todo))
+        return collected(outcomes, len(todo), progress)
+
+
+def collected(
+    outcomes: Iterable[tuple[Path, SoundFile | AudioError]],
+    total: int,
+    progress: Progress | None,
+    same: Callable[[Path, Path], bool] | None = None,
+) -> Collection:
+    """The collection of so many files, in order; of those with one digest all are copies, or those that `same` says."""
+    files: list[SoundFile] = []
+    unreadable: list[UnreadableFile] = []
+    originals: dict[str, list[Path]] = {}
+    for done, (path, file) in enumerate(outcomes, start=1):
+        if isinstance(file, AudioError):
+            unreadable.append(UnreadableFile.of(path, file))
+        else:
+            alike = originals.setdefault(file.digest, [])
+            original = next((earlier for earlier in alike if same is None or same(earlier, path)), None)
+            if original is None:
+                alike.append(path)
+            files.append(replace(file, duplicate_of=original))
+        if progress:
+            progress(done, total)
     return Collection(tuple(files), tuple(unreadable))
-
-
-def _unreadable(path: Path, error: AudioError) -> UnreadableFile:
-    return UnreadableFile(path, str(error).removeprefix(f"{shown(path)}: "))
 
 
 def _describe(path: Path, recording: Recording) -> SoundFile:
@@ -191,7 +213,7 @@ def is_silent(recording: Recording) -> bool:
 
 @dataclass(frozen=True)
 class Sound:
-    """One decoded sound: mono float32 `[frames]` in [-1, 1], known by its content, not by its path."""
+    """One sound: mono float32 `[frames]` in [-1, 1], known by its content, not by its path."""
 
     path: Path
     digest: str
@@ -219,7 +241,7 @@ def load_sounds(
     with closing(read_each(paths, take, limits, cancel_event)) as outcomes:
         for path, sound in outcomes:
             if isinstance(sound, AudioError):
-                left_out.append(_unreadable(path, sound))
+                left_out.append(UnreadableFile.of(path, sound))
             elif sound is None:
                 left_out.append(UnreadableFile(path, "silent"))
             elif sounds.setdefault(sound.digest, sound) is not sound:

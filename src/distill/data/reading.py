@@ -28,21 +28,31 @@ def read_each(
     limits: AudioLimits | None = None,
     cancel_event: threading.Event | None = None,
 ) -> Generator[tuple[Path, T | AudioError]]:
-    """What `take` makes of the recording of each file, or why there is none, in the order of the paths.
+    """What `take` makes of the recording of each file, or why there is none: `ask_each` for whole files."""
+    return ask_each(paths, lambda reader, path: take(path, reader.read(path)), limits, cancel_event)
 
-    `take` is called in threads, several at once. Raises `Cancelled` soon after `cancel_event` is set, and what `take`
+
+def ask_each(
+    paths: Sequence[Path],
+    ask: Callable[[AudioReader, Path], T],
+    limits: AudioLimits | None = None,
+    cancel_event: threading.Event | None = None,
+) -> Generator[tuple[Path, T | AudioError]]:
+    """What `ask` gets from a reader for each file, or the reader's refusal, in the order of the paths.
+
+    `ask` is called in threads, several at once. Raises `Cancelled` soon after `cancel_event` is set, and what `ask`
     raises. Close the iterator where it is not read to its end, so that nothing of the processes is left.
     """
     count = min(_READERS, os.cpu_count() or 1, len(paths))
-    stopped, large, mine = _Stopped(cancel_event), threading.Lock(), threading.local()
+    stopped, large, mine = StopSignal(cancel_event), threading.Lock(), threading.local()
 
     def begin() -> None:
         mine.reader = readers.enter_context(AudioReader(limits, stopped))
 
     def read(path: Path) -> T | AudioError:
         try:
-            with large if _is_large(path) else nullcontext():
-                return take(path, mine.reader.read(path))
+            with large if expected_bytes(path) > _LARGE_BYTES else nullcontext():
+                return ask(mine.reader, path)
         except AudioError as error:
             return AudioError(str(error))  # without its traceback, in which the samples are
 
@@ -64,15 +74,15 @@ def _first(under_way: deque[tuple[Path, Future[T | AudioError]]]) -> tuple[Path,
     return path, future.result()
 
 
-def _is_large(path: Path) -> bool:
-    """Whether many samples are to be expected of a file; there can be more, or fewer."""
+def expected_bytes(path: Path) -> int:
+    """How many bytes of samples are to be expected of a file, by its size; there can be more, or fewer."""
     try:
-        return path.stat().st_size * _USUAL_GROWTH.get(path.suffix.lower(), _LOSSY_GROWTH) > _LARGE_BYTES
+        return path.stat().st_size * _USUAL_GROWTH.get(path.suffix.lower(), _LOSSY_GROWTH)
     except (OSError, ValueError):  # the reader says what is wrong with it
-        return False
+        return 0
 
 
-class _Stopped(threading.Event):
+class StopSignal(threading.Event):
     """Set by itself, or by the caller's event; only to be asked, not to be waited for."""
 
     def __init__(self, cancel_event: threading.Event | None) -> None:

@@ -1,10 +1,10 @@
 """Sounds cut into chunks of one length, varied so that a few of them go a long way, as waveforms or as mels."""
 
+import itertools
 import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from distill.audio.recording import Samples, peak_of
 from distill.audio.spectrogram import PADDING, AudioSpectrogram, SpectrogramConfig, mark_end
+from distill.data.ahead import Awaited, Decoding
 from distill.data.collection import Sound
 from distill.data.waveforms import Waveform
 from distill.paths import shown
@@ -31,11 +32,11 @@ _SPEED_SHARE = 0.5  # of the chunks have their speed varied
 _MEL_BYTES = 256 << 20  # of mels kept: those of 46 minutes at 48 kHz, each sound at two speeds, or 5 minutes at 17
 _DRAWN_AT_ONCE = 256  # for each one of its own, a generator would take longer than all else about a chunk
 _PLAYERS = 8  # at most, where sounds are played ahead
+_PART_S = 900.0  # of an awaited collection, in which the first epoch mixes its chunks before it goes on
 _MEL_SOUND_S = 60.0  # the longest sound whose mel is made as a whole: cancelling has to wait for those of a batch
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """What is shown of a sound: from sample `start` on, played so many times faster, and so much louder.
 
     It is cut short, then padded, at the sound's end.
@@ -54,6 +55,8 @@ class ChunkDataset(Dataset[Tensor]):
     speed, and so pitch: sounds that the collection does not have, but could.
     """
 
+    decoding: Decoding  # of its sounds goes on as long as somebody has the data set
+
     def __init__(self, sounds: Sequence[Sound], samples: int, sample_rate: int, seed: int, augment: bool) -> None:
         self.waveforms: list[Waveform] = [sound.waveform for sound in sounds]
         self.digests = [sound.digest for sound in sounds]
@@ -61,6 +64,8 @@ class ChunkDataset(Dataset[Tensor]):
         self.duration_s = sum(map(len, self.waveforms)) / sample_rate
         self.sample_rate, self.samples, self.seed, self.augment = sample_rate, samples, seed, augment
         self.speeds = SPEEDS
+        self.awaited = any(isinstance(waveform, Awaited) for waveform in self.waveforms)
+        self._begins = list(itertools.accumulate(map(len, self.waveforms), initial=0))  # were they one after the other
         self.chunks = [
             Chunk(sound, start)
             for sound, waveform in enumerate(self.waveforms)
@@ -73,7 +78,12 @@ class ChunkDataset(Dataset[Tensor]):
     def order(self, epoch: int, copies: int) -> list[int]:
         """Indices of the chunks in the order of one epoch, `copies` of each."""
         drawn = np.random.default_rng([self.seed, epoch]).permutation(len(self.chunks) * copies)
-        return [int(place) % len(self.chunks) for place in drawn]
+        order = [int(place) % len(self.chunks) for place in drawn]
+        return sorted(order, key=self._part) if epoch == 0 and self.awaited else order
+
+    def _part(self, index: int) -> float:
+        """Which part of the sounds a chunk is of: the first epoch goes through one after the other."""
+        return self._begins[self.chunks[index].sound] // (_PART_S * self.sample_rate)
 
     def examples(self, count: int) -> list[int]:
         """Indices of `count` chunks, or of all, that show as many sounds as they can: of each the first, then more."""
@@ -96,6 +106,8 @@ class ChunkDataset(Dataset[Tensor]):
         cut = self._cut(key)
         length = self._length(cut.speed)
         piece = self.waveforms[cut.sound][cut.start : cut.start + length]
+        if len(piece) == 0:  # of an awaited sound less can be there than its header says
+            return samples
         if length != self.samples:
             piece = soxr.resample(piece, length, self.samples)[: self.samples]
         sound = torch.mul(torch.from_numpy(piece), _unclipped(cut.gain, piece), out=samples[0, : len(piece)])
@@ -168,7 +180,9 @@ class MelDataset(ChunkDataset):
 
     @staticmethod
     def fits(sounds: Sequence[Sound], spectrogram: SpectrogramConfig, augment: bool) -> bool:
-        """Whether the mels of all the sounds can be kept in memory, varied ones too, and none of them is long."""
+        """Whether the mels of all the sounds can be kept in memory, varied ones too, and none is long, or awaited."""
+        if any(isinstance(sound.waveform, Awaited) for sound in sounds):
+            return False
         longest = max(len(sound.waveform) for sound in sounds)
         kept = _mel_bytes(sounds, spectrogram) * (2 if augment else 1)
         return kept <= _MEL_BYTES and longest <= _MEL_SOUND_S * spectrogram.sample_rate

@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import SpectrogramConfig
-from distill.data.collection import Sound, load_sounds
+from distill.data.ahead import Decoding, awaited_sounds, decode_ahead
+from distill.data.collection import Sound, UnreadableFile, load_sounds
+from distill.data.glance import glance, is_long
 from distill.errors import CollectionError
 from distill.models.ranks import rank, world_size
 from distill.paths import shown
@@ -70,7 +72,7 @@ def looks(loader: Loader, epoch: int) -> Iterator[Tensor]:
 
 def split_by_file(digests: Sequence[str], val_fraction: float, seed: int) -> tuple[set[str], set[str]]:
     """`(train, validation)` digests, both non-empty; depends on the contents and the seed, not on order or names."""
-    ranked = sorted(digests, key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
+    ranked = sorted(set(digests), key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
     held_out = min(max(1, round(val_fraction * len(ranked))), len(ranked) - 1)
     return set(ranked[held_out:]), set(ranked[:held_out])
 
@@ -90,25 +92,48 @@ def create_data_loaders(
     With `spectrogram`, of the same `sample_rate`, they are loaders of mels float32 `[B, 1, M, T]` on `device`, without
     worker processes, where the mels of whole sounds can be kept in memory.
 
-    Every file is decoded once, here, unless `sounds` already holds what is in them at `sample_rate`. Unreadable,
-    silent and duplicate files are left out with a warning; raises `CollectionError` when fewer than two remain, for
-    then nothing can be held out, `StorageError`, and `Cancelled`.
+    Every file is decoded once, here, unless `sounds` already holds what is in them at `sample_rate`. Those of a long
+    collection are decoded in the background, in the order of the first epoch, and a chunk may have to be waited for.
+    Unreadable, silent and duplicate files are left out with a warning; raises `CollectionError` when fewer than two
+    remain, for then nothing can be held out, `StorageError`, and `Cancelled`; so may the loaders where a sound is
+    awaited.
     """
     if sounds is None:
-        sounds, left_out = load_sounds([Path(path) for path in file_paths], sample_rate, limits, cancel_event)
-        for file in left_out:
-            logger.warning("%s left out: %s", shown(file.path), file.reason)
-    if len(sounds) < 2:
+        sounds = _look_through([Path(path) for path in file_paths], sample_rate, limits, cancel_event)
+    digests = [sound.digest for sound in sounds]
+    if len(set(digests)) < 2:
         raise CollectionError(
-            f"{_usable(len(sounds))} among {len(file_paths)} given; training needs at least two different ones, "
+            f"{_usable(len(set(digests)))} among {len(file_paths)} given; training needs at least two different ones, "
             "one to learn from and one to check the learning with"
         )
-    sides = split_by_file([sound.digest for sound in sounds], config.val_fraction, config.seed)
+    sides = split_by_file(digests, config.val_fraction, config.seed)
     train, validation = ([sound for sound in sounds if sound.digest in side] for side in sides)
+    decoding = decode_ahead([*train, *validation], sample_rate, limits, cancel_event)
+    if config.num_workers:
+        for sound in sounds:
+            sound.waveform[:0]  # a process of its own could not wait for it
     return (
-        _loader(train, config, sample_rate, spectrogram, device, training=True),
-        _loader(validation, config, sample_rate, spectrogram, device, training=False),
+        _loader(train, config, sample_rate, spectrogram, device, decoding, training=True),
+        _loader(validation, config, sample_rate, spectrogram, device, decoding, training=False),
     )
+
+
+def _look_through(
+    paths: Sequence[Path], sample_rate: int, limits: AudioLimits | None, cancel_event: threading.Event | None
+) -> Sequence[Sound]:
+    """The usable sounds of files, awaited where they are many; warns of those left out."""
+    if not is_long(paths):
+        sounds, left_out = load_sounds(paths, sample_rate, limits, cancel_event)
+        _warn_of(left_out)
+        return sounds
+    collection = glance(paths, None, limits, cancel_event)
+    _warn_of(collection.left_out)
+    return awaited_sounds(collection, sample_rate)
+
+
+def _warn_of(left_out: Sequence[UnreadableFile]) -> None:
+    for file in left_out:
+        logger.warning("%s left out: %s", shown(file.path), file.reason)
 
 
 def _usable(count: int) -> str:
@@ -133,6 +158,7 @@ def _loader(
     sample_rate: int,
     spectrogram: SpectrogramConfig | None,
     device: torch.device | str,
+    decoding: Decoding,
     *,
     training: bool,
 ) -> Loader:
@@ -142,6 +168,7 @@ def _loader(
         if spectrogram is not None and MelDataset.fits(sounds, spectrogram, augment)
         else ChunkDataset(sounds, samples, sample_rate, config.seed, augment)
     )
+    dataset.decoding = decoding
     copies = _copies(config, len(dataset)) if training else 1
     batches = EpochBatches(dataset, _together(config), copies, shuffle=training)
     # A process of its own would have to make all the mels anew, every epoch.

@@ -10,6 +10,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -96,7 +97,7 @@ def train_steps(
     _prepare(bench, loader, epoch, seed, cancel_event)
     total_steps = len(loader)
     with ranks.joint():
-        batches = itertools.islice(own_part(loader), first_step, None)
+        batches = _batches(loader, first_step)
         step, batch = first_step, next(batches, None)
         while batch is not None:
             if ranks.any_of(_asked_to_stop(cancel_event)):
@@ -125,6 +126,17 @@ def train_steps(
     return total_steps
 
 
+def _batches(loader: Loader, first: int = 0) -> Iterator[Tensor]:
+    """The batches from `first` on, of each the part of this process.
+
+    After a cancellation a sound is not waited for: what comes instead is nothing, and lasts until all ranks have heard.
+    """
+    try:
+        yield from itertools.islice(own_part(loader), first, None)
+    except Cancelled:
+        yield torch.empty(0)
+
+
 def _prepare(
     bench: Workbench, loader: Loader, epoch: int, seed: int | None, cancel_event: threading.Event | None
 ) -> None:
@@ -149,9 +161,7 @@ def _go_on(cancel_event: threading.Event | None) -> None:
 
 
 def _examples(mel: Tensor) -> int:
-    """How many chunks `[B, 1, M, T]` all ranks have together, without those that stand for none."""
-    if ranks.world_size() == 1:
-        return len(mel)
+    """How many chunks `[B, 1, M, T]` all ranks have together, without those in which there is nothing."""
     return int(ranks.summed(real_frames(mel).any(dim=-1).sum()))
 
 
@@ -167,9 +177,10 @@ def validate(
     totals, observed = Totals(), []
     whole = torch.ones((), device=bench.device)  # of a run: one yardstick for all epochs
     with ranks.joint():
-        for mel in bench.mels(own_part(loader)):
+        for batch in _batches(loader):
             if ranks.any_of(_asked_to_stop(cancel_event)):
                 break
+            mel = bench.mel(batch)
             evaluation = bench.family.evaluate(bench.model, mel, whole)
             losses = zip(("loss", *evaluation.terms), losses_of(evaluation).tolist())
             totals.add({f"val_{name}": value for name, value in losses}, _examples(mel))

@@ -47,9 +47,9 @@ class VQFamily(Family):
     def __init__(self, commitment_weight: float) -> None:
         self.commitment_weight = commitment_weight
 
-    def facts(self, mels: Iterable[Tensor]) -> dict[str, Any]:
-        """How many vectors the mels are coded with: what health figures are counted over."""
-        return {"validation_vectors": sum(int(sounding_columns(m).sum()) * -(-m.shape[-2] // STRIDE) for m in mels)}
+    def facts(self, observed: list[Tensor]) -> dict[str, Any]:
+        """How many vectors were coded: what health figures are counted over."""
+        return {"validation_vectors": sum(int((codes[..., 0] != NO_CODE).sum()) for codes in observed)}
 
     def ready(self, model: nn.Module) -> bool:
         """Whether its codebooks were placed."""
@@ -138,9 +138,9 @@ class VAEFamily(Family):
         warm = progress / self.warmup_fraction if self.warmup_fraction else torch.ones_like(progress)
         return self.kl_weight_max * warm.clamp(max=1.0)
 
-    def facts(self, mels: Iterable[Tensor]) -> dict[str, Any]:
-        """A VAE has nothing to say of them."""
-        del mels
+    def facts(self, observed: list[Tensor]) -> dict[str, Any]:
+        """A VAE has nothing to say of it."""
+        del observed
         return {}
 
     def ready(self, model: nn.Module) -> bool:

@@ -78,8 +78,8 @@ class Family(ABC):
     warmup_fraction: float = 0.0  # of the run, in which the train loss is not yet weighted like the validation loss
 
     @abstractmethod
-    def facts(self, mels: Iterable[Tensor]) -> dict[str, Any]:
-        """What the run's record says of the validation mels `[B, 1, M, T]`."""
+    def facts(self, observed: list[Tensor]) -> dict[str, Any]:
+        """What the run's record says of the validation set, all of which was `observed`."""
 
     @abstractmethod
     def ready(self, model: nn.Module) -> bool:

@@ -10,7 +10,9 @@ from typing import Any, Literal, Self, get_args
 from distill.audio.limits import AudioLimits
 from distill.audio.recording import Recording
 from distill.audio.spectrogram import SpectrogramConfig
+from distill.data.ahead import awaited_sounds
 from distill.data.collection import Collection, Progress, Sound, find_audio_files, scan
+from distill.data.glance import glance, is_long
 from distill.data.waveforms import Waveform, WaveformStore
 from distill.errors import CheckpointError, CollectionError, ConfigError, StorageError
 from distill.home import default_models_dir, default_runs_dir
@@ -40,7 +42,7 @@ class RunPlan:
     model_name: str
     resume_from: Path | None = None
     audio_limits: AudioLimits = field(default_factory=AudioLimits)
-    sounds: tuple[Sound, ...] | None = field(default=None, repr=False)  # of the files, where they were decoded already
+    sounds: tuple[Sound, ...] | None = field(default=None, repr=False)  # of the files, where they were looked through
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of the training function, its callback and cancel event aside."""
@@ -98,17 +100,29 @@ def plan_run(
     limits = audio_limits or AudioLimits()
     places = _Places.of(model_name or dataset_name or "model", models_dir, output_dir)
     _check_wishes(family, places, settings)  # what is wrong is told before the files are read, not after
+    collection, sounds = _look_through(find_audio_files(folder), progress, limits)
+    _check_usable(folder, collection)
+    plan = _plan(collection, family, dataset_name, places, limits, settings)
+    return dataclasses.replace(plan, sounds=sounds), collection
+
+
+def _look_through(
+    paths: list[Path], progress: Progress | None, limits: AudioLimits
+) -> tuple[Collection, tuple[Sound, ...]]:
+    """What there is, and the sounds that can be used of it: decoded, or of a long collection, awaited."""
+    rate = SpectrogramConfig().sample_rate
+    if is_long(paths):
+        collection = glance(paths, progress, limits)
+        if is_long([file.path for file in collection.usable]):  # as the training will ask, and a resumed one
+            return collection, awaited_sounds(collection, rate)
     store, kept = WaveformStore(), dict[Path, Waveform]()
 
     def keep(path: Path, recording: Recording) -> None:
-        kept[path] = store.keep(recording.mono(SpectrogramConfig().sample_rate))
+        kept[path] = store.keep(recording.mono(rate))
 
-    collection = scan(find_audio_files(folder), progress, limits, keep)
-    _check_usable(folder, collection)
-    plan = _plan(collection, family, dataset_name, places, limits, settings)
+    collection = scan(paths, progress, limits, keep)
     usable = sorted(collection.usable, key=lambda file: file.digest)
-    sounds = tuple(Sound(file.path, file.digest, kept[file.path]) for file in usable)
-    return dataclasses.replace(plan, sounds=sounds), collection
+    return collection, tuple(Sound(file.path, file.digest, kept[file.path]) for file in usable)
 
 
 def plan_files(

@@ -200,13 +200,12 @@ def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
 
 
 def _facts(bench: Workbench, request: RunRequest, loaders: tuple[Loader, Loader]) -> dict[str, Any]:
-    family, model = bench.family, bench.model
     train, validation = (cast(ChunkDataset, loader.dataset) for loader in loaders)
     return {
         "format": "distill_run",
         "version": 1,
         "distill_version": __version__,
-        "family": family.name,
+        "family": bench.family.name,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "dataset_name": request.dataset_name,
         "model_name": request.model_name or request.dataset_name or "model",
@@ -215,8 +214,7 @@ def _facts(bench: Workbench, request: RunRequest, loaders: tuple[Loader, Loader]
         "spectrogram_config": dataclasses.asdict(request.spectrogram_config),
         "audio_limits": dataclasses.asdict(request.audio_limits),
         "files": [str(Path(path).absolute()) for path in request.file_paths],
-        "model_settings": model.settings,
-        **family.facts(bench.mels(loaders[1])),
+        "model_settings": bench.model.settings,
         "train_files": len(train.digests),
         "validation_files": len(validation.digests),
         "preview_sounds": [validation.title(index) for index in validation.examples(PAIRS)],

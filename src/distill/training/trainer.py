@@ -255,6 +255,8 @@ class Trainer:
         validation, observed = validate(self.bench, self.loaders[1], self.cancel_event)
         if self._cancelled():
             return False
+        if state.epoch == 0:
+            self.note(**self.bench.family.facts(observed))
         rate = self.optimizer.param_groups[0]["lr"]
         elapsed = self._elapsed()
         self._plan(elapsed)

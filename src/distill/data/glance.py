@@ -1,0 +1,79 @@
+"""A long collection looked at without decoding it: what its headers say, and which files are copies."""
+
+import filecmp
+import hashlib
+import math
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+from distill.audio.limits import AudioLimits
+from distill.audio.reader import AudioReader
+from distill.data.collection import SHORT_S, Collection, Progress, SoundFile, collected
+from distill.data.reading import ask_each, expected_bytes
+from distill.errors import AudioError
+from distill.paths import shown
+
+_LONG_BYTES = 2 << 30  # of samples: three hours at 48 kHz, mono, or half as many minutes of which mels are kept
+_SPOTS = 3  # at which a file is looked at: its ends and its middle
+_SPOT_BYTES = 16 << 10
+
+
+def is_long(paths: Sequence[Path]) -> bool:
+    """Whether decoding so many files takes longer than a training should wait; follows from their sizes alone."""
+    return sum(map(expected_bytes, paths)) > _LONG_BYTES
+
+
+def glance(
+    paths: Sequence[Path],
+    progress: Progress | None = None,
+    limits: AudioLimits | None = None,
+    cancel_event: threading.Event | None = None,
+) -> Collection:
+    """Read the header of every file; `progress(done, total)` is called after each.
+
+    Whether a file is silent, clipped or cut short, and damage behind its header, is not seen; a copy is told by the
+    bytes of the file. Raises `Cancelled` soon after `cancel_event` is set.
+    """
+    with closing(ask_each(paths, _describe, limits, cancel_event)) as outcomes:
+        return collected(outcomes, len(paths), progress, _same_bytes)
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    with suppress(OSError):  # gone since, which is told when it is to be decoded
+        return filecmp.cmp(one, other, shallow=False)
+    return False
+
+
+def _describe(reader: AudioReader, path: Path) -> SoundFile:
+    header = reader.header(path)
+    duration = header.frames / header.sample_rate
+    return SoundFile(
+        path=path,
+        digest=_digest(path),
+        format=header.format,
+        sample_rate=header.sample_rate,
+        channels=header.channels,
+        duration_s=duration,
+        peak=math.nan,
+        silent=False,
+        clipped=False,
+        short=duration < SHORT_S,
+        truncated=False,
+    )
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of the file's size and of what is at a few spots of it: the same for copies, seldom for others."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            digest = hashlib.sha256(f"{size}".encode())
+            for spot in range(_SPOTS):
+                file.seek(max(0, size - _SPOT_BYTES) * spot // (_SPOTS - 1))
+                digest.update(file.read(_SPOT_BYTES))
+            return digest.hexdigest()
+    except OSError as error:
+        raise AudioError(shown(f"{path}: {error.strerror}")) from error

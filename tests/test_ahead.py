@@ -1,0 +1,339 @@
+"""Long collections: training begins with the sounds that are decoded, and ends as if all had been there."""
+
+import errno
+import gc
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import RATE, tone, write_collection
+from distill.audio.reader import AudioReader
+from distill.audio.spectrogram import AudioSpectrogram, real_frames
+from distill.data import ahead, glance
+from distill.data.ahead import Awaited
+from distill.data.collection import find_audio_files, scan
+from distill.data.reading import read_each
+from distill.data.waveforms import WaveformStore
+from distill.errors import Cancelled, CollectionError, StorageError
+from distill.models import quantizer
+from distill.training import chunks, loop
+from distill.training.dataset import create_data_loaders
+from distill.training.loop import train, train_vqvae
+from distill.training.metrics import VQEpochMetrics, VQStepMetrics
+from distill.training.plan import plan_resume, plan_run
+from distill.training.run_folder import RunFolder
+from test_resume import NARROW, StopAt, no_picture, same_run
+from test_training import small_config
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every collection is long: half a second of it is a part that is mixed, and more than k-means has use for."""
+    monkeypatch.setattr(glance, "_LONG_BYTES", 0)
+    monkeypatch.setattr(chunks, "_PART_S", 0.5)
+    monkeypatch.setattr(quantizer, "_KMEANS_VECTORS", 16)
+    monkeypatch.setattr(quantizer, "_KMEANS_VECTORS_PER_CODE", 1)
+    monkeypatch.setattr("distill.models.blocks.WIDTHS", NARROW)
+    for name in ("draw_vqvae_run", "draw_vae_run"):
+        monkeypatch.setattr(loop, name, no_picture)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_collection(tmp_path / "kit", 10)
+
+
+class Gate:
+    """Lets so many sounds be decoded, and the others once it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+        self.open, self.passed = threading.Event(), list[Path]()
+
+        def held_up(*arguments: object) -> Iterator[tuple[Path, object]]:
+            limit = time.monotonic() + 60
+            for number, outcome in enumerate(read_each(*arguments)):
+                while number >= free and not self.open.wait(0.05):
+                    if arguments[-1].is_set():
+                        raise Cancelled
+                    assert time.monotonic() < limit
+                self.passed.append(outcome[0])
+                yield outcome
+
+        monkeypatch.setattr(ahead, "read_each", held_up)
+
+
+# A glance
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.aiff", "a.mp3"])
+def test_a_glance_sees_what_a_scan_does_without_the_samples(write_sound: Write, name: str) -> None:
+    stereo = np.stack([tone(440, 0.7, rate=44_100), tone(220, 0.7, rate=44_100)], axis=1)
+    path = write_sound(name, stereo, 44_100)
+    (seen,), (decoded,) = glance.glance([path]).files, scan([path]).files
+    for fact in ("path", "format", "sample_rate", "channels", "duration_s", "short", "usable"):
+        assert getattr(seen, fact) == getattr(decoded, fact)
+    assert np.isnan(seen.peak)
+
+
+def test_what_a_header_already_rules_out_is_told_as_by_a_scan(write_sound: Write, tmp_path: Path) -> None:
+    good = write_sound("good.wav", tone(440, 0.2))
+    paths = [good, tmp_path / "gone.wav", write_sound("none.wav", np.zeros(0)), tmp_path / "sounds" / "text.flac"]
+    paths[-1].write_text("no sound")
+    assert glance.glance(paths).unreadable == scan(paths).unreadable
+    assert len(glance.glance(paths).unreadable) == 3
+
+
+def test_where_the_header_does_not_say_how_long_a_sound_is_it_is_counted(write_sound: Write) -> None:
+    path = write_sound("a.flac", tone(440, 0.7))
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0  # 36 bits of STREAMINFO: how many samples there are, 0 where it was not known
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    with AudioReader() as reader:
+        assert reader.header(path).frames == round(0.7 * RATE)
+        assert reader.read(path).samples.shape == (round(0.7 * RATE), 1)  # and the process is ready for the next
+
+
+def test_copies_are_told_by_all_their_bytes_and_fall_on_one_side_by_some(folder: Path, write_sound: Write) -> None:
+    shutil.copy(folder / "tone_03.wav", folder / "tone_03 copy.wav")
+    stem = np.zeros(RATE, np.float32)  # two recordings that only sound where nobody looks
+    for place in (10_000, 30_000):
+        stem[place : place + 1000] = tone(440, 1000 / RATE)
+        shutil.move(write_sound("stem.wav", stem, subtype="FLOAT"), folder / f"stem {place}.wav")
+    found = glance.glance(find_audio_files(folder))
+    copies = [file for file in found.files if file.duplicate_of]
+    assert [(file.path.name, file.duplicate_of.name) for file in copies] == [("tone_03.wav", "tone_03 copy.wav")]
+    assert [file.reason for file in found.left_out] == [f"duplicate of {folder / 'tone_03 copy.wav'}"]
+    stems = [file for file in found.files if file.path.name.startswith("stem")]
+    assert len({file.digest for file in stems}) == 1
+    for seed in range(4):
+        sides = [set(loader.dataset.digests) for loader in create_data_loaders(find_audio_files(folder), config(seed))]
+        assert sides[0].isdisjoint(sides[1])
+
+
+def config(seed: int = 0, **settings: object):
+    return small_config(**({"seed": seed, "augmentation_copies": 2, "max_epochs": 2} | settings))
+
+
+def test_sounds_that_cannot_be_told_apart_are_no_collection(write_sound: Write) -> None:
+    paths = [write_sound(f"{number}.wav", np.zeros(RATE)) for number in range(3)]
+    with pytest.raises(CollectionError, match="only one usable sound file among 3 given"):
+        create_data_loaders(paths, config())
+
+
+def test_the_sizes_of_the_files_say_whether_a_collection_is_long(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = find_audio_files(folder)
+    size = 2 * sum(path.stat().st_size for path in paths)
+    monkeypatch.setattr(glance, "_LONG_BYTES", size)
+    assert not glance.is_long(paths)
+    monkeypatch.setattr(glance, "_LONG_BYTES", size - 1)
+    assert glance.is_long(paths)
+
+
+def test_what_is_left_of_a_long_folder_may_be_short(folder: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    used = find_audio_files(folder)
+    monkeypatch.setattr(glance, "_LONG_BYTES", 2 * sum(path.stat().st_size for path in used))
+    (folder / "no sound.wav").write_bytes(bytes(1 << 20))
+    plan, _ = plan_run(folder, output_dir=folder.with_name("run"))
+    assert plan.file_paths == tuple(used)
+    assert not any(isinstance(sound.waveform, Awaited) for sound in plan.sounds)
+
+
+# Training
+
+
+def test_the_first_step_is_taken_while_most_sounds_are_still_to_be_decoded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, at_first_step = Gate(monkeypatch, free=6), list[int]()
+
+    def callback(event: object) -> None:
+        if isinstance(event, VQStepMetrics) and not at_first_step:
+            at_first_step.append(len(gate.passed))
+            gate.open.set()
+
+    result = train_vqvae(config(), find_audio_files(folder), tmp_path / "run", callback=callback)
+    assert at_first_step == [6]
+    assert len(gate.passed) == 10
+    assert len(result["metrics_history"].epoch_metrics) == 2
+    assert all(np.isfinite(event.val_loss) for event in result["metrics_history"].epoch_metrics)
+
+
+@pytest.mark.parametrize("family", ["vqvae", "vae"])
+def test_how_fast_sounds_are_decoded_changes_nothing(
+    folder: Path, tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    settings = {"family": family, "max_epochs": 2, "batch_size": 4, "chunk_duration_s": 0.5, "augmentation_copies": 2}
+    slow, quick = (plan_run(folder, output_dir=tmp_path / name, **settings)[0] for name in ("slow", "quick"))
+    assert all(isinstance(sound.waveform, Awaited) for sound in slow.sounds)
+    training = train_vqvae if family == "vqvae" else train
+    with monkeypatch.context() as patch:
+        gate = Gate(patch, free=2)
+        threading.Timer(0.5, gate.open.set).start()
+        training(**slow.arguments())
+    decoding = ahead.decode_ahead(quick.sounds, RATE)
+    for sound in quick.sounds:
+        sound.waveform[:]
+    del decoding
+    training(**quick.arguments())
+    same_run(tmp_path / "slow", tmp_path / "quick", family)
+
+
+def test_the_first_epoch_goes_through_part_after_part_and_later_ones_mix_all(folder: Path) -> None:
+    loader, _ = create_data_loaders(find_audio_files(folder), config())
+    first, second = (loader.dataset.order(epoch, 2) for epoch in (0, 1))
+    parts = [loader.dataset._part(index) for index in first]
+    assert parts == sorted(parts)
+    assert len(set(parts)) > 3
+    assert sorted(first) == sorted(second)
+    later = [loader.dataset._part(index) for index in second]
+    assert later != sorted(later)
+
+
+def test_a_cancellation_does_not_wait_for_a_sound_and_the_run_goes_on_as_if_nothing_had_been(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    whole, _ = plan_run(folder, output_dir=tmp_path / "whole", **vars(config()))
+    train_vqvae(**whole.arguments())
+    stopped, _ = plan_run(folder, output_dir=tmp_path / "stopped", **vars(config()))
+    with monkeypatch.context() as patch:
+        Gate(patch, free=4)  # and never opens
+        cancel = threading.Event()
+        threading.Timer(0.7, cancel.set).start()
+        begun = time.monotonic()
+        train_vqvae(**stopped.arguments(), cancel_event=cancel)
+        assert time.monotonic() - begun < 20
+    steps = [event.step for event in RunFolder(tmp_path / "stopped").events() if isinstance(event, VQStepMetrics)]
+    assert 0 < len(steps) < len(list(create_data_loaders(whole.file_paths, whole.config)[0]))
+    assert steps == list(range(len(steps)))
+    train_vqvae(**plan_resume(tmp_path / "stopped").arguments())
+    same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_cancellation_while_validation_sounds_are_awaited_is_one_like_any_other(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = find_audio_files(folder)
+    train_vqvae(config(), paths, tmp_path / "whole")
+    steps = len(create_data_loaders(paths, config())[0])
+    with monkeypatch.context() as patch:
+        Gate(patch, free=len(create_data_loaders(paths, config())[0].dataset.digests))
+        stop = StopAt(VQStepMetrics, epoch=0, step=steps - 1)
+        waiting = threading.Timer(0.3, stop.cancel.set)
+        train_vqvae(
+            config(), paths, tmp_path / "stopped", cancel_event=stop.cancel,
+            callback=lambda event: waiting.start() if getattr(event, "step", -1) == steps - 1 else None,
+        )  # fmt: skip
+    assert not any(isinstance(event, VQEpochMetrics) for event in RunFolder(tmp_path / "stopped").events())
+    train_vqvae(config(), paths, tmp_path / "stopped", resume_from=tmp_path / "stopped")
+    same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+# What only decoding tells
+
+
+def test_what_turns_out_silent_or_damaged_counts_in_nothing_and_is_told_once(
+    folder: Path, write_sound: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    silent = write_sound("silent.wav", np.zeros(RATE))
+    damaged = write_sound("damaged.wav", np.full(RATE, np.nan), subtype="FLOAT")
+    half = write_sound("half.wav", np.concatenate([tone(300, 0.3), np.zeros(RATE)]), subtype="FLOAT")
+    paths = [silent, damaged, half, *find_audio_files(folder)]
+    cfg = config(chunk_duration_s=0.2, max_epochs=3)
+    with caplog.at_level(logging.WARNING):
+        result = train_vqvae(cfg, paths, tmp_path / "run")
+    messages = [entry["message"] for entry in RunFolder(tmp_path / "run").log() if entry["event"] == "Warning"]
+    assert [message for message in messages if "left out" in message] == [
+        message for message in caplog.messages if "left out" in message
+    ]
+    assert sorted(message for message in messages if "left out" in message) == [
+        f"{damaged} left out: the file holds samples that are not numbers (NaN or infinity)",
+        f"{silent} left out: silent",
+    ]
+    for loader in create_data_loaders(paths, cfg):
+        dataset = loader.dataset
+        for index, chunk in enumerate(dataset.chunks):
+            there = dataset.waveform((0, 0, index)).any()
+            assert there == (dataset.names[chunk.sound] not in ("silent.wav", "damaged.wav"))
+    assert all(np.isfinite(event.train_loss) for event in result["metrics_history"].epoch_metrics)
+
+
+def test_a_batch_of_nothing_teaches_nothing(folder: Path, write_sound: Write) -> None:
+    paths = [write_sound(f"{number}.wav", np.full(RATE + number, 1e-5)) for number in range(3)]
+    loaders = create_data_loaders([*paths, *find_audio_files(folder)], config(chunk_duration_s=0.1, batch_size=1))
+    empty = [not real_frames(AudioSpectrogram().waveform_to_mel(batch)).any() for batch in loaders[0]]
+    assert any(empty)
+    assert not all(empty)
+
+
+def test_a_full_disk_ends_the_run_with_its_reason(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+
+    def full(store: WaveformStore, waveform: np.ndarray) -> np.ndarray:
+        kept.append(waveform)
+        if len(kept) > 4:
+            raise StorageError(f"No space left on device ({errno.ENOSPC})")
+        return waveform
+
+    monkeypatch.setattr(WaveformStore, "keep", full)
+    with pytest.raises(StorageError, match="No space left"):
+        train_vqvae(config(), find_audio_files(folder), tmp_path / "run")
+    assert any(isinstance(event, VQStepMetrics) for event in RunFolder(tmp_path / "run").events())
+
+
+def test_nothing_goes_on_being_decoded_for_a_run_that_is_gone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, free=2)
+    loaders = list(create_data_loaders(find_audio_files(folder), config()))
+    loaders[0].dataset.waveforms[1][:]
+    (work,) = (thread for thread in threading.enumerate() if thread.name == "distill-ahead")
+    del loaders[0]
+    gc.collect()
+    work.join(0.3)
+    assert work.is_alive()  # the validation half is still in use
+    del loaders
+    gc.collect()
+    work.join(10)
+    assert not work.is_alive()
+    assert len(gate.passed) == 2
+
+
+def test_worker_processes_begin_when_all_is_there(folder: Path) -> None:
+    paths = find_audio_files(folder)
+    here, apart = (create_data_loaders(paths, config(num_workers=workers))[0] for workers in (0, 1))
+    assert all(torch.equal(one, other) for one, other in zip(here, apart, strict=True))
+
+
+def test_part_of_what_is_awaited_is_part_of_what_was_decoded(folder: Path) -> None:
+    decoded = {file.path: file for file in scan(find_audio_files(folder)).files}
+    sounds = ahead.awaited_sounds(glance.glance(list(decoded)), 32_000)
+    decoding = ahead.decode_ahead(sounds, 32_000)
+    with AudioReader() as reader:
+        for sound in sounds:
+            whole = reader.read(sound.path).mono(32_000)
+            assert len(sound.waveform) == pytest.approx(len(whole), abs=1)
+            np.testing.assert_array_equal(sound.waveform[100:900], whole[100:900])
+            np.testing.assert_array_equal(sound.waveform[len(whole) - 10 :], whole[-10:])
+    del decoding
+
+
+def test_no_more_is_decoded_than_is_about_to_be_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "_AHEAD_S", 0.5)
+    dataset = create_data_loaders(find_audio_files(folder), config())[0].dataset
+    waveforms = dataset.waveforms
+    waveforms[0][:]
+    time.sleep(0.5)
+    ahead_of_it = [sum(map(len, waveforms[:number])) / RATE for number, one in enumerate(waveforms) if one.there]
+    assert 0.5 < ahead_of_it[-1] < 1.0
+    waveforms[-1][:]
+    assert all(waveform.there for waveform in waveforms)
