@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from conftest import RATE, tone, write_collection
@@ -23,11 +24,13 @@ from distill.data.reading import read_each
 from distill.data.waveforms import WaveformStore
 from distill.errors import Cancelled, CollectionError, StorageError
 from distill.models import quantizer
+from distill.models.vqvae import ConvVQVAE
 from distill.training import chunks, loop
-from distill.training.dataset import create_data_loaders
+from distill.training.dataset import create_data_loaders, split_by_file
 from distill.training.loop import train, train_vqvae
 from distill.training.metrics import VQEpochMetrics, VQStepMetrics
 from distill.training.plan import plan_resume, plan_run
+from distill.training.preview import generate_vqvae_reconstruction_preview
 from distill.training.run_folder import RunFolder
 from test_resume import NARROW, StopAt, no_picture, same_run
 from test_training import small_config
@@ -39,7 +42,9 @@ Write = Callable[..., Path]
 def long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every collection is long: half a second of it is a part that is mixed, and more than k-means has use for."""
     monkeypatch.setattr(glance, "_LONG_BYTES", 0)
+    monkeypatch.setattr(glance, "_LONG_S", 0)
     monkeypatch.setattr(chunks, "_PART_S", 0.5)
+    monkeypatch.setattr(chunks, "_PART_SOUNDS", 1)
     monkeypatch.setattr(quantizer, "_KMEANS_VECTORS", 16)
     monkeypatch.setattr(quantizer, "_KMEANS_VECTORS_PER_CODE", 1)
     monkeypatch.setattr("distill.models.blocks.WIDTHS", NARROW)
@@ -130,13 +135,26 @@ def test_sounds_that_cannot_be_told_apart_are_no_collection(write_sound: Write) 
         create_data_loaders(paths, config())
 
 
-def test_the_sizes_of_the_files_say_whether_a_collection_is_long(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collection_is_long_by_size_and_by_duration(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = find_audio_files(folder)
-    size = 2 * sum(path.stat().st_size for path in paths)
-    monkeypatch.setattr(glance, "_LONG_BYTES", size)
-    assert not glance.is_long(paths)
-    monkeypatch.setattr(glance, "_LONG_BYTES", size - 1)
-    assert glance.is_long(paths)
+    size, seconds = 2 * sum(path.stat().st_size for path in paths), scan(paths).duration_s
+    for bytes_allowed, seconds_allowed, long in [
+        (size - 1, seconds - 0.01, True),
+        (size, seconds - 0.01, False),
+        (size - 1, seconds + 0.01, False),
+    ]:
+        monkeypatch.setattr(glance, "_LONG_BYTES", bytes_allowed)
+        monkeypatch.setattr(glance, "_LONG_S", seconds_allowed)
+        assert (glance.glance(paths) is not None) == long
+
+
+def test_a_part_has_enough_sounds_for_enough_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "_PART_S", 10.0)
+    monkeypatch.setattr(chunks, "_PART_SOUNDS", 3)
+    assert chunks._parts([4] * 7) == [0, 0, 0, 1, 1, 1, 2]
+    assert chunks._parts([1] * 12) == [0] * 10 + [1, 1]
+    assert chunks._parts([60] * 5) == [0, 0, 0, 1, 1]
+    assert chunks._parts([]) == []
 
 
 def test_what_is_left_of_a_long_folder_may_be_short(folder: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
@@ -275,6 +293,50 @@ def test_a_batch_of_nothing_teaches_nothing(folder: Path, write_sound: Write) ->
     assert not all(empty)
 
 
+def test_a_run_whose_validation_sounds_are_all_silent_says_so(folder: Path, write_sound: Write, tmp_path: Path) -> None:
+    silent = [write_sound(f"{number}.wav", np.full(RATE + number, 1e-5)) for number in range(3)]
+    paths = [*silent, *find_audio_files(folder)]
+    digests = {file.path: file.digest for file in glance.glance(paths).files}
+    quiet = {digests[path] for path in silent}
+    seed = next(seed for seed in range(100) if split_by_file(list(digests.values()), 0.1, seed)[1] <= quiet)
+    with pytest.raises(CollectionError, match="set aside for validation are silent or damaged"):
+        train_vqvae(config(seed, val_fraction=0.1), paths, tmp_path / "run")
+
+
+def test_a_preview_of_a_sound_that_is_not_there_is_a_file_like_any_other(tmp_path: Path) -> None:
+    waveforms = torch.zeros(2, 1, RATE)
+    waveforms[0] = 0.1
+    paths = generate_vqvae_reconstruction_preview(
+        ConvVQVAE(codebook_size=16), AudioSpectrogram(), waveforms, tmp_path, 0, "cpu"
+    )
+    assert [soundfile.info(path).frames for path in paths] == [RATE, RATE, 1, 1]
+
+
+def test_a_run_stopped_while_all_was_silence_goes_on(folder: Path, write_sound: Write, tmp_path: Path) -> None:
+    paths = [write_sound(f"{number}.wav", np.full(RATE + number, 1e-5)) for number in range(20)]
+    paths += find_audio_files(folder)
+    every = (config(seed, chunk_duration_s=0.1) for seed in range(100))
+    settings = next(one for one in every if not next(iter(create_data_loaders(paths, one)[0])).any())
+    stop = StopAt(VQStepMetrics, epoch=0, step=0)
+    train_vqvae(settings, paths, tmp_path / "run", callback=stop, cancel_event=stop.cancel)
+    train_vqvae(settings, paths, tmp_path / "whole")
+    train_vqvae(settings, paths, tmp_path / "run", resume_from=tmp_path / "run")
+    same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_disk_that_is_taken_away_ends_the_run_and_does_not_pass_for_silence(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = find_audio_files(folder)
+    with monkeypatch.context() as patch:
+        gate = Gate(patch, free=0)
+        loaders = create_data_loaders(paths, config())
+        folder.rename(tmp_path / "gone")
+        gate.open.set()
+        with pytest.raises(StorageError, match="cannot be read any more; bring it back, and go on with the run"):
+            loaders[1].dataset.waveforms[-1][:]
+
+
 def test_a_full_disk_ends_the_run_with_its_reason(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,7 +344,7 @@ def test_a_full_disk_ends_the_run_with_its_reason(
 
     def full(store: WaveformStore, waveform: np.ndarray) -> np.ndarray:
         kept.append(waveform)
-        if len(kept) > 4:
+        if len(kept) > 7:
             raise StorageError(f"No space left on device ({errno.ENOSPC})")
         return waveform
 
@@ -301,9 +363,10 @@ def test_nothing_goes_on_being_decoded_for_a_run_that_is_gone(folder: Path, monk
     gc.collect()
     work.join(0.3)
     assert work.is_alive()  # the validation half is still in use
+    gc.disable()  # what decodes must not wait for that
     del loaders
-    gc.collect()
     work.join(10)
+    gc.enable()
     assert not work.is_alive()
     assert len(gate.passed) == 2
 

@@ -93,6 +93,7 @@ def test_no_two_modules_import_each_other() -> None:
         "distill",
         "distill.training.metrics",
         "distill.training.config",
+        "distill.training.plan",
         "distill.library.catalog",
         "distill.data.collection",
         "distill.cli.app",

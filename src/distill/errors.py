@@ -38,4 +38,4 @@ class TrainingError(DistillError):
 
 
 class Cancelled(DistillError):
-    """The caller asked to stop before training began; nothing was made."""
+    """The caller asked to stop before a run had begun, or while it waited for sounds; nothing is lost."""

@@ -41,7 +41,7 @@ class Patience:
         self._elapsed_s += TICK_S
         self._silent_s += TICK_S
         if self._cancel_event is not None and self._cancel_event.is_set():
-            self.ended = Cancelled("stopped before training began")
+            self.ended = Cancelled("stopped while sounds were read")
         elif self._silent_s > self._stall_s:
             self.ended = AudioError(f"gave up: nothing came of it for {self._stall_s:.0f} s; {_ADVICE}")
         elif self._elapsed_s > self._total_s:

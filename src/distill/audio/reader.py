@@ -61,7 +61,7 @@ class AudioReader:
     def _answer(self, path: Path, header_only: bool) -> Recording:
         """A recording, which has no samples where only its header was asked for."""
         if self._cancel_event is not None and self._cancel_event.is_set():
-            raise Cancelled("stopped before training began")
+            raise Cancelled("stopped while sounds were read")
         try:
             patience = Patience.for_file(_regular_size(path), self._cancel_event)
             return self._decoded(path, header_only, patience)

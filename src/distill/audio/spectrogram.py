@@ -10,12 +10,9 @@ Mel values are linear in decibels and scaled to about [-1, 1]. Two levels have a
 import math
 
 import torch
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from distill.errors import ConfigError
-from distill.schema import CHECKED, Checked
+from distill.audio.settings import SpectrogramConfig as SpectrogramConfig
 
 PADDING = -1.0
 SILENCE = -0.999
@@ -32,27 +29,6 @@ _BLOCK_FRAMES = 1024  # what one phase search sees of a long sound (11 s at 48 k
 _OVERLAP_FRAMES = 64
 _FRAMES_AT_ONCE = 128  # of the inversion from mel to magnitude, for the same reason as:
 _CACHED_SAMPLES = 200_000  # whose spectrum a processor's cache holds: more at once are twice as slow
-
-
-@dataclass(frozen=True, config=CHECKED)
-class SpectrogramConfig(Checked):
-    """What a mel frame is; stored in every model file, so that a model reads back with its own.
-
-    A magnitude m becomes 2 · log(m / floor) / log(ceiling / floor) - 1, so floor → -1 and ceiling → +1.
-    """
-
-    sample_rate: int = Field(default=48_000, ge=4_000, le=384_000)  # Hz
-    n_fft: int = Field(default=2048, ge=64, le=16_384)
-    hop_length: int = Field(default=512, ge=16, le=8_192)
-    n_mels: int = Field(default=128, ge=16, le=512, multiple_of=16)
-    magnitude_floor: float = Field(default=1e-5, gt=0, lt=1, allow_inf_nan=False)
-    magnitude_ceiling: float = Field(default=10.0, ge=1, le=1e6, allow_inf_nan=False)
-
-    def __post_init__(self) -> None:
-        if self.hop_length > self.n_fft // 2:  # the windows would leave gaps, and no mel could be inverted
-            raise ConfigError(f"hop_length is {self.hop_length}; it must be at most half of n_fft, {self.n_fft}")
-        if self.n_fft > 32 * self.hop_length:  # one window would span the overlap of two blocks
-            raise ConfigError(f"n_fft is {self.n_fft}; it must be at most 32 times hop_length, {self.hop_length}")
 
 
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:

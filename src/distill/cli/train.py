@@ -1,9 +1,13 @@
 """`distill train`: a folder of sounds becomes a model."""
 
+import importlib
 import logging
 import os
 import queue
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -118,7 +122,7 @@ def train(
         plan = plan_resume(resume, device=device.value, models_dir=models_dir)
     else:
         assert folder is not None  # _check_usage saw to it
-        with file_progress(quiet=json or follows) as progress:
+        with _imports_meanwhile(), file_progress(quiet=json or follows) as progress:
             plan, collection = plan_run(
                 folder,
                 model_name=model_name,
@@ -134,6 +138,17 @@ def train(
             _warn_left_out([f"{shown(file.path)}: {file.reason}" for file in collection.left_out])
     given_now = overridden(plan) if resume else set(overrides)
     _end(_follow(plan) if follows else _run(plan, given_now, json))
+
+
+@contextmanager
+def _imports_meanwhile() -> Iterator[None]:
+    """Import what trains, torch above all, while the body waits for files."""
+    thread = threading.Thread(target=importlib.import_module, args=("distill.training.runner",))
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def _check_usage(context: typer.Context, folder: Path | None, resume: Path | None, given: dict[str, Any]) -> None:

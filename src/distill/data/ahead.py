@@ -1,6 +1,7 @@
 """The sounds of a long collection, decoded in the background while a training goes on with those that are there."""
 
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from distill.audio.recording import Recording, Samples
 from distill.data.collection import Collection, Sound, UnreadableFile, is_silent
 from distill.data.reading import StopSignal, read_each
 from distill.data.waveforms import Waveform, WaveformStore
-from distill.errors import AudioError
+from distill.errors import AudioError, StorageError
 from distill.paths import shown
 
 logger = logging.getLogger(__name__)
@@ -82,79 +83,87 @@ def decode_ahead(
 ) -> Decoding:
     """Begin to decode the awaited ones among `sounds`, in this order, in the background, unless cancelled.
 
-    So that the training has the machine, no more is decoded than it is about to need.
+    So that the training has the machine, little more is decoded than it is about to need.
     """
     decoding, stop = Decoding(), StopSignal(cancel_event)
     weakref.finalize(decoding, stop.set)
-    queue, begin = _Queue(stop, round(_AHEAD_S * sample_rate)), 0
+    reach, begin = _Reach(round(_AHEAD_S * sample_rate)), 0
+    todo = dict[Path, _Pending]()
     for sound in sounds:
         if isinstance(sound.waveform, Awaited) and not sound.waveform.there:
-            sound.waveform.expect(queue.add(sound.path, begin))
+            todo[sound.path] = _Pending(begin, reach)
+            sound.waveform.expect(todo[sound.path])
             begin += len(sound.waveform)
-    if begin:
-        work = threading.Thread(target=queue.decode, args=(sample_rate, limits), name="distill-ahead")
-        work.daemon = True  # a process that ends does not wait for sounds
-        work.start()
+    if todo:
+        work = (todo, reach, sample_rate, limits, stop)
+        threading.Thread(target=_decode, args=work, name="distill-ahead", daemon=True).start()
     return decoding
 
 
 class _Pending:
     """What will have become of a file: its waveform, the reason why there is none, or what ended the decoding."""
 
-    def __init__(self, queue: "_Queue", begin: int) -> None:
-        self.begin, self._queue = begin, queue
+    def __init__(self, begin: int, reach: "_Reach") -> None:
+        self.begin, self._reach = begin, reach
         self.outcome = Future[Waveform | str]()
 
     @property
     def there(self) -> bool:
-        """Whether nobody has to wait, or would in vain."""
+        """Whether the file was decoded; until then it has to be waited for, after a failure in vain."""
         return self.outcome.done() and self.outcome.exception() is None
 
     def asked_for(self) -> Waveform | str:
         """Wait for the outcome."""
-        self._queue.reach(self.begin)
+        self._reach.extend(self.begin)
         return self.outcome.result()
 
 
-class _Queue:
-    """Files to be decoded one after the other, as far as a little beyond the last one that was asked for."""
+class _Reach:
+    """How far sounds are to be decoded, were they one after the other: a little beyond the last one asked for."""
 
-    def __init__(self, stop: threading.Event, frames_ahead: int) -> None:
-        self._stop, self._frames_ahead = stop, frames_ahead
-        self._files: dict[Path, _Pending] = {}
-        self._reached = 0  # where the last one asked for begins, were all one after the other
-        self._asked = threading.Condition()
+    def __init__(self, frames_ahead: int) -> None:
+        self._frames_ahead, self._asked_for = frames_ahead, 0
+        self._changed = threading.Condition()
 
-    def add(self, path: Path, begin: int) -> _Pending:
-        """One more file, and where it begins."""
-        self._files[path] = _Pending(self, begin)
-        return self._files[path]
+    def extend(self, begin: int) -> None:
+        """A sound that begins here was asked for."""
+        with self._changed:
+            self._asked_for = max(self._asked_for, begin)
+            self._changed.notify()
 
-    def reach(self, begin: int) -> None:
-        """Decode as far as a little beyond here."""
-        with self._asked:
-            self._reached = max(self._reached, begin)
-            self._asked.notify()
+    def wait_for(self, begin: int, stop: threading.Event) -> None:
+        """Return when sounds that begin here are to be decoded, or `stop` is set."""
+        with self._changed:
+            while begin > self._asked_for + self._frames_ahead and not stop.is_set():
+                self._changed.wait(_LOOK_S)
 
-    def decode(self, sample_rate: int, limits: AudioLimits | None) -> None:
-        """Decode them all."""
-        store = WaveformStore()
 
-        def take(_: Path, recording: Recording) -> Waveform | str:
-            return "silent" if is_silent(recording) else store.keep(recording.mono(sample_rate))
+def _decode(
+    todo: dict[Path, _Pending], reach: _Reach, sample_rate: int, limits: AudioLimits | None, stop: threading.Event
+) -> None:
+    """Settle what is pending, file by file."""
+    store = WaveformStore()
 
-        try:
-            with closing(read_each(list(self._files), take, limits, self._stop)) as outcomes:
-                for path, found in outcomes:
-                    outcome = UnreadableFile.of(path, found).reason if isinstance(found, AudioError) else found
-                    self._files[path].outcome.set_result(outcome)
-                    self._wait_until_needed(self._files[path].begin)
-        except Exception as error:  # those who wait have to hear of it
-            for pending in self._files.values():
-                if not pending.outcome.done():
-                    pending.outcome.set_exception(error)
+    def take(_: Path, recording: Recording) -> Waveform | str:
+        return "silent" if is_silent(recording) else store.keep(recording.mono(sample_rate))
 
-    def _wait_until_needed(self, begin: int) -> None:
-        with self._asked:
-            while begin > self._reached + self._frames_ahead and not self._stop.is_set():
-                self._asked.wait(_LOOK_S)
+    try:
+        with closing(read_each(list(todo), take, limits, stop)) as outcomes:
+            for path, found in outcomes:
+                outcome = _reason(path, found) if isinstance(found, AudioError) else found
+                pending = todo.pop(path)
+                pending.outcome.set_result(outcome)
+                reach.wait_for(pending.begin, stop)
+    except Exception as error:  # those who wait have to hear of it
+        for pending in todo.values():
+            pending.outcome.set_exception(error.with_traceback(None))  # in which the sounds are
+
+
+def _reason(path: Path, error: AudioError) -> str:
+    """Why there is no sound in a file; raises `StorageError` where it cannot be read any more, for it could before."""
+    if not os.access(path, os.R_OK):
+        raise StorageError(
+            f"{shown(path)} was there when the run began, and cannot be read any more; "
+            "bring it back, and go on with the run by --resume"
+        ) from error
+    return UnreadableFile.of(path, error).reason

@@ -16,14 +16,10 @@ from distill.data.reading import ask_each, expected_bytes
 from distill.errors import AudioError
 from distill.paths import shown
 
-_LONG_BYTES = 2 << 30  # of samples: three hours at 48 kHz, mono, or half as many minutes of which mels are kept
+_LONG_BYTES = 2 << 30  # of samples as they are in the files, and
+_LONG_S = 3600.0  # of sound: what takes so long to decode that a training should not wait for it
 _SPOTS = 3  # at which a file is looked at: its ends and its middle
 _SPOT_BYTES = 16 << 10
-
-
-def is_long(paths: Sequence[Path]) -> bool:
-    """Whether decoding so many files takes longer than a training should wait; follows from their sizes alone."""
-    return sum(map(expected_bytes, paths)) > _LONG_BYTES
 
 
 def glance(
@@ -31,14 +27,23 @@ def glance(
     progress: Progress | None = None,
     limits: AudioLimits | None = None,
     cancel_event: threading.Event | None = None,
-) -> Collection:
-    """Read the header of every file; `progress(done, total)` is called after each.
+) -> Collection | None:
+    """Read the header of every file, if they are long; `progress(done, total)` is called after each.
 
     Whether a file is silent, clipped or cut short, and damage behind its header, is not seen; a copy is told by the
-    bytes of the file. Raises `Cancelled` soon after `cancel_event` is set.
+    bytes of the file. None where so little can be used that all of it can as well be decoded: whoever asks for those
+    files alone has the same answer. Raises `Cancelled` soon after `cancel_event` is set.
     """
+    if not _large(paths):
+        return None
     with closing(ask_each(paths, _describe, limits, cancel_event)) as outcomes:
-        return collected(outcomes, len(paths), progress, _same_bytes)
+        found = collected(outcomes, len(paths), progress, _same_bytes)
+    long = sum(file.duration_s for file in found.usable) > _LONG_S
+    return found if long and _large([file.path for file in found.usable]) else None
+
+
+def _large(paths: Sequence[Path]) -> bool:
+    return sum(map(expected_bytes, paths)) > _LONG_BYTES
 
 
 def _same_bytes(one: Path, other: Path) -> bool:

@@ -84,8 +84,7 @@ class ConvVQVAE(nn.Module):
         def shifted() -> Iterator[Tensor]:  # made again for each pass: all of them at once would fill the memory
             for mel in mels:
                 go_on()
-                for shift in (0, *_shifts(mel.shape[-1])):
-                    yield self._columns(mel[..., shift:])
+                yield torch.cat([self._columns(mel[..., shift:]) for shift in (0, *_shifts(mel.shape[-1]))])
 
         start_from_components(self.encoder, self.decoder, shifted(), distinct)
         columns = torch.cat([self.encoder.linear(some) for some in shifted()])

@@ -1,6 +1,5 @@
 """Sounds cut into chunks of one length, varied so that a few of them go a long way, as waveforms or as mels."""
 
-import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -32,7 +31,8 @@ _SPEED_SHARE = 0.5  # of the chunks have their speed varied
 _MEL_BYTES = 256 << 20  # of mels kept: those of 46 minutes at 48 kHz, each sound at two speeds, or 5 minutes at 17
 _DRAWN_AT_ONCE = 256  # for each one of its own, a generator would take longer than all else about a chunk
 _PLAYERS = 8  # at most, where sounds are played ahead
-_PART_S = 900.0  # of an awaited collection, in which the first epoch mixes its chunks before it goes on
+_PART_S = 900.0  # of awaited sounds the first epoch mixes the chunks of so many seconds before it goes on,
+_PART_SOUNDS = 8  # and of so many sounds: where all is begun from, there must not be only one
 _MEL_SOUND_S = 60.0  # the longest sound whose mel is made as a whole: cancelling has to wait for those of a batch
 
 
@@ -65,7 +65,7 @@ class ChunkDataset(Dataset[Tensor]):
         self.sample_rate, self.samples, self.seed, self.augment = sample_rate, samples, seed, augment
         self.speeds = SPEEDS
         self.awaited = any(isinstance(waveform, Awaited) for waveform in self.waveforms)
-        self._begins = list(itertools.accumulate(map(len, self.waveforms), initial=0))  # were they one after the other
+        self._parts = _parts([len(waveform) / sample_rate for waveform in self.waveforms])
         self.chunks = [
             Chunk(sound, start)
             for sound, waveform in enumerate(self.waveforms)
@@ -81,9 +81,9 @@ class ChunkDataset(Dataset[Tensor]):
         order = [int(place) % len(self.chunks) for place in drawn]
         return sorted(order, key=self._part) if epoch == 0 and self.awaited else order
 
-    def _part(self, index: int) -> float:
-        """Which part of the sounds a chunk is of: the first epoch goes through one after the other."""
-        return self._begins[self.chunks[index].sound] // (_PART_S * self.sample_rate)
+    def _part(self, index: int) -> int:
+        """Which part of the sounds a chunk is of: of awaited ones, the first epoch goes through part after part."""
+        return self._parts[self.chunks[index].sound]
 
     def examples(self, count: int) -> list[int]:
         """Indices of `count` chunks, or of all, that show as many sounds as they can: of each the first, then more."""
@@ -236,6 +236,17 @@ class MelDataset(ChunkDataset):
         self._filled += kept.frames
         self._rows[kept.first : self._filled] = mel
         return kept
+
+
+def _parts(seconds: Sequence[float]) -> list[int]:
+    """Which part each of some sounds of so many seconds belongs to: enough of them for enough time, in their order."""
+    parts, part, count, length = list[int](), 0, 0, 0.0
+    for one in seconds:
+        if count >= _PART_SOUNDS and length >= _PART_S:
+            part, count, length = part + 1, 0, 0.0
+        count, length = count + 1, length + one
+        parts.append(part)
+    return parts
 
 
 def _play(waveform: Waveform, speed: float) -> Samples:

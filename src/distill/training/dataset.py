@@ -16,7 +16,7 @@ from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import SpectrogramConfig
 from distill.data.ahead import Decoding, awaited_sounds, decode_ahead
 from distill.data.collection import Sound, UnreadableFile, load_sounds
-from distill.data.glance import glance, is_long
+from distill.data.glance import glance
 from distill.errors import CollectionError
 from distill.models.ranks import rank, world_size
 from distill.paths import shown
@@ -122,18 +122,15 @@ def _look_through(
     paths: Sequence[Path], sample_rate: int, limits: AudioLimits | None, cancel_event: threading.Event | None
 ) -> Sequence[Sound]:
     """The usable sounds of files, awaited where they are many; warns of those left out."""
-    if not is_long(paths):
+    sounds: Sequence[Sound]
+    left_out: Sequence[UnreadableFile]
+    if (seen := glance(paths, None, limits, cancel_event)) is not None:
+        sounds, left_out = awaited_sounds(seen, sample_rate), seen.left_out
+    else:
         sounds, left_out = load_sounds(paths, sample_rate, limits, cancel_event)
-        _warn_of(left_out)
-        return sounds
-    collection = glance(paths, None, limits, cancel_event)
-    _warn_of(collection.left_out)
-    return awaited_sounds(collection, sample_rate)
-
-
-def _warn_of(left_out: Sequence[UnreadableFile]) -> None:
     for file in left_out:
         logger.warning("%s left out: %s", shown(file.path), file.reason)
+    return sounds
 
 
 def _usable(count: int) -> str:

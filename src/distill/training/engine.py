@@ -38,6 +38,8 @@ class Totals:
 
     def add(self, values: dict[str, float], examples: int) -> None:
         """Count a batch of so many examples in."""
+        if examples == 0:
+            return
         self.examples += examples
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value * examples
@@ -97,7 +99,7 @@ def train_steps(
     _prepare(bench, loader, epoch, seed, cancel_event)
     total_steps = len(loader)
     with ranks.joint():
-        batches = _batches(loader, first_step)
+        batches = _batches(loader, cancel_event, first_step)
         step, batch = first_step, next(batches, None)
         while batch is not None:
             if ranks.any_of(_asked_to_stop(cancel_event)):
@@ -126,7 +128,7 @@ def train_steps(
     return total_steps
 
 
-def _batches(loader: Loader, first: int = 0) -> Iterator[Tensor]:
+def _batches(loader: Loader, cancel_event: threading.Event | None, first: int = 0) -> Iterator[Tensor]:
     """The batches from `first` on, of each the part of this process.
 
     After a cancellation a sound is not waited for: what comes instead is nothing, and lasts until all ranks have heard.
@@ -134,6 +136,8 @@ def _batches(loader: Loader, first: int = 0) -> Iterator[Tensor]:
     try:
         yield from itertools.islice(own_part(loader), first, None)
     except Cancelled:
+        if not _asked_to_stop(cancel_event):
+            raise
         yield torch.empty(0)
 
 
@@ -177,7 +181,7 @@ def validate(
     totals, observed = Totals(), []
     whole = torch.ones((), device=bench.device)  # of a run: one yardstick for all epochs
     with ranks.joint():
-        for batch in _batches(loader):
+        for batch in _batches(loader, cancel_event):
             if ranks.any_of(_asked_to_stop(cancel_event)):
                 break
             mel = bench.mel(batch)

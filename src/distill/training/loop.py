@@ -166,7 +166,10 @@ def _run(
                 if callback:
                     callback(TrainingCompleteEvent(0, 0.0, math.nan, math.nan, math.inf, -1))
                 return _result(seeded(request.config.seed, make_model).eval(), history, folder) | nothing
-            own = conclude(trainer, trainer.fit())
+            try:
+                own = conclude(trainer, trainer.fit())
+            except Cancelled:  # while a resumed run that had done its steps waited for its sounds
+                own = nothing
             trainer.complete()
             return _result(trainer.bench.model, trainer.state.history, folder) | own
 

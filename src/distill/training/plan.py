@@ -1,4 +1,7 @@
-"""From a folder and a few wishes to everything a run needs: checked files, fitting settings, places."""
+"""From a folder and a few wishes to everything a run needs: checked files, fitting settings, places.
+
+Imports no torch, so that it can be imported while sounds are looked through.
+"""
 
 import dataclasses
 import datetime
@@ -9,10 +12,10 @@ from typing import Any, Literal, Self, get_args
 
 from distill.audio.limits import AudioLimits
 from distill.audio.recording import Recording
-from distill.audio.spectrogram import SpectrogramConfig
+from distill.audio.settings import SpectrogramConfig
 from distill.data.ahead import awaited_sounds
 from distill.data.collection import Collection, Progress, Sound, find_audio_files, scan
-from distill.data.glance import glance, is_long
+from distill.data.glance import glance
 from distill.data.waveforms import Waveform, WaveformStore
 from distill.errors import CheckpointError, CollectionError, ConfigError, StorageError
 from distill.home import default_models_dir, default_runs_dir
@@ -20,7 +23,6 @@ from distill.library.header import ModelMetadata
 from distill.paths import shown
 from distill.storage import safe_stem
 from distill.training.config import Device, TrainingConfig, VQVAEConfig, get_adaptive_config, get_adaptive_vqvae_config
-from distill.training.device import resolve_device
 from distill.training.run_folder import RunFolder, used_folder
 
 ModelFamily = Literal["vqvae", "vae"]
@@ -111,10 +113,8 @@ def _look_through(
 ) -> tuple[Collection, tuple[Sound, ...]]:
     """What there is, and the sounds that can be used of it: decoded, or of a long collection, awaited."""
     rate = SpectrogramConfig().sample_rate
-    if is_long(paths):
-        collection = glance(paths, progress, limits)
-        if is_long([file.path for file in collection.usable]):  # as the training will ask, and a resumed one
-            return collection, awaited_sounds(collection, rate)
+    if (seen := glance(paths, progress, limits)) is not None:
+        return seen, awaited_sounds(seen, rate)
     store, kept = WaveformStore(), dict[Path, Waveform]()
 
     def keep(path: Path, recording: Recording) -> None:
@@ -166,7 +166,10 @@ def _check_wishes(family: ModelFamily, places: _Places, settings: dict[str, Any]
     if family not in _FAMILIES:
         raise ConfigError(f"there is no family {family!r}; there are {', '.join(_FAMILIES)}")
     _preset(family, 0, 0.0, **settings)
-    resolve_device(settings.get("device", "auto"))
+    if (device := settings.get("device", "auto")) != "auto":
+        from distill.training.device import resolve_device  # torch; without, this module is there at once
+
+        resolve_device(device)
     ModelMetadata(name=places.model_name)
     _check_folder(places.models_dir)
     _check_folder(places.output_dir)

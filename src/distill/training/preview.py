@@ -96,6 +96,6 @@ def _write_pairs(
     for number, pair in enumerate(zip(waveforms, made), start=1):
         for sound, role in zip(pair, ("original", "reconstruction")):
             path = Path(output_dir) / f"epoch_{epoch:04d}_{number}_{role}.wav"
-            length = int(pair[0].nonzero()[:, 1].max()) + 1 if pair[0].any() else 0  # without the padding
+            length = int(pair[0].nonzero()[:, 1].max()) + 1 if pair[0].any() else 1  # without the padding
             paths.append(write_wav(path, sound[0, :length].cpu().numpy(), sample_rate))
     return paths

@@ -16,7 +16,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from distill import __version__
-from distill.errors import CheckpointError, TrainingError
+from distill.errors import CheckpointError, CollectionError, TrainingError
 from distill.library.header import ModelMetadata
 from distill.training.budget import UNPLANNED, epochs_within
 from distill.training.checkpoint import Checkpoint, drop_later, find_checkpoint, write_checkpoint
@@ -255,8 +255,14 @@ class Trainer:
         validation, observed = validate(self.bench, self.loaders[1], self.cancel_event)
         if self._cancelled():
             return False
-        if state.epoch == 0:
-            self.note(**self.bench.family.facts(observed))
+        if not validation:
+            raise CollectionError(
+                "all the sounds that were set aside for validation are silent or damaged, as the warnings say; "
+                "take these files out of the folder, and start a new run"
+            )
+        facts = self.bench.family.facts(observed)
+        if not facts.keys() <= self.facts.keys():
+            self.note(**facts)
         rate = self.optimizer.param_groups[0]["lr"]
         elapsed = self._elapsed()
         self._plan(elapsed)
@@ -265,12 +271,12 @@ class Trainer:
             self.scheduler.step()
         eta = seconds_left(elapsed, state.epoch, state.total_epochs)
         train_loss = state.totals.mean("train_loss")
-        facts = Epoch(state.epoch, state.total_epochs, train_loss, validation, rate, eta, elapsed)
+        epoch = Epoch(state.epoch, state.total_epochs, train_loss, validation, rate, eta, elapsed)
         warm = state.epoch + 1 > self.bench.family.warmup_fraction * state.total_epochs
-        if facts.overfitting_gap > OVERFITTING_GAP and warm:
+        if epoch.overfitting_gap > OVERFITTING_GAP and warm:
             logger.warning(
                 "validation loss is %.0f%% above training loss; the model is learning the training files by heart",
-                100 * facts.overfitting_gap,
+                100 * epoch.overfitting_gap,
             )
         if validation["val_loss"] < state.best_val_loss:
             state.best_epoch, state.best_val_loss = state.epoch, validation["val_loss"]
@@ -278,7 +284,7 @@ class Trainer:
         counts = self.bench.family.code_counts(self.bench.model, observed)
         if counts is not None:
             self.folder.append_usage(state.epoch, counts.tolist())
-        self.emit(self.bench.family.epoch_event(self.bench.model, facts, observed))
+        self.emit(self.bench.family.epoch_event(self.bench.model, epoch, observed))
         return True
 
     def _end_epoch(self) -> None:
