@@ -26,7 +26,7 @@ from speed_turns import Call, Setting, comparison, in_turn, ratios
 
 _FILES, _RATE = 10_000, 48_000
 _FRAMES = _RATE // 2
-_MINUTES, _CD_RATE = 600, 44_100
+_MANY, _SECONDS, _CD_RATE = 600, 60, 44_100
 
 
 def looking(setting: Setting) -> Iterator[Row]:
@@ -63,15 +63,17 @@ def just_read(folder: Path) -> None:
 
 def long(setting: Setting) -> Iterator[Row]:
     """`distill train` on a folder of ten hours, up to its first step, and two epochs; takes 10 GB of disk at most."""
-    folder = noise(setting.work / "long", _MINUTES)
+    folder = noise(setting.work / "long", _MANY)
     places = [setting.work / f"run {number}" for number in range(setting.repetitions)]
     times = [first_step_s(folder, place, setting.device.type) for place in places]
     beside = {"from the command on, s": statistics.median(times)}
-    case = f"{_MINUTES} files of a minute, to the first step"
-    yield comparison("long", case, "times as fast as it plays", [60 * _MINUTES / seconds for seconds in times], beside)
+    case = f"{_MANY} files of a minute, to the first step"
+    yield comparison(
+        "long", case, "times as fast as it plays", [_SECONDS * _MANY / seconds for seconds in times], beside
+    )
     run, peak = alone(two_epochs, folder, setting.work / "two epochs", setting.device.type)
     beside = {"whole run, s": run.whole_s, "second epoch, s": run.epoch_s, "peak, MB": peak / 1e6}
-    case = f"{_MINUTES} files of a minute, two epochs, start and end included"
+    case = f"{_MANY} files of a minute, two epochs, start and end included"
     yield comparison("long", case, "times as fast as it plays", [run.whole_rate], beside)
 
 
@@ -100,8 +102,8 @@ def noise(folder: Path, count: int) -> Path:
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(count):
-        swell = 0.1 + 0.1 * np.sin(np.linspace(0, rng.uniform(10, 100), 60 * _CD_RATE, dtype=np.float32))
-        sound = swell * rng.standard_normal(60 * _CD_RATE, dtype=np.float32)
+        swell = 0.1 + 0.1 * np.sin(np.linspace(0, rng.uniform(10, 100), _SECONDS * _CD_RATE, dtype=np.float32))
+        sound = swell * rng.standard_normal(_SECONDS * _CD_RATE, dtype=np.float32)
         soundfile.write(folder / f"{number:03d}.wav", np.clip(sound, -1, 1), _CD_RATE)
     os.sync()  # a user's sounds are long on the disk
     return folder

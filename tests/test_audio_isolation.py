@@ -228,7 +228,7 @@ def test_setting_the_event_stops_the_reading_within_half_a_second(
         reader.read(good)
         threading.Timer(0.3, cancel.set).start()
         began = time.monotonic()
-        with pytest.raises(Cancelled, match="stopped before training began"):
+        with pytest.raises(Cancelled, match="stopped while sounds were read"):
             reader.read(bad)
         assert time.monotonic() - began < 0.3 + 0.5
         with pytest.raises(Cancelled):

@@ -117,11 +117,12 @@ def test_looking_through_many_files_is_compared_with_reading_them(tmp_path, monk
 
 
 def test_a_long_folder_is_timed_up_to_the_first_step(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed_scan, "_MINUTES", 2)
+    monkeypatch.setattr(speed_scan, "_MANY", 2)
+    monkeypatch.setattr(speed_scan, "_SECONDS", 4)
     row, whole = speed_scan.long(dataclasses.replace(setting(tmp_path), repetitions=1))
     assert row["case"] == "2 files of a minute, to the first step"
     (seconds,) = row["beside"].values()
-    assert row["ratio"]["median"] == pytest.approx(120 / seconds)
+    assert row["ratio"]["median"] == pytest.approx(8 / seconds)
     assert whole["beside"]["peak, MB"] > 100
 
 
