@@ -90,7 +90,7 @@ def first_step_s(folder: Path, run: Path, device: str) -> float:
     with subprocess.Popen([*command, *places], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         events = (json.loads(line)["event"] for line in process.stdout)
-        assert any(event == "VQStepMetrics" for event in events)
+        next(event for event in events if event == "VQStepMetrics")
         seconds = time.perf_counter() - begun
         process.send_signal(signal.SIGINT)
         process.communicate()

@@ -103,6 +103,12 @@ def test_a_copy_is_a_duplicate_of_the_first_whatever_its_name(write_sound: Write
     assert [file.path for file in collection.usable] == [first]
 
 
+def test_a_copy_with_other_oddities_is_left_out_for_being_a_copy(write_sound: Write) -> None:
+    clipped = np.clip(4 * tone(440, 0.2), -1, 1)
+    first, copy = write_sound("a.wav", clipped), write_sound("b.wav", clipped)
+    assert [(file.path, file.reason) for file in scan([first, copy]).left_out] == [(copy, f"duplicate of {first}")]
+
+
 @pytest.mark.parametrize(("level", "silent"), [(0.0, True), (0.0009, True), (0.002, False)])
 def test_a_file_in_which_nothing_is_louder_than_minus_60_db_is_silent(
     write_sound: Write, level: float, silent: bool

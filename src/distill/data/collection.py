@@ -47,13 +47,13 @@ class SoundFile:
 
     @property
     def notes(self) -> list[str]:
-        """The file's oddities in words, most important first."""
+        """The file's oddities in words, most important first: where it is not usable, the reason why."""
         said = {
             "silent": self.silent,
+            f"duplicate of {shown(self.duplicate_of or '')}": self.duplicate_of is not None,
             "truncated: the header promises more": self.truncated,
             "very short": self.short,
             "clipped": self.clipped,
-            f"duplicate of {shown(self.duplicate_of or '')}": self.duplicate_of is not None,
         }
         return [words for words, holds in said.items() if holds]
 
@@ -91,9 +91,8 @@ class Collection:
     @property
     def left_out(self) -> tuple[UnreadableFile, ...]:
         """The files that training does not use, each with the reason."""
-        unused = [file for file in self.files if not file.usable]
-        reasons = [UnreadableFile(file.path, file.notes[0 if file.silent else -1]) for file in unused]
-        return (*self.unreadable, *reasons)
+        unused = (UnreadableFile(file.path, file.notes[0]) for file in self.files if not file.usable)
+        return (*self.unreadable, *unused)
 
     @property
     def duration_s(self) -> float:

@@ -16,8 +16,8 @@ from distill.data.reading import ask_each, expected_bytes
 from distill.errors import AudioError
 from distill.paths import shown
 
-_LONG_BYTES = 2 << 30  # of samples as they are in the files, and
-_LONG_S = 3600.0  # of sound: what takes so long to decode that a training should not wait for it
+_LONG_BYTES = 2 << 30  # of samples take so long to decode that a training should not wait for it;
+_LONG_S = 3600.0  # less sound than that is worth it, for its mels are kept
 _SPOTS = 3  # at which a file is looked at: its ends and its middle
 _SPOT_BYTES = 16 << 10
 

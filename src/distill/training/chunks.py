@@ -31,8 +31,8 @@ _SPEED_SHARE = 0.5  # of the chunks have their speed varied
 _MEL_BYTES = 256 << 20  # of mels kept: those of 46 minutes at 48 kHz, each sound at two speeds, or 5 minutes at 17
 _DRAWN_AT_ONCE = 256  # for each one of its own, a generator would take longer than all else about a chunk
 _PLAYERS = 8  # at most, where sounds are played ahead
-_PART_S = 900.0  # of awaited sounds the first epoch mixes the chunks of so many seconds before it goes on,
-_PART_SOUNDS = 8  # and of so many sounds: where all is begun from, there must not be only one
+_PART_S = 900.0  # of awaited sounds whose chunks the first epoch mixes before it goes on
+_PART_SOUNDS = 8  # at least in such a part: a model must not begin with one alone
 _MEL_SOUND_S = 60.0  # the longest sound whose mel is made as a whole: cancelling has to wait for those of a batch
 
 

@@ -72,7 +72,7 @@ def looks(loader: Loader, epoch: int) -> Iterator[Tensor]:
 
 def split_by_file(digests: Sequence[str], val_fraction: float, seed: int) -> tuple[set[str], set[str]]:
     """`(train, validation)` digests, both non-empty; depends on the contents and the seed, not on order or names."""
-    ranked = sorted(set(digests), key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
+    ranked = sorted(digests, key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
     held_out = min(max(1, round(val_fraction * len(ranked))), len(ranked) - 1)
     return set(ranked[held_out:]), set(ranked[:held_out])
 
@@ -100,13 +100,13 @@ def create_data_loaders(
     """
     if sounds is None:
         sounds = _look_through([Path(path) for path in file_paths], sample_rate, limits, cancel_event)
-    digests = [sound.digest for sound in sounds]
-    if len(set(digests)) < 2:
+    distinct = {sound.digest for sound in sounds}
+    if len(distinct) < 2:
         raise CollectionError(
-            f"{_usable(len(set(digests)))} among {len(file_paths)} given; training needs at least two different ones, "
+            f"{_usable(len(distinct))} among {len(file_paths)} given; training needs at least two different ones, "
             "one to learn from and one to check the learning with"
         )
-    sides = split_by_file(digests, config.val_fraction, config.seed)
+    sides = split_by_file(sorted(distinct), config.val_fraction, config.seed)
     train, validation = ([sound for sound in sounds if sound.digest in side] for side in sides)
     decoding = decode_ahead([*train, *validation], sample_rate, limits, cancel_event)
     if config.num_workers:

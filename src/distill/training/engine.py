@@ -115,7 +115,7 @@ def train_steps(
             started += time.perf_counter() - launched
             losses, learnt = stepper.settle(outcome)
             if learnt:
-                totals.add(losses, _examples(mel))
+                totals.add(losses, _examples(mel, loader))
             else:
                 logger.warning("epoch %d step %d: loss or gradient is not finite; the step was skipped", epoch, step)
             facts = Step(epoch, step, total_steps, losses, stepper.rate, time.perf_counter() - started, progress)
@@ -164,8 +164,10 @@ def _go_on(cancel_event: threading.Event | None) -> None:
         raise Cancelled("stopped before the first step")
 
 
-def _examples(mel: Tensor) -> int:
+def _examples(mel: Tensor, loader: Loader) -> int:
     """How many chunks `[B, 1, M, T]` all ranks have together, without those in which there is nothing."""
+    if ranks.world_size() == 1 and not getattr(getattr(loader, "dataset", None), "awaited", False):
+        return len(mel)  # none is empty, and a GPU need not be asked
     return int(ranks.summed(real_frames(mel).any(dim=-1).sum()))
 
 
@@ -187,6 +189,6 @@ def validate(
             mel = bench.mel(batch)
             evaluation = bench.family.evaluate(bench.model, mel, whole)
             losses = zip(("loss", *evaluation.terms), losses_of(evaluation).tolist())
-            totals.add({f"val_{name}": value for name, value in losses}, _examples(mel))
+            totals.add({f"val_{name}": value for name, value in losses}, _examples(mel, loader))
             observed.append(ranks.gathered(evaluation.observed))
     return {name: totals.mean(name) for name in totals.sums}, observed

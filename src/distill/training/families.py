@@ -49,7 +49,7 @@ class VQFamily(Family):
 
     def facts(self, observed: list[Tensor]) -> dict[str, Any]:
         """How many vectors were coded: what health figures are counted over."""
-        return {"validation_vectors": sum(int((codes[..., 0] != NO_CODE).sum()) for codes in observed)}
+        return {"validation_vectors": int(sum((codes[..., 0] != NO_CODE).sum() for codes in observed))}
 
     def ready(self, model: nn.Module) -> bool:
         """Whether its codebooks were placed."""

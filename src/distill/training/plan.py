@@ -167,7 +167,7 @@ def _check_wishes(family: ModelFamily, places: _Places, settings: dict[str, Any]
         raise ConfigError(f"there is no family {family!r}; there are {', '.join(_FAMILIES)}")
     _preset(family, 0, 0.0, **settings)
     if (device := settings.get("device", "auto")) != "auto":
-        from distill.training.device import resolve_device  # torch; without, this module is there at once
+        from distill.training.device import resolve_device  # which imports torch
 
         resolve_device(device)
     ModelMetadata(name=places.model_name)
