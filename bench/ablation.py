@@ -21,7 +21,7 @@ from code_figures import fully_coded_bits
 from distill.models.loaded import LoadedVQModel
 from distill.training.config import VQVAEConfig
 from distill.training.loop import train_vqvae
-from distill.training.plan import plan_run
+from distill.training.request import plan_run
 from held_out import Collection, Split, at_48_khz
 from rows import Row
 from variants import VARIANTS

@@ -83,14 +83,14 @@ def _draw_trained(axes: "Axes", kbits: float, system: str, runs: dict[float, lis
         axes.plot(kbits, middles[minutes], _MARKS[system], color=colour, markersize=7, alpha=solid)
     lines = [(middles[minutes], f"{minutes:g} min") for minutes in sorted(middles, key=lambda run: middles[run])]
     lines.append((lines[-1][0], system))  # the name of the column, on top
-    for place, (_, text) in zip(apart([level for level, _ in lines], _LINE * axes.get_ylim()[1]), lines):
+    for place, (_, text) in zip(in_fresh_thread([level for level, _ in lines], _LINE * axes.get_ylim()[1]), lines):
         bold = text in (system, f"{longest:g} min")
         _label(axes, text, (kbits, place), colour, (aside, 0), align, bold=bold)
     if ours:
         axes.plot([kbits, _KBITS[1]], [middles[longest]] * 2, ":", color=colour, linewidth=1)
 
 
-def apart(levels: list[float], gap: float) -> list[float]:
+def in_fresh_thread(levels: list[float], gap: float) -> list[float]:
     """Rising `levels`, moved up as far as it takes to keep them a `gap` apart."""
     return list(accumulate(levels, lambda below, level: max(level, below + gap)))
 

@@ -15,7 +15,7 @@ from distill.audio.recording import Samples
 from distill.data.collection import find_audio_files
 from distill.models.persistence import load_any
 from distill.training.loop import train_vqvae
-from distill.training.plan import plan_run
+from distill.training.request import plan_run
 from rows import Row
 from speed_start import run
 from speed_turns import Call, Setting, comparison, in_turn, milliseconds, ratios, settling

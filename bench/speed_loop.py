@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from distill.training.chunks import ChunkDataset
+from distill.data.chunks import ChunkDataset
 from distill.training.config import VQVAEConfig
 from distill.training.dataset import EpochBatches, create_data_loaders
 from distill.training.loop import train_vqvae
 from distill.training.metrics import Event, VQEpochMetrics, VQStepMetrics
-from distill.training.plan import RunPlan, plan_run
+from distill.training.request import RunPlan, plan_run
 from reference_step import ReferenceStep
 from rows import Row
 from speed_turns import Setting, comparison, in_turn, repeated, settling

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from distill.training.metrics import VQEpochMetrics
-from distill.training.plan import plan_run
+from distill.training.request import plan_run
 from distill.training.run_folder import RunFolder
 from rows import Row
 from speed_loop import epoch_audio, epoch_seconds

@@ -76,7 +76,7 @@ def table(times: dict[str, list[float]], work: dict[str, Work], machines: list[M
 
 
 class StagedStep:
-    """What `Stepper` does, cut into stages; each leaves its outcome for the next."""
+    """What `TrainStep` does, cut into stages; each leaves its outcome for the next."""
 
     def __init__(self, ours: OurStep) -> None:
         self.ours, self.model, self.bench = ours, ours.model, ours.bench

@@ -15,8 +15,8 @@ from distill.models.quantizer import Quantized, ResidualQuantizer
 from distill.models.vqvae import ConvVQVAE
 from distill.training.config import VQVAEConfig, get_adaptive_vqvae_config
 from distill.training.families import VQFamily
-from distill.training.family import Workbench
-from distill.training.step import Stepper
+from distill.training.objective import Context
+from distill.training.step import TrainStep
 from reference_step import ReferenceStep, noise
 from rows import Row
 from speed_processes import alone, peak_memory
@@ -39,11 +39,11 @@ class OurStep:
         torch.manual_seed(0)
         self.model = ConvVQVAE(**config.model_settings()).to(device).train()
         family = VQFamily(config.commitment_weight)
-        self.bench = Workbench(family, self.model, AudioSpectrogram().to(device), device)
+        self.bench = Context(family, self.model, AudioSpectrogram().to(device), device)
         self.optimizer = AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        self.stepper = Stepper(self.bench, self.optimizer, config.gradient_clip_norm, recorded=True)
+        self.stepper = TrainStep(self.bench, self.optimizer, config.gradient_clip_norm, recorded=True)
         self.config = config
         batches = noise(config.batch_size, device)
         family.prepare(self.model, self.bench.mels(batches), lambda: None)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from distill.audio.spectrogram import real_frames
-from distill.models.columns import ColumnDecoder
+from distill.data.chunks import ChunkDataset, Key
 from distill.models.quantizer import ResidualQuantizer
-from distill.training.chunks import ChunkDataset, Key
+from distill.models.transform_coding import TransformDecoder
 from distill.training.config import VQVAEConfig
 
 
@@ -64,7 +64,7 @@ def _constant(place: str, value: object) -> Callable[[], None]:
     return patch
 
 
-_SAMPLES = _constant("distill.training.chunks:MelDataset.fits", staticmethod(lambda *_: False))
+_SAMPLES = _constant("distill.data.chunks:MelDataset.fits", staticmethod(lambda *_: False))
 
 
 def _chunks(vary: Callable[[Tensor, np.random.Generator], Tensor]) -> Callable[[], None]:
@@ -76,7 +76,7 @@ def _chunks(vary: Callable[[Tensor, np.random.Generator], Tensor]) -> Callable[[
         return vary(chunk, np.random.default_rng([self.seed, *key, 1])) if self.augment else chunk
 
     def patch() -> None:
-        _constant("distill.training.chunks:ChunkDataset.waveform", varied)()
+        _constant("distill.data.chunks:ChunkDataset.waveform", varied)()
         _SAMPLES()  # a mel is too late to be varied so
 
     return patch
@@ -117,10 +117,10 @@ VARIANTS = (
     DEFAULT,
     Variant("as it starts, nothing learnt", {"learning_rate": 1e-9, "decay": 0.999999}),
     Variant("no principal components", patch=_constant("distill.models.vqvae:start_from_components", lambda *_: None)),
-    Variant("components without a prior", patch=_constant("distill.models.columns:_PRIOR_COLUMNS", 0)),
+    Variant("components without a prior", patch=_constant("distill.models.transform_coding:_PRIOR_COLUMNS", 0)),
     Variant(
         "no correcting network",
-        patch=_constant("distill.models.columns:ColumnDecoder.forward", ColumnDecoder.uncorrected),
+        patch=_constant("distill.models.transform_coding:TransformDecoder.forward", TransformDecoder.uncorrected),
     ),
     Variant("nearest code, no search", patch=_constant(f"{_QUANTIZER}.__init__", _GREEDY)),
     Variant("one window in the phase search", patch=_constant("distill.audio.spectrogram:_SHORT_SHARE", 0.0)),
@@ -136,7 +136,7 @@ VARIANTS = (
     Variant("commitment 1", {"commitment_weight": 1.0}),
     Variant("validation share 0.3", {"val_fraction": 0.3}),
     Variant("no augmentation", {"augment": False}),
-    Variant("no varied speed", patch=_constant("distill.training.chunks:_SPEED_SHARE", 0.0)),
+    Variant("no varied speed", patch=_constant("distill.data.chunks:_SPEED_SHARE", 0.0)),
     Variant("mels made batch by batch", patch=_SAMPLES),
     Variant("and noise", patch=_chunks(_noise)),
     Variant("and spectral tilt", patch=_chunks(_tilt)),

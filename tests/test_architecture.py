@@ -19,7 +19,7 @@ MODULES = {name.removesuffix(".__init__"): path for name, path in FILES.items()}
 
 # Lowest first. A module may import its own folder and what lies below it, nothing above and nothing beside.
 LAYERS = (
-    {"errors", "paths", "schema", "storage", "home"},
+    {"errors", "paths", "schema", "storage", "home", "distributed"},
     {"audio", "library"},
     {"data"},
     {"models"},
@@ -93,7 +93,7 @@ def test_no_two_modules_import_each_other() -> None:
         "distill",
         "distill.training.metrics",
         "distill.training.config",
-        "distill.training.plan",
+        "distill.training.request",
         "distill.library.catalog",
         "distill.data.collection",
         "distill.cli.app",

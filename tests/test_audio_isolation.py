@@ -20,15 +20,15 @@ import soundfile
 from typer.testing import CliRunner
 
 from conftest import RATE, tone
-from distill.audio import child, patience
+from distill.audio import deadline, worker_process
 from distill.audio.io import read_recording
 from distill.audio.limits import AudioLimits
 from distill.audio.reader import AudioReader
 from distill.cli.app import app
 from distill.data.collection import find_audio_files, load_sounds, scan
 from distill.errors import AudioError, Cancelled, ConfigError
-from distill.paths import shown
-from distill.training.plan import plan_resume, plan_run
+from distill.paths import printable
+from distill.training.request import plan_resume, plan_run
 
 Write = Callable[..., Path]
 
@@ -58,7 +58,7 @@ def worker_that(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def replace(does: str) -> None:
         script = f"""
 import os, signal, sys, time
-from distill.audio import worker
+from distill.audio import worker_main as worker
 decode = worker._answer
 def answer(path, limits, answers):
     if "bad" in path:
@@ -67,7 +67,7 @@ def answer(path, limits, answers):
 worker._answer = answer
 worker.main()
 """
-        monkeypatch.setattr(child, "COMMAND", [sys.executable, "-P", "-c", script])
+        monkeypatch.setattr(worker_process, "COMMAND", [sys.executable, "-P", "-c", script])
 
     return replace
 
@@ -80,8 +80,8 @@ def refusal(reader: AudioReader, path: Path) -> str:
     """Why the file is refused."""
     with pytest.raises(AudioError) as caught:
         reader.read(path)
-    assert str(caught.value).startswith(f"{shown(path)}: ")
-    return str(caught.value).removeprefix(f"{shown(path)}: ")
+    assert str(caught.value).startswith(f"{printable(path)}: ")
+    return str(caught.value).removeprefix(f"{printable(path)}: ")
 
 
 # Damaged files
@@ -198,7 +198,7 @@ def test_a_worker_that_does_nothing_is_given_up(
     reader: AudioReader, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader.read(good)
-    monkeypatch.setattr(patience, "_FILE_S", 0.5)
+    monkeypatch.setattr(deadline, "_FILE_S", 0.5)
     os.kill(pid(reader), signal.SIGSTOP)
     assert "gave up: nothing came of it for 0 s" in refusal(reader, good)
     reader.read(good)
@@ -208,7 +208,7 @@ def test_a_worker_that_works_on_and_on_is_given_up(
     reader: AudioReader, worker_that: Callable[[str], None], bad: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker_that("[(time.sleep(0.1), worker.send_json(answers, worker.Kind.COUNTED, 0.01)) for _ in range(100)]")
-    monkeypatch.setattr(patience, "_FILE_S", 1.0)
+    monkeypatch.setattr(deadline, "_FILE_S", 1.0)
     assert "gave up: not decoded after 1 s" in refusal(reader, bad)
 
 
@@ -243,9 +243,9 @@ def test_loading_a_collection_can_be_cancelled(collection: Path) -> None:
 
 
 def test_a_worker_that_cannot_start_is_explained(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "COMMAND", [sys.executable, "-c", "raise SystemExit(7)"])
+    monkeypatch.setattr(worker_process, "COMMAND", [sys.executable, "-c", "raise SystemExit(7)"])
     with AudioReader() as reader:
-        assert "could not be started (exit code 7); `python -m distill.audio.worker`" in refusal(reader, good)
+        assert "could not be started (exit code 7); `python -m distill.audio.worker_main`" in refusal(reader, good)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux lists them")
@@ -288,7 +288,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_the_worker_starts_without_what_training_needs() -> None:
-    check = "import sys, distill.audio.worker; print({'torch', 'librosa', 'soxr', 'av', 'rich'} & set(sys.modules))"
+    check = (
+        "import sys, distill.audio.worker_main; print({'torch', 'librosa', 'soxr', 'av', 'rich'} & set(sys.modules))"
+    )
     result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
 
@@ -339,7 +341,7 @@ def test_a_file_that_becomes_a_fifo_is_given_up(
 ) -> None:
     worker_that("os.unlink(path); os.mkfifo(path)")
     reader.read(good)
-    monkeypatch.setattr(patience, "_FILE_S", 0.5)
+    monkeypatch.setattr(deadline, "_FILE_S", 0.5)
     assert "gave up" in refusal(reader, bad)
 
 
@@ -428,7 +430,7 @@ def test_a_file_of_any_name_is_read_and_shown_on_one_line(good: Path) -> None:
     ("name", "text"), [("a b é 🥁.wav", "a b é 🥁.wav"), ("a\r\n\x7f\u2028\udcff", "a\\r\\n\\x7f\\u2028\\udcff")]
 )
 def test_only_what_would_break_a_line_is_escaped(name: str, text: str) -> None:
-    assert shown(Path(name)) == text
+    assert printable(Path(name)) == text
 
 
 # Samples

@@ -25,7 +25,7 @@ from mel_distance import mel_distance
 from opus import packet_bytes
 from phase import with_found_phase, with_true_phase
 from quality import kind_of
-from quality_picture import apart
+from quality_picture import in_fresh_thread
 from quality_report import filled, report
 from quality_tables import cell
 from stft_distance import stft_distance
@@ -260,5 +260,5 @@ def test_a_page_without_the_markers_is_refused():
 
 
 def test_labels_that_would_overlap_are_moved_apart():
-    assert apart([1.0, 1.1, 5.0], 0.5) == [1.0, 1.5, 5.0]
-    assert np.all(np.diff(apart([2.0, 2.0, 2.0], 0.5)) >= 0.5)
+    assert in_fresh_thread([1.0, 1.1, 5.0], 0.5) == [1.0, 1.5, 5.0]
+    assert np.all(np.diff(in_fresh_thread([2.0, 2.0, 2.0], 0.5)) >= 0.5)

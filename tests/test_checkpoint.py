@@ -72,7 +72,7 @@ def checkpoint(epoch: int = 1, step: int = 0, val_loss: float | None = 0.5, **fi
         "planned": True,
         "elapsed_s": 12.5,
         "totals": {"examples": 3, "sums": {"train_loss": torch.tensor(0.25)}},
-        "made_with": {"device": "cpu", "torch": torch.__version__, "threads": "1"},
+        "environment": {"device": "cpu", "torch": torch.__version__, "threads": "1"},
         "skips": {"total": 4, "in_row": 0},
         "rollbacks": 1,
         "model_state": model.state_dict(),

@@ -14,7 +14,7 @@ import torch
 from conftest import RATE, tone, write_collection
 from distill.data.collection import find_audio_files
 from distill.errors import CheckpointError
-from distill.training import run
+from distill.training import setup
 from distill.training.checkpoint import list_checkpoints, read_checkpoint
 from distill.training.loop import train, train_vqvae
 from distill.training.trainer import Trainer
@@ -91,13 +91,13 @@ def test_a_checkpoint_without_any_one_of_its_keys_is_refused(family, every, stop
     for path in tried:
         torch.save(without(content, path), tmp_path / "other.pt")
         try:
-            run._go_on(trainer, read_checkpoint(tmp_path / "other.pt", family))
+            setup._go_on(trainer, read_checkpoint(tmp_path / "other.pt", family))
         except CheckpointError:
             continue
         accepted.append(path)
     assert accepted == []
-    assert {("identity", "config", "minutes"), ("totals", "sums", "train_loss"), ("made_with", "torch")} < set(tried)
-    run._go_on(trainer, read_checkpoint(newest, family))  # nothing but the missing keys was in the way
+    assert {("identity", "config", "minutes"), ("totals", "sums", "train_loss"), ("environment", "torch")} < set(tried)
+    setup._go_on(trainer, read_checkpoint(newest, family))  # nothing but the missing keys was in the way
 
 
 @pytest.mark.parametrize("family", MADE)
@@ -107,7 +107,7 @@ def test_a_checkpoint_without_the_moments_of_its_optimizer_is_refused(family, st
     content["optimizer_state"]["state"] = {}
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="parts of it are missing"):
-        run._go_on(trainer, read_checkpoint(tmp_path / "other.pt", family))
+        setup._go_on(trainer, read_checkpoint(tmp_path / "other.pt", family))
 
 
 # Changed circumstances
@@ -133,8 +133,8 @@ def own_sounds(sounds, tmp_path) -> list[Path]:
 
 @pytest.mark.parametrize("name", ["device", "torch", "threads"])
 def test_another_device_torch_or_thread_count_is_told_of(name, folder, sounds, monkeypatch, caplog):
-    here = run.made_with
-    monkeypatch.setattr(run, "made_with", lambda device: here(device) | {name: "another"})
+    here = setup.environment
+    monkeypatch.setattr(setup, "environment", lambda device: here(device) | {name: "another"})
     gone_on("vqvae", sounds, folder)
     assert "the run goes on in other circumstances" in caplog.text
     assert f"({name} {here(torch.device('cpu'))[name]} → another)" in caplog.text

@@ -15,12 +15,12 @@ from torch import Tensor
 from conftest import RATE, tone, write_collection
 from distill.audio.reader import AudioReader
 from distill.audio.spectrogram import PADDING, AudioSpectrogram, SpectrogramConfig, mark_end
+from distill.data import chunks
+from distill.data.chunks import NO_CHUNK, SPEED_EPOCHS, SPEEDS, ChunkDataset, MelDataset
 from distill.data.collection import Sound, find_audio_files
 from distill.errors import CollectionError
-from distill.training import chunks
-from distill.training.chunks import NO_CHUNK, SPEED_EPOCHS, SPEEDS, ChunkDataset, MelDataset
 from distill.training.config import EngineConfig
-from distill.training.dataset import Loader, create_data_loaders, looks, split_by_file
+from distill.training.dataset import Loader, create_data_loaders, initial_batches, split_by_file
 
 SLOW_RATE = 8_000  # fewer samples, same behaviour
 CHUNK = 800  # samples in 0.1 s at that rate
@@ -188,12 +188,12 @@ def test_a_sound_keeps_its_varied_speed_for_some_epochs_and_comes_back_to_it_aft
 def test_a_first_look_goes_on_through_varied_epochs_and_once_through_what_does_not_vary(tmp_path: Path) -> None:
     write_collection(tmp_path, 4)
     varied, _ = loaders(tmp_path)
-    seen = list(looks(varied, 3))
+    seen = list(initial_batches(varied, 3))
     assert same(seen[: len(varied)], epoch(varied, 3))
     assert same(seen[len(varied) : 2 * len(varied)], epoch(varied, 3 + SPEED_EPOCHS))  # when every speed is another
     assert len(seen) > 2 * len(varied)
     plain, _ = loaders(tmp_path, augment=False)
-    assert same(list(looks(plain, 3)), epoch(plain, 3))
+    assert same(list(initial_batches(plain, 3)), epoch(plain, 3))
 
 
 @given(st.lists(st.integers(1, 3 * CHUNK), min_size=1, max_size=5), st.integers(1, 8))

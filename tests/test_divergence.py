@@ -16,11 +16,11 @@ from distill.data.collection import find_audio_files
 from distill.errors import TrainingError
 from distill.models.archive import read_archive
 from distill.training.checkpoint import list_checkpoints
-from distill.training.family import Evaluation
 from distill.training.loop import train, train_vqvae
 from distill.training.metrics import VQStepMetrics
+from distill.training.objective import Evaluation
 from distill.training.run_folder import RunFolder
-from distill.training.step import Stepper
+from distill.training.step import TrainStep
 from test_resume import newest, same_run
 from test_training import small_config
 from test_vae_training import small_config as small_vae_config
@@ -31,7 +31,7 @@ Fault = Callable[[int], bool]  # of the steps taken so far: whether the loss of 
 @contextmanager
 def poisoned(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> Iterator[None]:
     """A loss turned into NaN wherever `fault` says so."""
-    real, taken = Stepper.take, 0
+    real, taken = TrainStep.take, 0
 
     def take(self, mel, progress):
         nonlocal taken
@@ -49,7 +49,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> Iterator[None]:
             return real(self, mel, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Stepper, "take", take)
+        patch.setattr(TrainStep, "take", take)
         yield
 
 
@@ -128,7 +128,7 @@ def test_skipped_steps_are_counted_and_shown(config, files, tmp_path, monkeypatc
         train_vqvae(config, files, tmp_path / "run", "cpu")
     assert newest(tmp_path / "run").skips == {"total": 3, "in_row": 0}
     assert caplog.text.count("the step was skipped") == 3
-    assert RunFolder(tmp_path / "run").read_facts()["skipped_steps"] == 3
+    assert RunFolder(tmp_path / "run").read_info()["skipped_steps"] == 3
 
 
 def odd_sounds(folder: Path) -> Path:

@@ -186,8 +186,8 @@ def test_a_log_that_cannot_be_written_is_a_storage_error(tmp_path):
 
 def test_the_facts_of_a_run_come_back(tmp_path):
     facts = {"format": "distill_run", "files": ["Größe.wav"], "config": {"minutes": None}}
-    RunFolder(tmp_path).write_facts(facts)
-    assert RunFolder(tmp_path).read_facts() == facts
+    RunFolder(tmp_path).write_info(facts)
+    assert RunFolder(tmp_path).read_info() == facts
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"{}", b"\xff", b'{"format": "other"}'])
@@ -195,4 +195,4 @@ def test_a_folder_without_the_facts_of_a_run_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=str(tmp_path)):
-        RunFolder(tmp_path).read_facts()
+        RunFolder(tmp_path).read_info()

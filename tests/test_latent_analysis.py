@@ -22,7 +22,7 @@ def gaussian(size: int, centre: Tensor, width: float) -> Tensor:
     return (-(((place - centre[:, None]) / width) ** 2)).exp()
 
 
-def mel_of(z: Tensor, level: float | Tensor = 0.0, band: float | Tensor = 30.0, frame: float | Tensor = 20.0) -> Tensor:
+def blob(z: Tensor, level: float | Tensor = 0.0, band: float | Tensor = 30.0, frame: float | Tensor = 20.0) -> Tensor:
     """A blob `[N, 1, M, T]` in the time-frequency plane, at a level, a band and a frame."""
     level, band, frame = (torch.as_tensor(value, dtype=torch.float32).expand(len(z)) for value in (level, band, frame))
     blob = gaussian(BANDS, band, 4.0)[:, :, None] * gaussian(FRAMES, frame, 12.0)[:, None, :]
@@ -31,7 +31,7 @@ def mel_of(z: Tensor, level: float | Tensor = 0.0, band: float | Tensor = 30.0, 
 
 def louder(z: Tensor, level: Tensor) -> Tensor:
     """A blob over a murmur, the whole of it at a level `[N]`: nothing but the loudness changes."""
-    return SILENCE + 0.5 + 0.5 * (mel_of(z) - SILENCE) + level[:, None, None, None]
+    return SILENCE + 0.5 + 0.5 * (blob(z) - SILENCE) + level[:, None, None, None]
 
 
 def loud(z: Tensor) -> Tensor:
@@ -39,11 +39,11 @@ def loud(z: Tensor) -> Tensor:
 
 
 def bright(z: Tensor) -> Tensor:
-    return mel_of(z, band=30 + 5 * z[:, 0])
+    return blob(z, band=30 + 5 * z[:, 0])
 
 
 def late(z: Tensor) -> Tensor:
-    return mel_of(z, frame=22 + 4 * z[:, 0])
+    return blob(z, frame=22 + 4 * z[:, 0])
 
 
 DECODERS = {"loudness": loud, "brightness": bright, "attack": late}
@@ -67,7 +67,7 @@ def named(analysis: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_a_louder_sound_is_louder_and_nothing_else():
-    quiet, loud_ = mel_of(torch.zeros(1), level=-0.2)[:, 0], mel_of(torch.zeros(1))[:, 0]
+    quiet, loud_ = blob(torch.zeros(1), level=-0.2)[:, 0], blob(torch.zeros(1))[:, 0]
     assert PROPERTIES["loudness"](loud_) > PROPERTIES["loudness"](quiet)
     assert PROPERTIES["brightness"](loud_) == pytest.approx(PROPERTIES["brightness"](quiet), abs=0.01)
 
@@ -130,7 +130,7 @@ def test_an_effect_is_counted_in_spreads_of_the_property_per_standard_deviation(
 
 def test_effects_have_the_sign_of_the_change():
     def decode(z: Tensor) -> Tensor:  # brighter means quieter
-        return mel_of(z, band=30 + 6 * z[:, 0], level=-0.05 * z[:, 0])
+        return blob(z, band=30 + 6 * z[:, 0], level=-0.05 * z[:, 0])
 
     first = analyse_latent_space(decode, latents())["components"][0]
     sign = 1 if torch.tensor(first["direction"])[0] > 0 else -1
@@ -233,7 +233,7 @@ def test_sounds_that_all_have_one_latent_have_no_direction_to_name():
 
 
 def test_a_decoder_that_ignores_its_latent_gives_no_numbers_that_are_none():
-    analysis = analyse_latent_space(lambda z: mel_of(z), latents())
+    analysis = analyse_latent_space(lambda z: blob(z), latents())
     assert finite(analysis)
 
 

@@ -153,8 +153,8 @@ def test_each_levels_commitment_pulls_on_the_encoder_with_its_own_residual():
 def test_the_commitment_in_eval_mode_is_the_mean_squared_rest_after_each_level():
     quantizer, x = small().eval(), vectors()
     found = quantizer(x)
-    rests = [(x - quantizer.embed(found.indices[..., : level + 1])).square().mean() for level in range(LEVELS)]
-    torch.testing.assert_close(found.commitment, torch.stack(rests))
+    residuals = [(x - quantizer.embed(found.indices[..., : level + 1])).square().mean() for level in range(LEVELS)]
+    torch.testing.assert_close(found.commitment, torch.stack(residuals))
     assert (found.commitment > 0).all()
 
 

@@ -209,11 +209,11 @@ def some(stops: Stops, count: int) -> Stops:
 def asked_to_go_on(*jobs: tuple[Path, dict[str, int] | None]) -> "subprocess.CompletedProcess[str]":
     """A new process that was to go on with the runs in these folders, each to the step given or to its end."""
     asked = json.dumps([(str(folder), stop) for folder, stop in jobs])
-    command = [sys.executable, Path(__file__).with_name("resume_child.py")]
+    command = [sys.executable, Path(__file__).with_name("resume_process.py")]
     return subprocess.run(command, input=asked, capture_output=True, text=True, env=os.environ, timeout=400)
 
 
-def go_on(*jobs: tuple[Path, dict[str, int] | None]) -> None:
+def check_cancelled(*jobs: tuple[Path, dict[str, int] | None]) -> None:
     said = asked_to_go_on(*jobs)
     assert said.returncode == 0, said.stderr
 
@@ -308,7 +308,7 @@ def uninterrupted(config, sounds, tmp_path_factory):
 def stopped_and_gone_on(run: Whole, stops: Stops, folder: Path) -> dict[str, list[str]]:
     """For each stop, in what the run that was stopped there and went on in a new process ended otherwise."""
     folders = {name: run.stopped(folder / name, stop) for name, stop in stops.items()}
-    go_on(*((place, None) for place in folders.values()))
+    check_cancelled(*((place, None) for place in folders.values()))
     return {name: differing for name, place in folders.items() if (differing := run.ended_otherwise(place))}
 
 
@@ -330,7 +330,7 @@ def test_a_run_stopped_again_and_again_each_time_in_a_new_process_ends_alike(tim
     first, *later = [{"epoch": epoch, "step": step} for epoch, step in places]
     folder = whole_vqvae.stopped(tmp_path / "run", AtEvent("StepMetrics", **first))
     for stop in [*later, None]:
-        go_on((folder, stop))
+        check_cancelled((folder, stop))
     assert whole_vqvae.ended_otherwise(folder) == []
 
 
@@ -340,7 +340,7 @@ def test_workers_previews_and_health_figures_do_not_move_the_training(whole_vqva
         run.train(dataclasses.replace(run.config, **changes), run.sounds, tmp_path / name)
     stopped = dataclasses.replace(run, config=dataclasses.replace(run.config, num_workers=1))
     stopped.stopped(tmp_path / "gone on", AtEvent("StepMetrics", epoch=1, step=2))
-    go_on((tmp_path / "gone on", None))
+    check_cancelled((tmp_path / "gone on", None))
     monkeypatch.setattr(families, "_HEALTH_INTERVAL", 1)
     run.train(run.config, run.sounds, tmp_path / "health")
     figures = {"steps", "epochs", "log"}  # where the figures themselves stand
@@ -356,7 +356,7 @@ def test_a_run_under_a_time_budget_that_is_settled_goes_on_exactly(whole_vqvae, 
     settled = newest(one)
     assert settled.planned
     shutil.copytree(one, other)
-    go_on((one, None), (other, {"epoch": settled.epoch, "step": 1}), (other, None))
+    check_cancelled((one, None), (other, {"epoch": settled.epoch, "step": 1}), (other, None))
     ends = [saved_parts(folder, run.validation, "vqvae") for folder in (one, other)]
     assert differences(*ends) == []
     assert ends[0]["total_epochs"] == settled.total_epochs == ends[0]["epoch"]

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
+from distill.data.chunks import NO_CHUNK, MelDataset
 from distill.data.collection import Sound, find_audio_files
 from distill.models.vqvae import ConvVQVAE
-from distill.training.chunks import NO_CHUNK, MelDataset
 from distill.training.config import TrainingConfig
 from distill.training.device import same_each_time
 from distill.training.families import VQFamily
-from distill.training.family import Evaluation, Workbench
 from distill.training.loop import train, train_vqvae
 from distill.training.metrics import StepMetrics, VQStepMetrics
-from distill.training.step import Stepper, step_unless
+from distill.training.objective import Context, Evaluation
+from distill.training.step import TrainStep, step_unless
 from test_resume import StopAt, same_run
 from test_training import small_config
 
@@ -66,8 +66,8 @@ class Bench:
         family = Spoilt(spoilt)
         family.prepare(self.model, self.mels, lambda: None)
         optimizer = AdamW(self.model.parameters(), lr=1e-3, fused=True)
-        bench = Workbench(family, self.model, spectrogram, GPU)
-        self.stepper = Stepper(bench, optimizer, 1.0, recorded=recorded)
+        bench = Context(family, self.model, spectrogram, GPU)
+        self.stepper = TrainStep(bench, optimizer, 1.0, recorded=recorded)
 
     def steps(self, count: int) -> Iterator[tuple[dict[str, float], bool]]:
         """The losses of so many steps, and whether each was learnt from."""

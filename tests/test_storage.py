@@ -15,7 +15,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from distill.errors import ConfigError, StorageError
-from distill.schema import CHECKED, Checked
+from distill.schema import VALIDATED, Validated
 from distill.storage import append_text, atomic_write, atomic_write_text, remove_orphans, safe_stem
 from faults import FaultyOS, fail, fall_short, kill
 
@@ -214,8 +214,8 @@ def test_a_safe_stem_leaves_room_in_a_file_name_for_a_counter_and_an_extension(n
     assert len(safe_stem(name).encode()) + len("_999999.distill") <= 255
 
 
-@dataclass(config=CHECKED)
-class Oven(Checked):
+@dataclass(config=VALIDATED)
+class Oven(Validated):
     degrees: int = Field(default=180, ge=0, le=300)
     fan: bool = False
 

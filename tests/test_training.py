@@ -110,7 +110,7 @@ def test_the_run_folder_tells_the_whole_story(finished):
     result, events, _ = finished
     folder = RunFolder(result["output_dir"])
     assert folder.events() == events
-    facts = folder.read_facts()
+    facts = folder.read_info()
     assert facts["config"]["codebook_size"] == 16
     assert facts["train_files"] == 4
     assert facts["validation_files"] == 2
@@ -196,7 +196,7 @@ def test_a_real_collapse_is_warned_of_in_the_second_epoch(files, tmp_path, caplo
 def test_a_small_validation_set_alone_is_no_reason_to_warn(files, tmp_path):
     result = train_vqvae(small_config(codebook_size=512), files, tmp_path / "run")
     last = result["metrics_history"].epoch_metrics[-1]
-    vectors = RunFolder(tmp_path / "run").read_facts()["validation_vectors"]
+    vectors = RunFolder(tmp_path / "run").read_info()["validation_vectors"]
     assert vectors < 512
     for number, level in enumerate(last.codebook_health.values()):
         used = round(level["utilization"] * 512)
@@ -219,7 +219,7 @@ def test_overfitting_is_logged_and_training_goes_on(write_sound, tmp_path, caplo
 def test_a_time_budget_settles_the_epochs_and_lays_the_schedule_over_them(files, tmp_path):
     result = train_vqvae(small_config(minutes=0.1), files, tmp_path / "run")
     epochs = result["metrics_history"].epoch_metrics
-    total = RunFolder(tmp_path / "run").read_facts()["total_epochs"]
+    total = RunFolder(tmp_path / "run").read_info()["total_epochs"]
     assert len(epochs) == total > 3
     assert epochs[-1].total_epochs == total
     assert epochs[0].learning_rate == pytest.approx(1e-3)
@@ -361,7 +361,7 @@ def test_what_another_thread_warns_of_is_not_in_the_log(tmp_path: Path) -> None:
     with folder.keeps_warnings():
         logger.warning("before there is a run")
         assert not folder.events_path.exists()
-        folder.write_facts({})
+        folder.write_info({})
         other = threading.Thread(target=logger.warning, args=("of another run",))
         other.start()
         other.join()

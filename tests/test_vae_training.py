@@ -21,9 +21,9 @@ from distill.models.vae import ConvVAE
 from distill.training.checkpoint import list_checkpoints, load_checkpoint, load_vqvae_checkpoint
 from distill.training.config import TrainingConfig
 from distill.training.families import VAEFamily
-from distill.training.family import Epoch
 from distill.training.loop import train, train_epoch, validate_epoch
 from distill.training.metrics import EpochMetrics, PreviewEvent, StepMetrics, TrainingCompleteEvent
+from distill.training.objective import Epoch
 from distill.training.preview import generate_preview, list_previews
 from distill.training.run_folder import RunFolder
 from distill.training.runner import TrainingRunner
@@ -189,7 +189,7 @@ def test_the_run_folder_tells_the_whole_story(finished):
     result, events, _, _ = finished
     folder = RunFolder(result["output_dir"])
     assert folder.events() == events
-    facts = folder.read_facts()
+    facts = folder.read_info()
     assert facts["family"] == "vae"
     assert facts["config"]["kl_weight_max"] == WEIGHT
     assert Path(facts["model_path"]).is_file()

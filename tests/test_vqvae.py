@@ -12,10 +12,10 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from distill.audio.spectrogram import PADDING, SILENCE, AudioSpectrogram
 from distill.models.blocks import STRIDE, decoder, encoder
-from distill.models.columns import columns_of, mel_of
 from distill.models.grid import pad_to_grid, silence_where_uncoded, sounding_columns
 from distill.models.losses import vqvae_loss
 from distill.models.quantizer import NO_CODE
+from distill.models.transform_coding import frame_blocks, mel_of_blocks
 from distill.models.vqvae import ConvVQVAE
 
 LEVELS = 3
@@ -256,7 +256,7 @@ def test_every_weight_feels_the_loss():
 
 
 def test_the_commitment_weight_counts_once_through_the_whole_model():
-    # Trap 1, from the constructor to the encoder's output; the gradient by hand: 2 · w · (sum of the rests) / count.
+    # Trap 1, from the constructor to the encoder's output; the gradient by hand: 2 · w · (sum of residuals) / count.
     weight = 0.25
     model = small(kmeans_init=False, commitment_weight=weight).eval()
     mel = mels()
@@ -264,8 +264,8 @@ def test_the_commitment_weight_counts_once_through_the_whole_model():
     _, indices, commit_loss = model.quantize(vectors)
     vqvae_loss(mel, mel, commit_loss, weight)[0].backward()
     embedded = [model.codes_to_embeddings(indices[..., :levels], height=2) for levels in range(1, LEVELS + 1)]
-    rests = sum(vectors.detach() - quantized for quantized in embedded)
-    torch.testing.assert_close(vectors.grad, 2 * weight * rests / vectors.numel())
+    residuals = sum(vectors.detach() - quantized for quantized in embedded)
+    torch.testing.assert_close(vectors.grad, 2 * weight * residuals / vectors.numel())
 
 
 def test_the_constructor_does_not_weigh_the_commitment_it_returns():
@@ -332,7 +332,7 @@ def test_the_start_is_the_principal_components_of_the_columns():
     mel = ringing(4000, 16)
     model = small(codebook_dim=1, codebook_size=2)
     model.start_from([mel])
-    columns = columns_of(mel - PADDING).flatten(0, 1)
+    columns = frame_blocks(mel - PADDING).flatten(0, 1)
     centred = (columns - columns.mean(dim=0)).double()
     theirs = np.linalg.svd(centred.numpy(), full_matrices=False)[2][:2]
     ours = (model.encoder.linear.weight * model.encoder.linear.scale).detach().numpy()
@@ -374,8 +374,8 @@ def test_silence_alone_starts_nothing():
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5))
 def test_columns_make_the_mel_again(batch, rows, width):
     mel = mels(batch, 16 * rows, 16 * width)
-    assert columns_of(mel).shape == (batch, width, 256 * rows)
-    assert torch.equal(mel_of(columns_of(mel), 16 * rows), mel)
+    assert frame_blocks(mel).shape == (batch, width, 256 * rows)
+    assert torch.equal(mel_of_blocks(frame_blocks(mel), 16 * rows), mel)
 
 
 def test_encoder_and_decoder_undo_each_others_shape():

@@ -22,7 +22,7 @@ from distill.errors import StorageError
 from distill.training.config import VQVAEConfig
 from distill.training.dataset import create_data_loaders
 from distill.training.loop import train_vqvae
-from distill.training.plan import plan_run
+from distill.training.request import plan_run
 
 RATE = 48_000
 

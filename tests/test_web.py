@@ -22,14 +22,14 @@ from distill.audio.reader import AudioReader
 from distill.errors import AudioError, ConfigError, StorageError
 from distill.models.persistence import load_any
 from distill.training.metrics import TrainingCompleteEvent, VQEpochMetrics, event_from_dict
-from distill.training.plan import plan_run
 from distill.training.preview import list_previews
+from distill.training.request import plan_run
 from distill.training.run_folder import RunFolder
-from distill.web import folders, waiting
-from distill.web.apart import apart
+from distill.web import folders, queue_file
 from distill.web.feed import Feed, Tail, entries_from
-from distill.web.sentences import in_page_words
-from distill.web.waiting import WaitingList
+from distill.web.fresh_thread import in_fresh_thread
+from distill.web.messages import in_page_words
+from distill.web.queue_file import QueueFile
 from web_server import Web, web_server
 
 FEW = {"val_fraction": 0.3, "augmentation_copies": 1}
@@ -261,7 +261,7 @@ def test_a_run_is_watched_live_and_replayed_alike(web: Web, collection: Path, ho
 def test_what_a_warning_says_can_be_done_on_the_page(web: Web, collection: Path) -> None:
     run = train(web, collection, max_epochs=1)
     messages(web, run["id"], "finished")
-    web.studio.runs.folder(run["id"]).append_warning("10 steps were skipped; try a lower --learning-rate")
+    web.state.runs.folder(run["id"]).append_warning("10 steps were skipped; try a lower --learning-rate")
     told = [entry["message"] for entry in log(messages(web, run["id"], "finished")) if entry["event"] == "Warning"]
     assert told[-1] == "10 steps were skipped; try a lower learning rate"
 
@@ -273,7 +273,7 @@ def test_how_the_codes_are_used_is_told_for_each_epoch(web: Web, collection: Pat
     assert [int(usage.headers[name]) for name in ("X-Epochs", "X-Levels", "X-Codes")] == [2, 2, 16]
     counts = np.frombuffer(usage.content, np.uint8).reshape(2, 2, 16)
     assert (counts.max(axis=2) == 255).all()
-    folder = web.studio.runs.folder(run["id"])
+    folder = web.state.runs.folder(run["id"])
     assert ((counts > 0) == (np.array([line["counts"] for line in folder.usage()]) > 0)).all()
     for epoch, event in enumerate(e for e in folder.events() if isinstance(e, VQEpochMetrics)):
         used = [level["utilization"] for level in event.codebook_health.values()]
@@ -294,7 +294,7 @@ def test_previews_are_heard_and_seen(web: Web, collection: Path) -> None:
     assert np.abs(samples(web.client.get(place).content)).max() > 0.1
     assert web.client.get(f"{place}/mel").content.startswith(b"\x89PNG")
     assert web.client.get(f"/api/runs/{run['id']}/previews/..%2f..%2frun").status_code == 404
-    first, *others = list_previews(web.studio.runs.folder(run["id"]).previews)
+    first, *others = list_previews(web.state.runs.folder(run["id"]).previews)
     first.write_bytes(first.read_bytes())  # as a run that went back makes it anew
     anew = web.get(f"/api/runs/{run['id']}/previews")
     assert [one["made"] == other["made"] for one, other in zip(previews, anew, strict=True)] == [False] + [True] * len(
@@ -318,7 +318,7 @@ def test_runs_wait_for_each_other_and_can_be_taken_off_stopped_and_resumed(web: 
     web.post(f"/api/runs/{first['id']}/cancel")
     web.wait(f"/api/runs/{first['id']}", state="interrupted")
     web.wait(f"/api/runs/{third['id']}", state="finished")
-    before = len(web.studio.runs.folder(first["id"]).events())
+    before = len(web.state.runs.folder(first["id"]).events())
     assert web.post(f"/api/runs/{first['id']}/resume")["state"] in ("queued", "running")
     again = web.client.post(f"/api/runs/{first['id']}/resume")
     assert (again.status_code, "already" in again.json()["error"]) == (422, True)
@@ -331,12 +331,12 @@ def test_runs_wait_for_each_other_and_can_be_taken_off_stopped_and_resumed(web: 
     gone = web.client.post(f"/api/runs/{first['id']}/resume")
     assert gone.status_code == 422
     assert "2 of the 6 sound files it was started with are no longer where they were" in gone.json()["error"]
-    assert len(web.studio.runs.folder(first["id"]).events()) >= before - 1  # the completion of the first part is gone
+    assert len(web.state.runs.folder(first["id"]).events()) >= before - 1  # the completion of the first part is gone
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(queue_file, "_PATIENCE_S", 0.1)
 
 
 def test_what_waited_when_the_server_ended_is_trained_by_the_next_one(
@@ -366,7 +366,7 @@ def test_what_waited_when_the_server_ended_is_trained_by_the_next_one(
         assert web.get(f"/api/runs/{second['id']}")["state"] == "interrupted"
         assert web.get(f"/api/runs/{long['id']}")["state"] == "interrupted"
     with web_server(home) as web:
-        assert web.studio.runs.jobs() == []
+        assert web.state.runs.jobs() == []
 
 
 def test_a_run_that_has_not_read_its_sounds_when_the_server_is_killed_is_begun_by_the_next_one(
@@ -377,7 +377,7 @@ def test_a_run_that_has_not_read_its_sounds_when_the_server_is_killed_is_begun_b
     read = AudioReader.read
     with web_server(home) as web, monkeypatch.context() as patch:
         patch.setattr(AudioReader, "read", lambda *args: (reading.set(), killed.wait(60), read(*args))[2])
-        web.studio.runs.add(dataclasses.replace(plan, sounds=None))
+        web.state.runs.add(dataclasses.replace(plan, sounds=None))
         assert reading.wait(60)
         listed = (home / "runs" / "waiting.json").read_text()
         killed.set()
@@ -397,23 +397,23 @@ def test_a_run_that_cannot_be_noted_is_refused_and_one_taken_off_the_queue_is_of
     def full(*_: object) -> None:
         raise StorageError("waiting.json: no space left")
 
-    monkeypatch.setattr(WaitingList, "save", full)
+    monkeypatch.setattr(QueueFile, "save", full)
     wishes = {"collection": web.opened(collection)["id"], "name": "third", "family": "vqvae", "settings": {}}
     refused = web.client.post("/api/runs", json=wishes)
     assert (refused.status_code, refused.json()["error"]) == (507, "waiting.json: no space left")
     assert web.client.post(f"/api/runs/{second['id']}/cancel").status_code == 507
-    assert [job.id for job in web.studio.runs.jobs()] == [first["id"]]
+    assert [job.id for job in web.state.runs.jobs()] == [first["id"]]
 
 
 def test_of_two_servers_only_the_first_keeps_the_list(home: Path, collection: Path, impatient: None) -> None:
     with web_server(home) as web, web_server(home) as beside:
-        assert web.studio.runs.outlasts
-        assert not beside.studio.runs.outlasts
+        assert web.state.runs.outlasts
+        assert not beside.state.runs.outlasts
         train(beside, collection, max_epochs=2000)
         assert not (home / "runs" / "waiting.json").exists()
-        beside.studio.runs.close()
+        beside.state.runs.close()
         with pytest.raises(ConfigError, match="is ending"):
-            beside.studio.runs.add(plan_run(collection, output_dir=home / "runs" / "late")[0])
+            beside.state.runs.add(plan_run(collection, output_dir=home / "runs" / "late")[0])
 
 
 def test_a_list_of_waiting_runs_is_read_as_far_as_it_makes_sense(home: Path, collection: Path) -> None:
@@ -446,7 +446,7 @@ def test_a_run_that_fails_says_why_and_the_next_one_goes_on(web: Web, collection
 def test_a_run_of_the_command_line_is_watched_and_cannot_be_stopped_here(web: Web, home: Path) -> None:
     run = RunFolder(home / "runs" / "drums")
     with run.in_use():
-        run.write_facts({"model_name": "drums", "started": "2026-01-01T00:00:00+00:00"})
+        run.write_info({"model_name": "drums", "started": "2026-01-01T00:00:00+00:00"})
         (found,) = web.get("/api/runs")
         assert (found["state"], found["stoppable"]) == ("running", False)
         assert web.client.post("/api/runs/drums/cancel").status_code == 404
@@ -547,7 +547,7 @@ def test_a_model_is_shown_renamed_deleted_and_brought_back(web: Web, trained) ->
     assert web.get("/api/models") == []
     assert web.client.get(f"/api/models/{renamed['id']}").status_code == 404
     with pytest.MonkeyPatch.context() as patch:  # what fails can be tried again
-        patch.setattr(web.studio.library, "restore", refuse)
+        patch.setattr(web.state.library, "restore", refuse)
         assert web.client.post("/api/models/undo", json={"undo": undo}).status_code == 507
     back = web.post("/api/models/undo", undo=undo)
     assert {**back, "id": ""} == {**renamed, "id": ""}
@@ -566,11 +566,11 @@ def test_a_model_goes_out_and_comes_in_and_a_damaged_one_is_refused(web: Web, tr
         damaged = content[: len(content) // 2]
         refused = web.client.post("/api/models/import", params={"name": f"odd.{kind}"}, content=damaged)
         assert refused.status_code == 422
-        assert str(web.studio.work) not in refused.json()["error"]
+        assert str(web.state.work) not in refused.json()["error"]
         added = web.client.post("/api/models/import", params={"name": f"gift.{kind}"}, content=content).json()
         assert added["name"] == trained["name"]
         web.client.delete(f"/api/models/{added['id']}")
-    assert list(web.studio.work.iterdir()) == []
+    assert list(web.state.work.iterdir()) == []
 
 
 # Listening
@@ -578,7 +578,7 @@ def test_a_model_goes_out_and_comes_in_and_a_damaged_one_is_refused(web: Web, tr
 
 def test_a_sound_is_heard_level_by_level_and_its_codes_are_shown(web: Web, trained) -> None:
     heard = web.client.post(f"/api/models/{trained['id']}/sounds", params={"name": "a.wav"}, content=wav()).json()
-    model = load_any(web.studio.library.path(web.studio.library.entries()[0]))
+    model = load_any(web.state.library.path(web.state.library.entries()[0]))
     played = samples(web.client.get(f"/api/sounds/{heard['sound']}/original").content)
     assert (heard["levels"], heard["rows"], len(heard["outline"])) == (4, 8, 400)
     assert heard["codes"] == model.codes(played, RATE).tolist()
@@ -623,7 +623,7 @@ def test_a_vae_makes_new_sounds_and_finds_ones_between(web: Web, collection: Pat
 def test_what_the_page_has_given_up_while_it_waits_is_not_computed(web: Web, trained) -> None:
     place = f"/api/models/{trained['id']}"
     heard = web.client.post(f"{place}/sounds", params={"name": "a.wav"}, content=wav()).json()["sound"]
-    listening, goes_on, made = web.studio.listening, threading.Event(), []
+    listening, goes_on, made = web.state.listening, threading.Event(), []
 
     def slow(sound: str, levels: int | None) -> bytes:
         made.append(levels)
@@ -723,9 +723,9 @@ def test_many_pages_can_watch_one_run(web: Web, collection: Path) -> None:
 
 def test_what_is_computed_beside_a_training_has_so_many_threads_and_they_are_gone_afterwards() -> None:
     usual = torch.get_num_threads()
-    thread, threads = apart(lambda: (threading.current_thread(), torch.get_num_threads()), usual + 1)
+    thread, threads = in_fresh_thread(lambda: (threading.current_thread(), torch.get_num_threads()), usual + 1)
     assert threads == usual + 1
     assert not thread.is_alive()
     with pytest.raises(ZeroDivisionError):
-        apart(lambda: 1 // 0, usual)  # which is that of all threads to come, too
+        in_fresh_thread(lambda: 1 // 0, usual)  # which is that of all threads to come, too
     assert torch.get_num_threads() == usual

@@ -170,7 +170,7 @@ def test_a_page_reloaded_during_training_shows_it_all_and_can_stop_and_resume_it
 def test_a_model_file_that_is_not_one_is_refused_and_a_deletion_undone(web: Web, open_page, tmp_path: Path) -> None:
     from test_library import write_model
 
-    write_model(web.studio.library.folder / "kick.distill", "Deep kick")
+    write_model(web.state.library.folder / "kick.distill", "Deep kick")
     page = open_page("#/library")
     (tmp_path / "evil.distill").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     by(page, "import-file").set_input_files(tmp_path / "evil.distill")
@@ -266,7 +266,7 @@ def test_runs_on_one_collection_can_be_told_apart(open_page, collection: Path) -
 def test_the_library_is_a_table_where_there_is_room_for_one(web: Web, open_page, width: int, layout: str) -> None:
     from test_library import write_model
 
-    write_model(web.studio.library.folder / "kick.distill", "Deep kick")
+    write_model(web.state.library.folder / "kick.distill", "Deep kick")
     page = open_page("#/library", viewport={"width": 1280, "height": 800})
     page.get_by_role("button", name="Table").click()
     page.set_viewport_size({"width": width, "height": 800})

@@ -18,7 +18,7 @@ from distill.web.folders import Folders
 from distill.web.guard import own_hosts
 from distill.web.run_queue import RunQueue
 from distill.web.server import PageServer, listen
-from distill.web.state import Studio
+from distill.web.state import AppState
 
 TOKEN = "the-token-of-this-test"
 
@@ -27,7 +27,7 @@ TOKEN = "the-token-of-this-test"
 class Web:
     """A server that is up, its state, and a client that is let in."""
 
-    studio: Studio
+    state: AppState
     address: str
     client: httpx.Client
 
@@ -63,19 +63,19 @@ def web_server(home: Path) -> Iterator[Web]:
     with pytest.MonkeyPatch.context() as patch, listen("127.0.0.1", 0) as listener:
         patch.setattr(feed, "_ASK_S", 0.1)
         port = listener.getsockname()[1]
-        studio = Studio(
+        state = AppState(
             ModelLibrary(home / "models"), Folders(home / "collections"), RunQueue(home / "runs"), home / "work"
         )
-        app = create_app(studio, TOKEN, own_hosts("127.0.0.1", port), f"distill-{port}")
+        app = create_app(state, TOKEN, own_hosts("127.0.0.1", port), f"distill-{port}")
         options = {"log_level": "critical", "lifespan": "off", "timeout_graceful_shutdown": 2, "ws": "none"}
-        server = PageServer(uvicorn.Config(app, **options), studio)
+        server = PageServer(uvicorn.Config(app, **options), state)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         address = f"http://127.0.0.1:{port}"
         try:
             with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60) as client:
-                yield Web(studio, address, client)
+                yield Web(state, address, client)
         finally:
             server.should_exit = True
             thread.join()
-            studio.runs.close()
+            state.runs.close()

@@ -10,7 +10,7 @@ from distill.models.persistence import load_any
 
 if TYPE_CHECKING:
     from distill.training.metrics import MetricsCallback
-    from distill.training.plan import ModelFamily
+    from distill.training.request import ModelFamily
 
 
 def train(
@@ -30,7 +30,7 @@ def train(
     Raises `CollectionError`, `ConfigError`, `StorageError`, `TrainingError`.
     """
     from distill.training import loop  # here, for who only loads a model need not wait for it
-    from distill.training.plan import plan_run
+    from distill.training.request import plan_run
     from distill.training.run_folder import RunFolder
 
     plan, _ = plan_run(
@@ -43,7 +43,7 @@ def train(
     )
     begin = loop.train_vqvae if family == "vqvae" else loop.train
     result = begin(**plan.arguments(), callback=callback)
-    return load_any(RunFolder(result["output_dir"]).read_facts()["model_path"])
+    return load_any(RunFolder(result["output_dir"]).read_info()["model_path"])
 
 
 def load(

@@ -6,7 +6,7 @@ import unicodedata
 _UNSHOWABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, undecodable bytes, line and paragraph ends
 
 
-def shown(path: os.PathLike[str] | str) -> str:
+def printable(path: os.PathLike[str] | str) -> str:
     r"""`path` as text to print: what would break the line, or cannot be printed, stands there as `\n` or `\udcff`."""
     return "".join(
         char.encode("unicode_escape").decode() if unicodedata.category(char) in _UNSHOWABLE else char

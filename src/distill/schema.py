@@ -7,7 +7,7 @@ from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, mod
 
 from distill.errors import ConfigError
 
-CHECKED = ConfigDict(extra="forbid", validate_assignment=True)
+VALIDATED = ConfigDict(extra="forbid", validate_assignment=True)
 _MAX_COMPLAINTS = 20  # more are from no person, and each takes a thousand times the memory of what it is about
 
 
@@ -34,8 +34,8 @@ def short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-class Checked:
-    """Mix-in for `@dataclass(config=CHECKED)`: a bad value raises `ConfigError`, at creation and assignment."""
+class Validated:
+    """Mix-in for `@dataclass(config=VALIDATED)`: a bad value raises `ConfigError`, at creation and assignment."""
 
     @model_validator(mode="wrap")
     @classmethod

@@ -34,14 +34,14 @@ def storage_errors(path: Path, needed: int | None = None) -> Iterator[None]:
 def _cause(error: OSError, path: Path, needed: int | None) -> str:
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        wanted = "" if needed is None else f"{shown_size(needed)} needed, "
-        return f"{reason} ({wanted}{shown_size(free_bytes(path))} free); free some space, then try again"
+        wanted = "" if needed is None else f"{readable_size(needed)} needed, "
+        return f"{reason} ({wanted}{readable_size(free_bytes(path))} free); free some space, then try again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{reason}; choose a folder that you may write to"
     return f"{reason}; check the disk, then try again"
 
 
-def shown_size(count: int) -> str:
+def readable_size(count: int) -> str:
     """A number of bytes as a person reads it: 12.3 MB, or 0.4 kB."""
     return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
 

@@ -12,8 +12,8 @@ import numpy as np
 import soundfile
 
 from distill.audio.limits import AudioLimits
+from distill.audio.protocol import BLOCK_BYTES
 from distill.audio.suffixes import PYAV_SUFFIXES
-from distill.audio.wire import BLOCK_BYTES
 from distill.errors import AudioError
 
 Block = np.ndarray[tuple[int, int], np.dtype[np.float32]]

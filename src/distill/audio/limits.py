@@ -6,14 +6,14 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from distill.errors import AudioError, ConfigError
-from distill.schema import CHECKED, Checked
+from distill.schema import VALIDATED, Validated
 
 _GIB = 1 << 30
 _SAMPLE_BYTES = 4  # float32
 
 
-@dataclass(frozen=True, config=CHECKED)
-class AudioLimits(Checked):
+@dataclass(frozen=True, config=VALIDATED)
+class AudioLimits(Validated):
     """The longest, largest, slowest and fastest file that is read; `gib` counts samples decoded to float32.
 
     Raises `ConfigError` for a bad value. The methods raise `AudioError` for a file that exceeds a limit, and say which.

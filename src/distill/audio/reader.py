@@ -10,13 +10,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from distill.audio.child import Child
+from distill.audio.deadline import Deadline
 from distill.audio.limits import AudioLimits
-from distill.audio.patience import Patience
+from distill.audio.protocol import Kind
 from distill.audio.recording import Header, Recording
-from distill.audio.wire import Kind
+from distill.audio.worker_process import WorkerProcess
 from distill.errors import AudioError, Cancelled
-from distill.paths import shown
+from distill.paths import printable
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -35,7 +35,7 @@ class AudioReader:
 
     def __init__(self, limits: AudioLimits | None = None, cancel_event: threading.Event | None = None) -> None:
         self._limits, self._cancel_event = limits or AudioLimits(), cancel_event
-        self._child: Child | None = None
+        self._worker: WorkerProcess | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -45,9 +45,9 @@ class AudioReader:
 
     def close(self) -> None:
         """End the process; the next `read` would start another."""
-        if self._child is not None:
-            self._child.close()
-        self._child = None
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = None
 
     def read(self, path: Path) -> Recording:
         """Decode the file at `path`; raises `AudioError` with the reason, `Cancelled` when the event is set."""
@@ -63,50 +63,50 @@ class AudioReader:
         if self._cancel_event is not None and self._cancel_event.is_set():
             raise Cancelled("stopped while sounds were read")
         try:
-            patience = Patience.for_file(_regular_size(path), self._cancel_event)
-            return self._decoded(path, header_only, patience)
+            deadline = Deadline.for_file(_regular_size(path), self._cancel_event)
+            return self._decoded(path, header_only, deadline)
         except AudioError as error:
-            raise AudioError(shown(f"{path}: {error}")) from error.__cause__
+            raise AudioError(printable(f"{path}: {error}")) from error.__cause__
 
-    def _decoded(self, path: Path, header_only: bool, patience: Patience) -> Recording:
-        child = self._started()
+    def _decoded(self, path: Path, header_only: bool, deadline: Deadline) -> Recording:
+        worker = self._started()
         request = {"path": os.fsencode(path).hex(), "limits": asdict(self._limits), "header_only": header_only}
         try:
-            with child.watched(patience):
-                child.ask(json.dumps(request).encode())
-                return _receive(child, patience)
+            with worker.watched(deadline):
+                worker.ask(json.dumps(request).encode())
+                return _receive(worker, deadline)
         except AudioError:  # refused in good order; the process is ready for the next file
             raise
         except BaseException as error:  # what is left of a broken answer must not pass for the next one
             cause = self._kill()
             if not isinstance(error, EOFError | ValueError):
                 raise
-            raise patience.ended or AudioError(f"the decoder crashed on it ({cause}); the file is damaged") from None
+            raise deadline.ended or AudioError(f"the decoder crashed on it ({cause}); the file is damaged") from None
 
-    def _started(self) -> Child:
+    def _started(self) -> WorkerProcess:
         """The process, ready for a request."""
-        if self._child is not None and self._child.alive:
-            return self._child
+        if self._worker is not None and self._worker.alive:
+            return self._worker
         self.close()
-        patience = Patience.for_start(self._cancel_event)
+        deadline = Deadline.for_start(self._cancel_event)
         try:
-            self._child = Child()
+            self._worker = WorkerProcess()
         except OSError as error:
             raise AudioError(f"the decoder could not be started ({error.strerror}); close other programs") from error
         try:
-            with self._child.watched(patience):
-                self._child.receive()
+            with self._worker.watched(deadline):
+                self._worker.receive()
         except EOFError:
             cause = self._kill()
-            raise patience.ended or AudioError(
-                f"the decoder could not be started ({cause}); `python -m distill.audio.worker` shows why"
+            raise deadline.ended or AudioError(
+                f"the decoder could not be started ({cause}); `python -m distill.audio.worker_main` shows why"
             ) from None
-        return self._child
+        return self._worker
 
     def _kill(self) -> str:
-        assert self._child is not None
-        child, self._child = self._child, None
-        return child.kill()
+        assert self._worker is not None
+        worker, self._worker = self._worker, None
+        return worker.kill()
 
 
 def _regular_size(path: Path) -> int:
@@ -127,18 +127,18 @@ def _regular_size(path: Path) -> int:
     return status.st_size
 
 
-def _receive(child: Child, patience: Patience) -> Recording:
+def _receive(worker: WorkerProcess, deadline: Deadline) -> Recording:
     """The answer to a request; raises `AudioError` for a refusal, `EOFError` when the process is gone."""
     header: dict[str, Any] = {}
     samples, bytes_per_s = bytearray(), 1
     while True:
-        kind, payload = child.receive()
-        patience.heard()
+        kind, payload = worker.receive()
+        deadline.heard()
         if kind is Kind.BLOCK:
             samples += payload
-            patience.heard(len(payload) / bytes_per_s)
+            deadline.heard(len(payload) / bytes_per_s)
         elif kind is Kind.COUNTED:
-            patience.heard(json.loads(payload))
+            deadline.heard(json.loads(payload))
         elif kind is Kind.HEADER:
             header = json.loads(payload)
             bytes_per_s = 4 * header["channels"] * header["sample_rate"]

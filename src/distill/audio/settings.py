@@ -4,11 +4,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from distill.errors import ConfigError
-from distill.schema import CHECKED, Checked
+from distill.schema import VALIDATED, Validated
 
 
-@dataclass(frozen=True, config=CHECKED)
-class SpectrogramConfig(Checked):
+@dataclass(frozen=True, config=VALIDATED)
+class SpectrogramConfig(Validated):
     """What a mel frame is; stored in every model file, so that a model reads back with its own.
 
     A magnitude m becomes 2 · log(m / floor) / log(ceiling / floor) - 1, so floor → -1 and ceiling → +1.

@@ -50,12 +50,12 @@ def _show(folder: Path, collection: "Collection") -> None:
     from rich.table import Table
 
     from distill.cli.console import duration, out
-    from distill.paths import shown
+    from distill.paths import printable
 
     table = Table("file", "duration", "rate", "channels", "format", "peak", "notes", box=None, header_style="bold")
     for file in collection.files:
         table.add_row(
-            escape(shown(file.path.relative_to(folder))),
+            escape(printable(file.path.relative_to(folder))),
             duration(file.duration_s),
             f"{file.sample_rate} Hz",
             str(file.channels),
@@ -67,7 +67,7 @@ def _show(folder: Path, collection: "Collection") -> None:
         out.print(table)
     for unreadable in collection.unreadable:
         out.print(
-            f"not readable: {shown(unreadable.path.relative_to(folder))}: {unreadable.reason}",
+            f"not readable: {printable(unreadable.path.relative_to(folder))}: {unreadable.reason}",
             style="red",
             markup=False,
         )

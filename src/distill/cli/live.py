@@ -24,7 +24,7 @@ from distill.training.metrics import (
 )
 
 if TYPE_CHECKING:
-    from distill.training.plan import RunPlan
+    from distill.training.request import RunPlan
 
 _WARNINGS_SHOWN = 6
 

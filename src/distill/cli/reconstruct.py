@@ -26,7 +26,7 @@ def reconstruct(
     from distill.audio.io import write_wav
     from distill.audio.reader import AudioReader
     from distill.cli.console import out
-    from distill.paths import shown
+    from distill.paths import printable
     from distill.training.device import resolve_device
 
     loaded = load(model, models_dir=models_dir, device=str(resolve_device(device)))
@@ -35,14 +35,14 @@ def reconstruct(
             waveform = reader.read(source).mono(loaded.sample_rate)
             made = loaded.reconstruct(waveform, loaded.sample_rate, levels)
             write_wav(target, made, loaded.sample_rate)
-            out.print(f"{shown(source)} → {shown(target)}", markup=False)
+            out.print(f"{printable(source)} → {printable(target)}", markup=False)
 
 
 def _targets(files: list[Path], output_dir: Path, overwrite: bool) -> dict[Path, Path]:
     """A free WAV path for each source; raises `AudioError` for a missing source, `StorageError` for a taken path."""
     from distill.data.collection import find_audio_files
     from distill.errors import AudioError, StorageError
-    from distill.paths import shown
+    from distill.paths import printable
 
     sources = [source for file in files for source in (find_audio_files(file) if file.is_dir() else [file])]
     targets: dict[Path, Path] = {}
@@ -50,14 +50,16 @@ def _targets(files: list[Path], output_dir: Path, overwrite: bool) -> dict[Path,
     originals = {source.resolve() for source in sources}
     for source in dict.fromkeys(sources):
         if not source.exists():
-            raise AudioError(f"{shown(source)}: no such file")
+            raise AudioError(f"{printable(source)}: no such file")
         target = next(path for path in _names(output_dir, source.stem) if path.name.casefold() not in taken)
         if target.resolve() in originals:
             raise StorageError(
-                f"{shown(target)} would replace a sound that is to be read; choose another folder with -o"
+                f"{printable(target)} would replace a sound that is to be read; choose another folder with -o"
             )
         if target.exists() and not overwrite:
-            raise StorageError(f"{shown(target)} is there already; choose another folder with -o, or give --overwrite")
+            raise StorageError(
+                f"{printable(target)} is there already; choose another folder with -o, or give --overwrite"
+            )
         taken.add(target.name.casefold())
         targets[source] = target
     return targets

@@ -6,7 +6,7 @@ import re
 import sys
 from typing import TextIO
 
-from distill.paths import shown
+from distill.paths import printable
 
 
 def open_streams() -> bool:
@@ -49,5 +49,5 @@ def _drop(stream: TextIO) -> None:
 
 def one_line(text: str) -> str:
     """`text` without line breaks and control characters, and with no word longer than a file name can be."""
-    line = shown(" ".join(text.split()))
+    line = printable(" ".join(text.split()))
     return re.sub(r"[^ /]{300,}", lambda word: f"{word[0][:60]}…{word[0][-20:]}", line)

@@ -19,7 +19,7 @@ from distill.cli.streams import flush_output
 
 if TYPE_CHECKING:
     from distill.cli.views import View
-    from distill.training.plan import RunPlan
+    from distill.training.request import RunPlan
     from distill.training.runner import TrainingRunner
 
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -112,8 +112,8 @@ def train(
     _check_usage(context, folder, resume, overrides | new_only)
     limits = audio_limits(context, limit)
     from distill.cli.progress import file_progress
-    from distill.paths import shown
-    from distill.training.plan import overridden, plan_resume, plan_run
+    from distill.paths import printable
+    from distill.training.request import overridden, plan_resume, plan_run
 
     follows = int(os.environ.get("RANK", "0")) > 0  # one of several processes of a run, and not the one that leads
     if follows:
@@ -135,7 +135,7 @@ def train(
                 **overrides,
             )
         if not follows:
-            _warn_left_out([f"{shown(file.path)}: {file.reason}" for file in collection.left_out])
+            _warn_left_out([f"{printable(file.path)}: {file.reason}" for file in collection.left_out])
     given_now = overridden(plan) if resume else set(overrides)
     _end(_follow(plan) if follows else _run(plan, given_now, json))
 

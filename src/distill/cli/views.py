@@ -23,7 +23,7 @@ from distill.training.metrics import (
 from distill.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from distill.training.plan import RunPlan
+    from distill.training.request import RunPlan
 
 _SHOWN_SETTINGS = {
     "codebook_size": "codebook size",
@@ -52,7 +52,7 @@ class View(ABC):
     def facts(self) -> dict[str, Any]:
         """What the run's folder says of it so far."""
         try:
-            return RunFolder(self.plan.output_dir).read_facts()
+            return RunFolder(self.plan.output_dir).read_info()
         except CheckpointError:
             return {}
 

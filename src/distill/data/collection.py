@@ -18,7 +18,7 @@ from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.data.reading import read_each
 from distill.data.waveforms import Waveform, WaveformStore
 from distill.errors import AudioError, CollectionError
-from distill.paths import shown
+from distill.paths import printable
 
 SILENT_PEAK = 1e-3  # -60 dBFS: nothing in the file is louder
 SHORT_S = 0.05
@@ -50,7 +50,7 @@ class SoundFile:
         """The file's oddities in words, most important first: where it is not usable, the reason why."""
         said = {
             "silent": self.silent,
-            f"duplicate of {shown(self.duplicate_of or '')}": self.duplicate_of is not None,
+            f"duplicate of {printable(self.duplicate_of or '')}": self.duplicate_of is not None,
             "truncated: the header promises more": self.truncated,
             "very short": self.short,
             "clipped": self.clipped,
@@ -73,7 +73,7 @@ class UnreadableFile:
     @classmethod
     def of(cls, path: Path, error: AudioError) -> Self:
         """What a reader said of the file at `path`."""
-        return cls(path, str(error).removeprefix(f"{shown(path)}: "))
+        return cls(path, str(error).removeprefix(f"{printable(path)}: "))
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,12 @@ def find_audio_files(folder: Path) -> list[Path]:
         there = folder.exists()
     except OSError as error:
         raise CollectionError(
-            f"{shown(folder)[:100]}: {error.strerror}; give the folder that holds your sounds"
+            f"{printable(folder)[:100]}: {error.strerror}; give the folder that holds your sounds"
         ) from error
     if not there:
-        raise CollectionError(f"{shown(folder)}: no such folder; give the folder that holds your sounds")
+        raise CollectionError(f"{printable(folder)}: no such folder; give the folder that holds your sounds")
     if not folder.is_dir():
-        raise CollectionError(f"{shown(folder)} is a file; give the folder that holds your sounds")
+        raise CollectionError(f"{printable(folder)} is a file; give the folder that holds your sounds")
     closed: list[OSError] = []
     found: list[Path] = []
     for place, folders, names in os.walk(folder, onerror=closed.append):
@@ -128,7 +128,7 @@ def find_audio_files(folder: Path) -> list[Path]:
     found += [Path(error.filename) for error in closed]
     if not found:
         kinds = " ".join(sorted(suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES))
-        raise CollectionError(f"{shown(folder)}: no audio files in it (looked for {kinds})")
+        raise CollectionError(f"{printable(folder)}: no audio files in it (looked for {kinds})")
     return sorted(found)
 
 
@@ -244,5 +244,5 @@ def load_sounds(
             elif sound is None:
                 left_out.append(UnreadableFile(path, "silent"))
             elif sounds.setdefault(sound.digest, sound) is not sound:
-                left_out.append(UnreadableFile(path, f"same content as {shown(sounds[sound.digest].path)}"))
+                left_out.append(UnreadableFile(path, f"same content as {printable(sounds[sound.digest].path)}"))
     return [sounds[digest] for digest in sorted(sounds)], left_out

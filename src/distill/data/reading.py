@@ -44,7 +44,7 @@ def ask_each(
     raises. Close the iterator where it is not read to its end, so that nothing of the processes is left.
     """
     count = min(_READERS, os.cpu_count() or 1, len(paths))
-    stopped, large, mine = StopSignal(cancel_event), threading.Lock(), threading.local()
+    stopped, large, mine = AnyEvent(cancel_event), threading.Lock(), threading.local()
 
     def begin() -> None:
         mine.reader = readers.enter_context(AudioReader(limits, stopped))
@@ -82,7 +82,7 @@ def expected_bytes(path: Path) -> int:
         return 0
 
 
-class StopSignal(threading.Event):
+class AnyEvent(threading.Event):
     """Set by itself, or by the caller's event; only to be asked, not to be waited for."""
 
     def __init__(self, cancel_event: threading.Event | None) -> None:

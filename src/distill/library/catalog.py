@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from distill.errors import ConfigError, LibraryError, ModelFileError
 from distill.library.header import MODEL_FILE_EXTENSION, read_header
-from distill.schema import CHECKED, Checked
+from distill.schema import VALIDATED, Validated
 from distill.storage import atomic_write_text, remove_orphans, safe_stem, storage_errors
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def _file_name(value: Any) -> str:
     return value
 
 
-@dataclass(frozen=True, config=CHECKED)
-class ModelEntry(Checked):
+@dataclass(frozen=True, config=VALIDATED)
+class ModelEntry(Validated):
     """One model in the library; `file` is its name within the folder."""
 
     model_id: str

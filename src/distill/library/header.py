@@ -10,7 +10,7 @@ from typing_extensions import TypedDict  # pydantic needs it below Python 3.12
 
 from distill.errors import ConfigError, ModelFileError
 from distill.library.container import malformed_as, read_structure
-from distill.schema import CHECKED, Checked
+from distill.schema import VALIDATED, Validated
 
 MODEL_FORMAT_MARKER = "distill_model"
 MODEL_FILE_EXTENSION = ".distill"
@@ -18,8 +18,8 @@ MODEL_FILE_EXTENSION = ".distill"
 _EXACT = ConfigDict(extra="forbid")
 
 
-@dataclass(config=CHECKED)
-class ModelMetadata(Checked):
+@dataclass(config=VALIDATED)
+class ModelMetadata(Validated):
     """Where a model comes from; `model_id` and `save_date` (ISO 8601, UTC) are filled in when it is saved."""
 
     name: str = Field(default="model", min_length=1, max_length=200)
@@ -62,8 +62,8 @@ class LatentAnalysis(TypedDict):
     components: list[NamedDirection | Direction]
 
 
-@dataclass(config=CHECKED)
-class Header(Checked):
+@dataclass(config=VALIDATED)
+class Header(Validated):
     """The parts of a model file that tell what it is."""
 
     model_type: Annotated[str, Field(max_length=64)]

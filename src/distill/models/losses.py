@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.audio.spectrogram import SILENCE, real_frames
-from distill.models.ranks import joined, own_share, summed
+from distill.distributed import all_reduce, all_reduce_with_gradient, rank_share
 
 _SCALES = 3  # each half as fine as the one before
 _AFTER_END_WEIGHT = 0.1
@@ -37,7 +37,7 @@ def _masked_mean(difference: Tensor, share: Tensor) -> Tensor:
 
 def _mean_of_examples(sums: Tensor, counts: Tensor) -> Tensor:
     """Mean of sums / counts, `[B]` each, over the examples that have anything to count: this rank's part of it."""
-    return (sums / counts.clamp(min=1e-6)).sum() / summed((counts > 0).sum()).clamp(min=1)
+    return (sums / counts.clamp(min=1e-6)).sum() / all_reduce((counts > 0).sum()).clamp(min=1)
 
 
 def vqvae_loss(
@@ -54,8 +54,8 @@ def vqvae_loss(
 
 def kl_per_dimension(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL divergence to the standard normal of each latent dimension, mean over `[B, L]`: float `[L]`, in nats."""
-    examples = summed(mu.new_full((), len(mu)))
-    return joined((0.5 * (mu.square() + logvar.exp() - 1 - logvar)).sum(dim=0) / examples)
+    examples = all_reduce(mu.new_full((), len(mu)))
+    return all_reduce_with_gradient((0.5 * (mu.square() + logvar.exp() - 1 - logvar)).sum(dim=0) / examples)
 
 
 def vae_loss(
@@ -68,7 +68,7 @@ def vae_loss(
     end counts as silence, with a weight of its own that does not grow with its length.
     """
     recon_loss = spectral_loss(recon, target) + _AFTER_END_WEIGHT * _sound_after_end(recon, target)
-    kl_loss = own_share(kl_per_dimension(mu, logvar).clamp(min=free_bits).sum())
+    kl_loss = rank_share(kl_per_dimension(mu, logvar).clamp(min=free_bits).sum())
     return recon_loss + kl_weight * kl_loss, recon_loss, kl_loss
 
 

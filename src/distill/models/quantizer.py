@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.models.ranks import gathered, summed
+from distill.distributed import all_gather, all_reduce
 
 NO_CODE = -1  # the index where there is nothing to code: padding and digital silence
 _EPSILON = 1e-5
@@ -89,21 +89,21 @@ class ResidualQuantizer(nn.Module):
             self.initialize(x.detach()[coded])
         flat, weight = x.flatten(0, 1), coded.flatten().to(x.dtype)
         found = None if self.training else self._search(flat.detach())
-        total, rests, chosen, errors = torch.zeros_like(flat), [flat.detach()], [], []
+        total, residuals, chosen, errors = torch.zeros_like(flat), [flat.detach()], [], []
         for level, codebook in enumerate(self.codebooks):
-            chosen.append(_nearest(rests[level], codebook) if found is None else found[level])
+            chosen.append(_nearest(residuals[level], codebook) if found is None else found[level])
             total = total + codebook[chosen[level]]
             rest = flat - total
-            rests.append(rest.detach())
+            residuals.append(rest.detach())
             errors.append(rest.square().sum(dim=-1) * weight)
         indices, error = torch.stack(chosen), torch.stack(errors)
         if self.training:
-            self._learn(rests[:-1], indices, error.detach(), coded.flatten())
+            self._learn(residuals[:-1], indices, error.detach(), coded.flatten())
         straight = (flat + (total - flat).detach()) * weight.unsqueeze(-1)
         return Quantized(
             vectors=straight.view_as(x),
             indices=indices.T.reshape(*x.shape[:-1], self.levels).masked_fill(~coded.unsqueeze(-1), NO_CODE),
-            commitment=error.sum(dim=-1) / (summed(weight.sum()).clamp(min=1) * self.dim),
+            commitment=error.sum(dim=-1) / (all_reduce(weight.sum()).clamp(min=1) * self.dim),
         )
 
     def embed(self, indices: Tensor) -> Tensor:
@@ -132,20 +132,20 @@ class ResidualQuantizer(nn.Module):
         return codes[:, 0].T
 
     @torch.no_grad()
-    def _learn(self, rests: list[Tensor], indices: Tensor, error: Tensor, coded: Tensor) -> None:
+    def _learn(self, residuals: list[Tensor], indices: Tensor, error: Tensor, coded: Tensor) -> None:
         """Move the codebooks toward the vectors that chose their codes, then revive the codes that died.
 
-        `rests` `Q × [N, D]` is what each level was to code, `indices` `[Q, N]` the codes it chose, `error` `[Q, N]` how
-        far it was from it, squared; bool `coded` `[N]` says which vectors count.
+        `residuals` `Q × [N, D]` is what each level was to code, `indices` `[Q, N]` the codes it chose, `error` `[Q, N]`
+        how far it was from it, squared; bool `coded` `[N]` says which vectors count.
         """
         bins = torch.where(coded, indices, self.size)  # one more bin, for those that do not
-        sums = torch.stack([_sums_of(rest, index, self.size + 1) for rest, index in zip(rests, bins)])
+        sums = torch.stack([_sums_of(rest, index, self.size + 1) for rest, index in zip(residuals, bins)])
         counts = torch.zeros(self.levels, self.size + 1, device=error.device)
         counts.scatter_add_(1, bins, torch.ones_like(error))
-        self.sums.lerp_(summed(sums)[:, :-1], 1 - self.decay)
-        self.usage.lerp_(summed(counts)[:, :-1], 1 - self.decay)
+        self.sums.lerp_(all_reduce(sums)[:, :-1], 1 - self.decay)
+        self.usage.lerp_(all_reduce(counts)[:, :-1], 1 - self.decay)
         self.codebooks.copy_(self.sums / self._smoothed(self.usage).unsqueeze(-1))
-        seen = gathered(torch.cat([torch.stack(rests, dim=1), error.T.unsqueeze(-1)], dim=-1))  # [N, Q, D + 1]
+        seen = all_gather(torch.cat([torch.stack(residuals, dim=1), error.T.unsqueeze(-1)], dim=-1))  # [N, Q, D + 1]
         self._revive(list(seen[..., :-1].unbind(dim=1)), seen[..., -1].T.contiguous())
 
     def _smoothed(self, usage: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class ResidualQuantizer(nn.Module):
         total = usage.sum(dim=-1, keepdim=True)
         return (usage + _EPSILON) / (total + self.size * _EPSILON) * total
 
-    def _revive(self, rests: list[Tensor], error: Tensor) -> None:
+    def _revive(self, residuals: list[Tensor], error: Tensor) -> None:
         """Give dead codes some of the vectors `Q × [N, D]`, with mean usage so that they outlive the step.
 
         Dead is a usage under the threshold, or under a share of the mean where the batch is too small for that. They
@@ -168,16 +168,16 @@ class ResidualQuantizer(nn.Module):
         rank = dead.long().cumsum(dim=-1) - 1
         pick = picks.gather(1, rank.clamp(0, picks.shape[1] - 1))
         dead = dead & (rank < picks.shape[1]) & (error.gather(1, pick) > 0)
-        picked = torch.stack([rest[chosen] for rest, chosen in zip(rests, pick)])
+        picked = torch.stack([rest[chosen] for rest, chosen in zip(residuals, pick)])
         self.codebooks.copy_(torch.where(dead.unsqueeze(-1), picked, self.codebooks))
         self.usage.copy_(torch.where(dead, mean, self.usage))
         self.sums.copy_(torch.where(dead.unsqueeze(-1), self.codebooks * self.usage.unsqueeze(-1), self.sums))
 
     @torch.no_grad()
-    def initialize(self, x: Tensor, batches: float = 1, go_on: Callable[[], None] = lambda: None) -> None:
+    def initialize(self, x: Tensor, batches: float = 1, check_cancelled: Callable[[], None] = lambda: None) -> None:
         """Place all codebooks by k-means on float `[N, D]` from so many batches, each on the residual of the last.
 
-        What `go_on` raises, called every now and then, leaves them to be placed anew.
+        What `check_cancelled` raises, called every now and then, leaves them to be placed anew.
         """
         x = x[x.isfinite().all(dim=-1)]  # one damaged sample must not decide over the codebooks
         if len(x) == 0:
@@ -185,7 +185,7 @@ class ResidualQuantizer(nn.Module):
         limit = self.kmeans_vectors
         residual = x if len(x) <= limit else x[torch.randperm(len(x), device=x.device)[:limit]]
         for level in range(self.levels):
-            self.codebooks[level], counts = kmeans(residual, self.size, self.kmeans_iters, go_on)
+            self.codebooks[level], counts = kmeans(residual, self.size, self.kmeans_iters, check_cancelled)
             self.usage[level] = counts / batches * (len(x) / len(residual))
             self.sums[level] = self.codebooks[level] * self.usage[level].unsqueeze(-1)
             residual = residual - self.codebooks[level][_clusters_of(residual, self.codebooks[level])]
@@ -248,12 +248,12 @@ def _running_sum(x: Tensor) -> Tensor:
 
 
 def kmeans(
-    x: Tensor, clusters: int, iterations: int, go_on: Callable[[], None] = lambda: None
+    x: Tensor, clusters: int, iterations: int, check_cancelled: Callable[[], None] = lambda: None
 ) -> tuple[Tensor, Tensor]:
     """Lloyd's algorithm on `[N, D]` from a k-means++ start: centres `[K, D]` and their sizes `[K]`."""
-    centres = _kmeans_plus_plus(x, clusters, go_on)
+    centres = _kmeans_plus_plus(x, clusters, check_cancelled)
     for iteration in range(iterations):
-        go_on()
+        check_cancelled()
         index = _clusters_of(x, centres)
         counts = torch.bincount(index, minlength=clusters).to(x.dtype)
         sums = _sums_of(x, index, clusters)
@@ -269,13 +269,13 @@ def _clusters_of(x: Tensor, centres: Tensor) -> Tensor:
     return torch.cat([_nearest(part, centres) for part in torch.split(x, _ROWS_AT_ONCE)])
 
 
-def _kmeans_plus_plus(x: Tensor, clusters: int, go_on: Callable[[], None]) -> Tensor:
+def _kmeans_plus_plus(x: Tensor, clusters: int, check_cancelled: Callable[[], None]) -> Tensor:
     """Starting centres `[K, D]` drawn from `[N, D]` in proportion to the squared distance from those before."""
     picks = [torch.randint(len(x), (1,), device=x.device)]
     size = x.square().sum(dim=-1)
     distance = torch.full_like(size, torch.inf)
     for share in torch.rand(clusters - 1, 1, device=x.device):
-        go_on()
+        check_cancelled()
         pick = picks[-1]
         distance = torch.minimum(distance, torch.addmv(size + size[pick], x, x[pick[0]], alpha=-2).clamp(min=1e-12))
         reached = _running_sum(distance)

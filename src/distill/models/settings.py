@@ -3,11 +3,11 @@
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from distill.schema import CHECKED, Checked
+from distill.schema import VALIDATED, Validated
 
 
-@dataclass(config=CHECKED)
-class CodeSettings(Checked):
+@dataclass(config=VALIDATED)
+class CodeSettings(Validated):
     """What a user chooses of a `ConvVQVAE`."""
 
     codebook_dim: int = Field(default=16, ge=1, le=1024)
@@ -21,22 +21,22 @@ class CodeSettings(Checked):
     dropout: float = Field(default=0.2, ge=0, lt=1)
 
 
-@dataclass(config=CHECKED)
+@dataclass(config=VALIDATED)
 class VQVAESettings(CodeSettings):
     """The arguments of `ConvVQVAE`; the bands of its mel are those of the spectrogram."""
 
     n_mels: int = Field(default=128, ge=16, le=512, multiple_of=16)
 
 
-@dataclass(config=CHECKED)
-class LatentSettings(Checked):
+@dataclass(config=VALIDATED)
+class LatentSettings(Validated):
     """What a user chooses of a `ConvVAE`."""
 
     latent_dim: int = Field(default=64, ge=1, le=1024)
     dropout: float = Field(default=0.2, ge=0, lt=1)
 
 
-@dataclass(config=CHECKED)
+@dataclass(config=VALIDATED)
 class VAESettings(LatentSettings):
     """The arguments of `ConvVAE`; the shape of its mel follows from the length of a chunk."""
 

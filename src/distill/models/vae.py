@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.audio.spectrogram import PADDING
+from distill.distributed import randn_like
 from distill.models.blocks import STRIDE, decoder, encoder
-from distill.models.ranks import normal_like
 
 _GRID_CHANNELS = 32  # of the grid between the convolutions and the latent vector
 _WINDOW_HOP = 2 * STRIDE  # frames between the windows that a long sound is seen through
@@ -45,7 +45,7 @@ class ConvVAE(nn.Module):
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`(recon [B, 1, M, T], mu [B, L], logvar [B, L])`; samples the latent in training, takes mu otherwise."""
         mu, logvar = self.encode(mel)
-        z = mu + normal_like(mu) * (0.5 * logvar).exp() if self.training else mu
+        z = mu + randn_like(mu) * (0.5 * logvar).exp() if self.training else mu
         return self.decode(z)[..., : mel.shape[-1]], mu, logvar
 
     def encode(self, mel: Tensor) -> tuple[Tensor, Tensor]:

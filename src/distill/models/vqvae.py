@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from distill.audio.spectrogram import PADDING
 from distill.models.blocks import STRIDE
-from distill.models.columns import ColumnDecoder, ColumnEncoder, columns_of, start_from_components
 from distill.models.grid import pad_to_grid, silence_where_uncoded, sounding_columns
 from distill.models.quantizer import NO_CODE, ResidualQuantizer
+from distill.models.transform_coding import TransformDecoder, TransformEncoder, frame_blocks, start_from_components
 
 
 class ConvVQVAE(nn.Module):
@@ -49,7 +49,7 @@ class ConvVQVAE(nn.Module):
             "n_mels": n_mels,
         }
         self.bands = n_mels
-        self.encoder = ColumnEncoder(n_mels, codebook_dim)
+        self.encoder = TransformEncoder(n_mels, codebook_dim)
         self.quantizer = ResidualQuantizer(
             codebook_dim,
             codebook_size,
@@ -59,7 +59,7 @@ class ConvVQVAE(nn.Module):
             kmeans_init=kmeans_init,
             kmeans_iters=kmeans_iters,
         )
-        self.decoder = ColumnDecoder(n_mels, codebook_dim, dropout)
+        self.decoder = TransformDecoder(n_mels, codebook_dim, dropout)
 
     @staticmethod
     def large_shapes(settings: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
@@ -71,10 +71,10 @@ class ConvVQVAE(nn.Module):
         }
 
     @torch.no_grad()
-    def start_from(self, mels: Sequence[Tensor], go_on: Callable[[], None] = lambda: None) -> None:
+    def start_from(self, mels: Sequence[Tensor], check_cancelled: Callable[[], None] = lambda: None) -> None:
         """Begin with the components of the columns of mels `[B, 1, M, T]`, and with codebooks by k-means.
 
-        What `go_on` raises, called every now and then, leaves the codebooks to be placed anew.
+        What `check_cancelled` raises, called every now and then, leaves the codebooks to be placed anew.
         """
         mels = [mel[mel.isfinite().all(dim=(1, 2, 3))] for mel in mels]  # a damaged sample must not decide
         distinct = sum(len(self._columns(mel)) for mel in mels)
@@ -83,18 +83,18 @@ class ConvVQVAE(nn.Module):
 
         def shifted() -> Iterator[Tensor]:  # made again for each pass: all of them at once would fill the memory
             for mel in mels:
-                go_on()
+                check_cancelled()
                 yield torch.cat([self._columns(mel[..., shift:]) for shift in (0, *_shifts(mel.shape[-1]))])
 
         start_from_components(self.encoder, self.decoder, shifted(), distinct)
         columns = torch.cat([self.encoder.linear(some) for some in shifted()])
         batches = len(mels) * len(columns) / distinct
-        self.quantizer.initialize(columns.reshape(-1, self.quantizer.dim), batches, go_on)
+        self.quantizer.initialize(columns.reshape(-1, self.quantizer.dim), batches, check_cancelled)
 
     def _columns(self, mel: Tensor) -> Tensor:
         """The columns `[N, M·16]` of a mel `[B, 1, M, T]` in which anything sounds, silence at 0; none is cut short."""
         whole = mel[..., : max(1, mel.shape[-1] // STRIDE) * STRIDE]
-        return columns_of(pad_to_grid(whole, self.bands) - PADDING)[sounding_columns(whole)]
+        return frame_blocks(pad_to_grid(whole, self.bands) - PADDING)[sounding_columns(whole)]
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`(recon [B, 1, M, T], indices int64 [B, H·W, Q], commit_loss scalar)`; the commitment is unweighted."""

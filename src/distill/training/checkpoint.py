@@ -43,7 +43,7 @@ class Checkpoint:
 
     family: str
     identity: dict[str, Any]  # config, spectrogram and files: what the resuming run must agree with
-    made_with: dict[str, str]  # device, torch and threads: what the last digits depend on
+    environment: dict[str, str]  # device, torch and threads: what the last digits depend on
     epoch: int
     step: int
     val_loss: float | None

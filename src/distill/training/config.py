@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from distill.models.settings import CodeSettings, LatentSettings
-from distill.schema import CHECKED, Checked
+from distill.schema import VALIDATED, Validated
 
 LEVEL_NAMES = ("Structure", "Timbre", "Detail", "Fine")
 
@@ -16,8 +16,8 @@ MAX_EPOCHS = 100_000  # the loss curves in a model file have a value for each
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
-@dataclass(config=CHECKED)
-class EngineConfig(Checked):
+@dataclass(config=VALIDATED)
+class EngineConfig(Validated):
     """What the training engine reads, whichever family it trains."""
 
     batch_size: int = Field(default=16, ge=1, le=4096)
@@ -38,7 +38,7 @@ class EngineConfig(Checked):
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 
-@dataclass(config=CHECKED)
+@dataclass(config=VALIDATED)
 class VQVAEConfig(EngineConfig, CodeSettings):
     """Settings of an RVQ-VAE run (v1.1): the engine's and the model's."""
 
@@ -47,7 +47,7 @@ class VQVAEConfig(EngineConfig, CodeSettings):
         return _part(self, CodeSettings)
 
 
-@dataclass(config=CHECKED)
+@dataclass(config=VALIDATED)
 class TrainingConfig(EngineConfig, LatentSettings):
     """Settings of a continuous VAE run (v1): the engine's, the model's and the KL term's."""
 

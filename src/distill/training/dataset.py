@@ -14,13 +14,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import SpectrogramConfig
-from distill.data.ahead import Decoding, awaited_sounds, decode_ahead
+from distill.data.chunks import NO_CHUNK, SPEED_EPOCHS, ChunkDataset, Key, MelDataset
 from distill.data.collection import Sound, UnreadableFile, load_sounds
-from distill.data.glance import glance
+from distill.data.prefetch import Prefetch, prefetched_sounds, start_prefetch
+from distill.data.probe import probe_headers
+from distill.distributed import rank, world_size
 from distill.errors import CollectionError
-from distill.models.ranks import rank, world_size
-from distill.paths import shown
-from distill.training.chunks import NO_CHUNK, SPEED_EPOCHS, ChunkDataset, Key, MelDataset
+from distill.paths import printable
 from distill.training.config import EngineConfig
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class EpochBatches(Sampler[list[Key]]):
             yield batch[len(batch) * number // of : len(batch) * (number + 1) // of] or [NO_CHUNK]
 
 
-def looks(loader: Loader, epoch: int) -> Iterator[Tensor]:
+def initial_batches(loader: Loader, epoch: int) -> Iterator[Tensor]:
     """The batches of `epoch`, then, where the sounds are varied, those of some more; the last one stays set."""
     batches = getattr(loader, "batch_sampler", None)
     if not isinstance(batches, EpochBatches):
@@ -108,7 +108,7 @@ def create_data_loaders(
         )
     sides = split_by_file(sorted(distinct), config.val_fraction, config.seed)
     train, validation = ([sound for sound in sounds if sound.digest in side] for side in sides)
-    decoding = decode_ahead([*train, *validation], sample_rate, limits, cancel_event)
+    decoding = start_prefetch([*train, *validation], sample_rate, limits, cancel_event)
     if config.num_workers:
         for sound in sounds:
             sound.waveform[:0]  # a process of its own could not wait for it
@@ -124,12 +124,12 @@ def _look_through(
     """The usable sounds of files, awaited where they are many; warns of those left out."""
     sounds: Sequence[Sound]
     left_out: Sequence[UnreadableFile]
-    if (seen := glance(paths, None, limits, cancel_event)) is not None:
-        sounds, left_out = awaited_sounds(seen, sample_rate), seen.left_out
+    if (seen := probe_headers(paths, None, limits, cancel_event)) is not None:
+        sounds, left_out = prefetched_sounds(seen, sample_rate), seen.left_out
     else:
         sounds, left_out = load_sounds(paths, sample_rate, limits, cancel_event)
     for file in left_out:
-        logger.warning("%s left out: %s", shown(file.path), file.reason)
+        logger.warning("%s left out: %s", printable(file.path), file.reason)
     return sounds
 
 
@@ -155,7 +155,7 @@ def _loader(
     sample_rate: int,
     spectrogram: SpectrogramConfig | None,
     device: torch.device | str,
-    decoding: Decoding,
+    decoding: Prefetch,
     *,
     training: bool,
 ) -> Loader:
@@ -182,7 +182,7 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def own_part(loader: Loader) -> Loader:
+def rank_part(loader: Loader) -> Loader:
     """What this process takes of each batch of `loader`: all of it, unless several train together."""
     batches = getattr(loader, "batch_sampler", None)
     if world_size() == 1 or not isinstance(batches, EpochBatches):

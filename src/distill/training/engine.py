@@ -1,6 +1,6 @@
 """The training engine both families share: the pass over a loader, the validation.
 
-A step is in `step.py`; a `Family` tells how to judge a batch and which events to make of the numbers (`family.py`).
+A step is in `step.py`; a `Family` tells how to judge a batch and which events to make of the numbers (`objective.py`).
 `trainer.py` makes a whole run of it.
 """
 
@@ -18,13 +18,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from distill import distributed
 from distill.audio.spectrogram import real_frames
 from distill.errors import Cancelled
-from distill.models import ranks
-from distill.training.dataset import EpochBatches, Loader, looks, own_part
-from distill.training.family import Step, Workbench
+from distill.training.dataset import EpochBatches, Loader, initial_batches, rank_part
 from distill.training.metrics import MetricsCallback
-from distill.training.step import Stepper, losses_of
+from distill.training.objective import Context, Step
+from distill.training.step import TrainStep, losses_of
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def _step_seed(seed: int, epoch: int, step: int) -> int:
 
 
 def train_steps(
-    stepper: Stepper,
+    stepper: TrainStep,
     loader: Loader,
     epoch: int,
     totals: Totals,
@@ -94,21 +94,21 @@ def train_steps(
     Without `total_epochs`, schedules that follow the progress of a run stand at their end.
     Raises `Diverged` when `skips` are counted, and there were too many in a row.
     """
-    bench = stepper.bench
-    bench.model.train()
-    _prepare(bench, loader, epoch, seed, cancel_event)
+    context = stepper.context
+    context.model.train()
+    _prepare(context, loader, epoch, seed, cancel_event)
     total_steps = len(loader)
-    with ranks.joint():
+    with distributed.collective():
         batches = _batches(loader, cancel_event, first_step)
         step, batch = first_step, next(batches, None)
         while batch is not None:
-            if ranks.any_of(_asked_to_stop(cancel_event)):
+            if distributed.any_rank(_asked_to_stop(cancel_event)):
                 return step
             if seed is not None:
                 torch.manual_seed(_step_seed(seed, epoch, step))
             started = time.perf_counter()
             progress = min(1.0, (epoch + step / total_steps) / total_epochs) if total_epochs else 1.0
-            mel = bench.mel(batch)
+            mel = context.mel(batch)
             outcome = stepper.take(mel, progress)
             launched = time.perf_counter()
             batch = next(batches, None)  # meanwhile a GPU is at work
@@ -119,7 +119,7 @@ def train_steps(
             else:
                 logger.warning("epoch %d step %d: loss or gradient is not finite; the step was skipped", epoch, step)
             facts = Step(epoch, step, total_steps, losses, stepper.rate, time.perf_counter() - started, progress)
-            event = bench.family.step_event(bench.model, facts, ranks.gathered(outcome.observed))
+            event = context.family.step_event(context.model, facts, distributed.all_gather(outcome.observed))
             if callback:
                 callback(event)
             if skips:
@@ -134,7 +134,7 @@ def _batches(loader: Loader, cancel_event: threading.Event | None, first: int = 
     After a cancellation a sound is not waited for: what comes instead is nothing, and lasts until all ranks have heard.
     """
     try:
-        yield from itertools.islice(own_part(loader), first, None)
+        yield from itertools.islice(rank_part(loader), first, None)
     except Cancelled:
         if not _asked_to_stop(cancel_event):
             raise
@@ -142,15 +142,17 @@ def _batches(loader: Loader, cancel_event: threading.Event | None, first: int = 
 
 
 def _prepare(
-    bench: Workbench, loader: Loader, epoch: int, seed: int | None, cancel_event: threading.Event | None
+    context: Context, loader: Loader, epoch: int, seed: int | None, cancel_event: threading.Event | None
 ) -> None:
     """Get the model ready for the steps of an epoch, and the loader for its order."""
     if seed is not None:
         torch.manual_seed(_step_seed(seed, epoch, -1))
-    if ranks.rank() == 0 and not bench.family.ready(bench.model):
+    if distributed.rank() == 0 and not context.family.ready(context.model):
         with suppress(Cancelled):  # the first step sees to it
-            bench.family.prepare(bench.model, bench.mels(looks(loader, epoch)), partial(_go_on, cancel_event))
-    ranks.share(bench.model)
+            context.family.prepare(
+                context.model, context.mels(initial_batches(loader, epoch)), partial(_go_on, cancel_event)
+            )
+    distributed.broadcast_model(context.model)
     if isinstance(batches := getattr(loader, "batch_sampler", None), EpochBatches):
         batches.set_epoch(epoch)
 
@@ -166,29 +168,29 @@ def _go_on(cancel_event: threading.Event | None) -> None:
 
 def _examples(mel: Tensor, loader: Loader) -> int:
     """How many chunks `[B, 1, M, T]` all ranks have together, without those in which there is nothing."""
-    if ranks.world_size() == 1 and not getattr(getattr(loader, "dataset", None), "awaited", False):
+    if distributed.world_size() == 1 and not getattr(getattr(loader, "dataset", None), "awaited", False):
         return len(mel)  # none is empty, and a GPU need not be asked
-    return int(ranks.summed(real_frames(mel).any(dim=-1).sum()))
+    return int(distributed.all_reduce(real_frames(mel).any(dim=-1).sum()))
 
 
 @torch.no_grad()
 def validate(
-    bench: Workbench, loader: Loader, cancel_event: threading.Event | None = None
+    context: Context, loader: Loader, cancel_event: threading.Event | None = None
 ) -> tuple[dict[str, float], list[Tensor]]:
     """Means per example of `val_loss` and `val_` + each term, and what was observed batch by batch.
 
     A cancellation cuts it short.
     """
-    bench.model.eval()
+    context.model.eval()
     totals, observed = Totals(), []
-    whole = torch.ones((), device=bench.device)  # of a run: one yardstick for all epochs
-    with ranks.joint():
+    whole = torch.ones((), device=context.device)  # of a run: one yardstick for all epochs
+    with distributed.collective():
         for batch in _batches(loader, cancel_event):
-            if ranks.any_of(_asked_to_stop(cancel_event)):
+            if distributed.any_rank(_asked_to_stop(cancel_event)):
                 break
-            mel = bench.mel(batch)
-            evaluation = bench.family.evaluate(bench.model, mel, whole)
+            mel = context.mel(batch)
+            evaluation = context.family.evaluate(context.model, mel, whole)
             losses = zip(("loss", *evaluation.terms), losses_of(evaluation).tolist())
             totals.add({f"val_{name}": value for name, value in losses}, _examples(mel, loader))
-            observed.append(ranks.gathered(evaluation.observed))
+            observed.append(distributed.all_gather(evaluation.observed))
     return {name: totals.mean(name) for name in totals.sums}, observed

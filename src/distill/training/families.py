@@ -15,7 +15,6 @@ from distill.models.losses import kl_per_dimension, vae_loss, vqvae_loss
 from distill.models.quantizer import NO_CODE
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
-from distill.training.family import Epoch, Evaluation, Family, Step
 from distill.training.health import utilization_warnings
 from distill.training.metrics import (
     CodebookHealth,
@@ -26,6 +25,7 @@ from distill.training.metrics import (
     VQMetricsHistory,
     VQStepMetrics,
 )
+from distill.training.objective import Epoch, Evaluation, Family, Step
 from distill.training.preview import (
     generate_preview,
     generate_reconstruction_preview,
@@ -55,18 +55,18 @@ class VQFamily(Family):
         """Whether its codebooks were placed."""
         return not isinstance(model, ConvVQVAE) or model.quantizer.ready
 
-    def prepare(self, model: nn.Module, mels: Iterable[Tensor], go_on: Callable[[], None]) -> None:
+    def prepare(self, model: nn.Module, mels: Iterable[Tensor], check_cancelled: Callable[[], None]) -> None:
         """Let the model begin with what many batches have in common."""
         assert isinstance(model, ConvVQVAE)
         seen: list[Tensor] = []
         vectors = 0
         for mel in mels:
-            go_on()
+            check_cancelled()
             seen.append(mel)
             vectors += int(sounding_columns(mel).sum()) * -(-mel.shape[-2] // STRIDE)
             if vectors >= model.quantizer.kmeans_vectors:
                 break
-        model.start_from(seen, go_on)
+        model.start_from(seen, check_cancelled)
 
     def evaluate(self, model: nn.Module, mel: Tensor, progress: Tensor) -> Evaluation:
         """One forward pass and its loss; the codes are what health is read from."""
@@ -148,7 +148,7 @@ class VAEFamily(Family):
         del model
         return True
 
-    def prepare(self, model: nn.Module, mels: Iterable[Tensor], go_on: Callable[[], None]) -> None:
+    def prepare(self, model: nn.Module, mels: Iterable[Tensor], check_cancelled: Callable[[], None]) -> None:
         """There is nothing to do."""
 
     def evaluate(self, model: nn.Module, mel: Tensor, progress: Tensor) -> Evaluation:

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from distill import distributed
 from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
 from distill.data.collection import Sound
 from distill.errors import Cancelled
 from distill.library.catalog import ModelLibrary
-from distill.models import ranks
 from distill.models.analysis import analyse_latent_space
 from distill.models.blocks import STRIDE
 from distill.models.losses import kl_per_dimension
@@ -34,18 +34,18 @@ from distill.training.dataset import Loader
 from distill.training.device import same_each_time
 from distill.training.engine import Totals, train_steps, validate
 from distill.training.families import VAEFamily, VQFamily, codebook_health
-from distill.training.family import Family, Workbench
-from distill.training.follower import follow, followers_sent_home
 from distill.training.metrics import (
     MetricsCallback,
     MetricsHistory,
     TrainingCompleteEvent,
     VQMetricsHistory,
 )
+from distill.training.objective import Context, Family
 from distill.training.picture import draw_vae_run, draw_vqvae_run
-from distill.training.run import RunRequest, equipment, run_device, seeded, set_up
+from distill.training.rank_worker import follow, workers_shut_down
 from distill.training.run_folder import RunFolder
-from distill.training.step import Stepper
+from distill.training.setup import RunRequest, build_components, run_device, seeded, set_up
+from distill.training.step import TrainStep
 from distill.training.trainer import Trainer
 
 
@@ -68,8 +68,8 @@ def train_vqvae_epoch(
     A loss that is not finite skips its update; `cancel_event` ends the epoch between two steps.
     """
     family = VQFamily(commitment_weight)
-    bench, totals = Workbench(family, model, spectrogram, torch.device(device)), Totals()
-    stepper = Stepper(bench, optimizer, gradient_clip_norm)
+    context, totals = Context(family, model, spectrogram, torch.device(device)), Totals()
+    stepper = TrainStep(context, optimizer, gradient_clip_norm)
     train_steps(stepper, train_loader, epoch, totals, callback=callback, cancel_event=cancel_event)
     return {name: totals.mean(name) for name in ("train_loss", "recon_loss", "commit_loss")}
 
@@ -82,8 +82,8 @@ def validate_vqvae_epoch(
     commitment_weight: float = 0.25,
 ) -> dict[str, Any]:
     """`val_loss`, `val_recon_loss`, `val_commit_loss` (means per example) and `codebook_health` over the whole set."""
-    bench = Workbench(VQFamily(commitment_weight), model, spectrogram, torch.device(device))
-    means, observed = validate(bench, val_loader)
+    context = Context(VQFamily(commitment_weight), model, spectrogram, torch.device(device))
+    means, observed = validate(context, val_loader)
     return {
         **means,
         "codebook_health": codebook_health(model, torch.cat([codes.flatten(0, 1) for codes in observed])),
@@ -126,7 +126,7 @@ def train_vqvae(
 
         def save(folder: Path | str) -> Path:
             return save_model_v2(
-                model, trainer.bench.spectrogram.config, config, trainer.training_config(), trainer.metadata(),
+                model, trainer.context.spectrogram.config, config, trainer.training_config(), trainer.metadata(),
                 folder, codebook_health=health, loss_curve_history=history.get_loss_curves(),
             )  # fmt: skip
 
@@ -154,12 +154,12 @@ def _run(
 ) -> dict[str, Any]:
     """The course of a run of either family; `conclude` gives what its result has beside the common, or `nothing`."""
     folder = RunFolder(request.output_dir)
-    with ranks.connected(run_device(request).type), same_each_time():
-        if ranks.rank() > 0:
-            bench, loaders, optimizer = equipment(family, make_model, request, None)
-            follow(Stepper(bench, optimizer, request.config.gradient_clip_norm), loaders, request.config.seed)
-            return _result(bench.model, history, folder) | nothing
-        with folder.in_use(), folder.keeps_warnings(), followers_sent_home():
+    with distributed.process_group(run_device(request).type), same_each_time():
+        if distributed.rank() > 0:
+            context, loaders, optimizer = build_components(family, make_model, request, None)
+            follow(TrainStep(context, optimizer, request.config.gradient_clip_norm), loaders, request.config.seed)
+            return _result(context.model, history, folder) | nothing
+        with folder.in_use(), folder.keeps_warnings(), workers_shut_down():
             try:
                 trainer = set_up(family, make_model, history, request, callback, cancel_event)
             except Cancelled:  # while the sounds were read: there is no run to go on with, and none is needed
@@ -171,7 +171,7 @@ def _run(
             except Cancelled:  # while a resumed run that had done its steps waited for its sounds
                 own = nothing
             trainer.complete()
-            return _result(trainer.bench.model, trainer.state.history, folder) | own
+            return _result(trainer.context.model, trainer.state.history, folder) | own
 
 
 def _keep(
@@ -197,19 +197,19 @@ def _result(model: nn.Module, history: VQMetricsHistory | MetricsHistory, folder
 
 def _codes(trainer: Trainer, loader: Loader) -> Tensor:
     """The codes int64 `[N, Q]` of all sounds of a loader."""
-    model = cast(ConvVQVAE, trainer.bench.model)
-    return torch.cat([model.encode_to_codes(mel).flatten(0, 1) for mel in trainer.bench.mels(loader)])
+    model = cast(ConvVQVAE, trainer.context.model)
+    return torch.cat([model.encode_to_codes(mel).flatten(0, 1) for mel in trainer.context.mels(loader)])
 
 
 def _code_counts(trainer: Trainer) -> Tensor:
     """How often each code is used over the whole collection: int64 `[Q, K]`."""
     codes = torch.cat([_codes(trainer, loader) for loader in trainer.loaders])
-    return cast(ConvVQVAE, trainer.bench.model).quantizer.code_counts(codes)
+    return cast(ConvVQVAE, trainer.context.model).quantizer.code_counts(codes)
 
 
 def _example(trainer: Trainer, mel_to_mel: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """One validation mel `[M, T]` and its reconstruction."""
-    mel = next(trainer.bench.mels(trainer.loaders[1]))[:1]
+    mel = next(trainer.context.mels(trainer.loaders[1]))[:1]
     return mel[0, 0], mel_to_mel(mel)[0, 0]
 
 
@@ -227,8 +227,8 @@ def train_epoch(
     cancel_event: threading.Event | None = None,
 ) -> dict[str, float]:
     """`train_vqvae_epoch` for a VAE: means per example of `train_loss`, `recon_loss` and `kl_loss` (unweighted)."""
-    bench, totals = Workbench(VAEFamily(kl_weight, free_bits), model, spectrogram, torch.device(device)), Totals()
-    stepper = Stepper(bench, optimizer, gradient_clip_norm)
+    context, totals = Context(VAEFamily(kl_weight, free_bits), model, spectrogram, torch.device(device)), Totals()
+    stepper = TrainStep(context, optimizer, gradient_clip_norm)
     train_steps(stepper, train_loader, epoch, totals, callback=callback, cancel_event=cancel_event)
     return {name: totals.mean(name) for name in ("train_loss", "recon_loss", "kl_loss")}
 
@@ -242,8 +242,8 @@ def validate_epoch(
     free_bits: float = 0.1,
 ) -> dict[str, float]:
     """`val_loss`, `val_recon_loss`, `val_kl_loss` (means per example) and `kl_divergence` (nats) over the whole set."""
-    bench = Workbench(VAEFamily(kl_weight, free_bits), model, spectrogram, torch.device(device))
-    means, observed = validate(bench, val_loader)
+    context = Context(VAEFamily(kl_weight, free_bits), model, spectrogram, torch.device(device))
+    means, observed = validate(context, val_loader)
     return means | {"kl_divergence": float(kl_per_dimension(*torch.cat(observed).chunk(2, dim=1)).sum())}
 
 
@@ -277,7 +277,7 @@ def train(
 
         def save(folder: Path | str) -> Path:
             return save_model(
-                model, trainer.bench.spectrogram.config, trainer.training_config(), trainer.metadata(),
+                model, trainer.context.spectrogram.config, trainer.training_config(), trainer.metadata(),
                 folder, analysis=analysis, loss_curve_history=history.get_loss_curves(),
             )  # fmt: skip
 
@@ -304,5 +304,5 @@ def _chunk_shape(request: RunRequest) -> dict[str, int]:
 @torch.no_grad()
 def _latents(trainer: Trainer) -> Tensor:
     """The latent means float `[N, L]` of the training chunks."""
-    model = cast(ConvVAE, trainer.bench.model)
-    return torch.cat([model.encode(mel)[0] for mel in trainer.bench.mels(trainer.loaders[0])])
+    model = cast(ConvVAE, trainer.context.model)
+    return torch.cat([model.encode(mel)[0] for mel in trainer.context.mels(trainer.loaders[0])])

@@ -33,7 +33,7 @@ class RunFolder:
     path: Path
 
     @property
-    def facts_path(self) -> Path:
+    def info_path(self) -> Path:
         """What the run is: settings, files, split."""
         return self.path / "run.json"
 
@@ -65,7 +65,7 @@ class RunFolder:
     @property
     def used(self) -> bool:
         """Whether a run has got further here than its first checkpoint."""
-        return self.facts_path.exists() or any(not _FIRST.match(path.name) for path in self.checkpoints.glob("*.pt"))
+        return self.info_path.exists() or any(not _FIRST.match(path.name) for path in self.checkpoints.glob("*.pt"))
 
     @property
     def busy(self) -> bool:
@@ -79,18 +79,18 @@ class RunFolder:
         except Timeout:
             return True
 
-    def write_facts(self, facts: dict[str, Any]) -> None:
+    def write_info(self, facts: dict[str, Any]) -> None:
         """Store the run's facts; raises `StorageError`."""
-        atomic_write_text(self.facts_path, json.dumps(facts, indent=2, allow_nan=False) + "\n")
+        atomic_write_text(self.info_path, json.dumps(facts, indent=2, allow_nan=False) + "\n")
 
-    def read_facts(self) -> dict[str, Any]:
+    def read_info(self) -> dict[str, Any]:
         """The run's facts; raises `CheckpointError` when this is no run folder."""
         try:
-            facts = json.loads(self.facts_path.read_text())
+            facts = json.loads(self.info_path.read_text())
         except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{self.path}: not a run folder (no readable run.json in it)") from error
         if not isinstance(facts, dict) or facts.get("format") != "distill_run":
-            raise CheckpointError(f"{self.facts_path}: not written by distill")
+            raise CheckpointError(f"{self.info_path}: not written by distill")
         return facts
 
     def append(self, event: Event) -> None:
@@ -195,7 +195,7 @@ class _WarningLog(logging.Handler):
         if record.thread != self._thread:
             return
         self._waiting.append(record.getMessage())
-        if self._folder.facts_path.exists():
+        if self._folder.info_path.exists():
             for message in self._waiting:
                 self._folder.append_warning(message)
             self._waiting.clear()

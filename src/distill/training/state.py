@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from distill.distributed import world_size
 from distill.models.archive import same_form
-from distill.models.ranks import world_size
 from distill.training.checkpoint import Checkpoint
 from distill.training.device import device_name
 from distill.training.engine import Skips, Totals
-from distill.training.family import Workbench
 from distill.training.metrics import MetricsHistory, VQMetricsHistory
+from distill.training.objective import Context
 
 
 @dataclass
@@ -56,7 +56,7 @@ class State:
         )
 
 
-def made_with(device: torch.device) -> dict[str, str]:
+def environment(device: torch.device) -> dict[str, str]:
     """What the last digits of a run depend on, beside its settings and its sounds."""
     return {
         "device": device_name(device),
@@ -66,16 +66,16 @@ def made_with(device: torch.device) -> dict[str, str]:
     }
 
 
-def fits(checkpoint: Checkpoint, bench: Workbench, optimizer: AdamW, scheduler: CosineAnnealingLR) -> bool:
+def fits(checkpoint: Checkpoint, context: Context, optimizer: AdamW, scheduler: CosineAnnealingLR) -> bool:
     """Whether every part of `checkpoint` is there, and of the form that this run has it in."""
     try:
-        own = bench.family.checkpoint_fields(checkpoint.history)
+        own = context.family.checkpoint_fields(checkpoint.history)
         return (
-            _fits_model(checkpoint, bench.model.state_dict())
+            _fits_model(checkpoint, context.model.state_dict())
             and _fits_optimizer(checkpoint.optimizer_state, optimizer)
             and (bool(checkpoint.optimizer_state["state"]) or _learnt_steps(checkpoint) == 0)
             and checkpoint.scheduler_state.keys() == scheduler.state_dict().keys()
-            and _fits_totals(checkpoint.totals, {"train_loss", *bench.family.terms})
+            and _fits_totals(checkpoint.totals, {"train_loss", *context.family.terms})
             and checkpoint.skips.keys() == _names(Skips)
             and all(getattr(checkpoint, name) == value for name, value in own.items())
         )
@@ -88,8 +88,8 @@ def _fits_model(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> bool:
     return same_form(checkpoint.model_state, expected) and (best is None or same_form(best, expected))
 
 
-def _fits_totals(totals: dict[str, Any], summed: set[str]) -> bool:
-    return totals.keys() == _names(Totals) and totals["sums"].keys() == (summed if totals["examples"] else set())
+def _fits_totals(totals: dict[str, Any], all_reduce: set[str]) -> bool:
+    return totals.keys() == _names(Totals) and totals["sums"].keys() == (all_reduce if totals["examples"] else set())
 
 
 def _names(of: type[Totals] | type[Skips]) -> set[str]:

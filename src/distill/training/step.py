@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from distill.models import ranks
-from distill.training.family import Evaluation, Workbench
+from distill import distributed
+from distill.training.objective import Context, Evaluation
 
 _BEFORE_RECORDING = 3  # steps with mels of a shape, in which libraries make their choices and their room
 
@@ -34,7 +34,7 @@ class Outcome:
     before: dict[str, Tensor]
 
 
-class Stepper:
+class TrainStep:
     """Takes the steps of a training with one model and one optimizer.
 
     With `recorded`, those on one NVIDIA GPU are replayed. Then the optimizer has to be a fused one, and to keep the
@@ -42,11 +42,11 @@ class Stepper:
     """
 
     def __init__(
-        self, bench: Workbench, optimizer: Optimizer, gradient_clip_norm: float, *, recorded: bool = False
+        self, context: Context, optimizer: Optimizer, gradient_clip_norm: float, *, recorded: bool = False
     ) -> None:
-        self.bench, self.optimizer, self.gradient_clip_norm = bench, optimizer, gradient_clip_norm
-        replayed = recorded and bench.device.type == "cuda" and ranks.world_size() == 1
-        self._stream = torch.cuda.Stream(bench.device) if replayed else None  # type: ignore[no-untyped-call]
+        self.context, self.optimizer, self.gradient_clip_norm = context, optimizer, gradient_clip_norm
+        replayed = recorded and context.device.type == "cuda" and distributed.world_size() == 1
+        self._stream = torch.cuda.Stream(context.device) if replayed else None  # type: ignore[no-untyped-call]
         self._seen: Counter[torch.Size] = Counter()
         self._recordings: dict[torch.Size, _Recording] = {}
 
@@ -66,13 +66,13 @@ class Stepper:
         """Wait for a step: its losses, and whether it was learnt from; if not, the model is as it was before."""
         learnt, *losses = outcome.numbers.tolist()
         if not learnt:
-            self.bench.model.load_state_dict(outcome.before, strict=False)
+            self.context.model.load_state_dict(outcome.before, strict=False)
         return dict(zip(outcome.names, losses)), bool(learnt)
 
     def _take_or_replay(self, mel: Tensor, progress: float) -> Outcome:
         shape = mel.shape
         self._seen[shape] += 1
-        if self._seen[shape] <= _BEFORE_RECORDING or not self.bench.family.ready(self.bench.model):
+        if self._seen[shape] <= _BEFORE_RECORDING or not self.context.family.ready(self.context.model):
             return self._take(mel, mel.new_full((), progress))
         if shape not in self._recordings:
             self._recordings[shape] = _Recording(self._take, self.optimizer, mel)
@@ -80,13 +80,13 @@ class Stepper:
 
     def _take(self, mel: Tensor, progress: Tensor) -> Outcome:
         """One step; a loss or gradient that is not finite changes neither weight nor optimizer."""
-        model = self.bench.model
+        model = self.context.model
         before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        evaluation = self.bench.family.evaluate(model, mel, progress)
+        evaluation = self.context.family.evaluate(model, mel, progress)
         self.optimizer.zero_grad(set_to_none=True)
         evaluation.total.backward()  # type: ignore[no-untyped-call]
         parameters = list(model.parameters())
-        ranks.sum_gradients(parameters)
+        distributed.all_reduce_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip_norm)
         losses = losses_of(evaluation)
         learnt = losses[0].isfinite() & norm.isfinite()
@@ -97,7 +97,7 @@ class Stepper:
 
 def losses_of(evaluation: Evaluation) -> Tensor:
     """The total of all ranks, then their terms: float `[1 + terms]`."""
-    return ranks.summed(torch.stack([evaluation.total.detach(), *evaluation.terms.values()]))
+    return distributed.all_reduce(torch.stack([evaluation.total.detach(), *evaluation.terms.values()]))
 
 
 def _update(optimizer: Optimizer, learnt: Tensor) -> None:

@@ -16,16 +16,14 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from distill import __version__
+from distill.data.chunks import ChunkDataset
 from distill.errors import CheckpointError, CollectionError, TrainingError
 from distill.library.header import ModelMetadata
 from distill.training.budget import UNPLANNED, epochs_within
 from distill.training.checkpoint import Checkpoint, drop_later, find_checkpoint, write_checkpoint
-from distill.training.chunks import ChunkDataset
 from distill.training.config import EngineConfig
 from distill.training.dataset import Loader
 from distill.training.engine import MAX_SKIPS_IN_ROW, Diverged, Totals, train_steps, validate
-from distill.training.family import Epoch, Workbench
-from distill.training.follower import TrainOrder, ValidateOrder, tell
 from distill.training.metrics import (
     OVERFITTING_GAP,
     EpochMetrics,
@@ -38,10 +36,12 @@ from distill.training.metrics import (
     VQStepMetrics,
     seconds_left,
 )
+from distill.training.objective import Context, Epoch
 from distill.training.preview import PAIRS
+from distill.training.rank_worker import TrainCommand, ValidateCommand, tell
 from distill.training.run_folder import RunFolder
-from distill.training.state import State, fits, made_with
-from distill.training.step import Stepper
+from distill.training.state import State, environment, fits
+from distill.training.step import TrainStep
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class _Restored(NamedTuple):
 class Trainer:
     """One run of the engine: `fit` takes it from its `state` to the end, or to the next cancellation."""
 
-    bench: Workbench
+    context: Context
     loaders: tuple[Loader, Loader]
     config: EngineConfig
     state: State
@@ -75,7 +75,7 @@ class Trainer:
     identity: dict[str, Any]  # what a checkpoint of this run must agree with
     optimizer: AdamW
     scheduler: CosineAnnealingLR
-    stepper: Stepper = field(init=False)
+    stepper: TrainStep = field(init=False)
     _clock: float = field(init=False, default=0.0)  # when the run would have begun, had it never stopped
     _restored: _Restored | None = field(init=False, default=None)
     _fruitless: set[tuple[int, int]] = field(init=False, default_factory=set)  # from where no step was learnt
@@ -85,7 +85,7 @@ class Trainer:
         self._clock = time.perf_counter() - self.state.elapsed_s
 
     def _equip(self) -> None:
-        self.stepper = Stepper(self.bench, self.optimizer, self.config.gradient_clip_norm, recorded=True)
+        self.stepper = TrainStep(self.context, self.optimizer, self.config.gradient_clip_norm, recorded=True)
 
     def fit(self) -> bool:
         """Train; returns whether the run reached its end rather than a cancellation. Raises `TrainingError`."""
@@ -120,13 +120,13 @@ class Trainer:
     def note(self, **facts: Any) -> None:
         """Add facts to the run's `run.json`; raises `StorageError`."""
         self.facts |= facts
-        self.folder.write_facts(self.facts)
+        self.folder.write_info(self.facts)
 
     def best_model(self) -> nn.Module:
         """The model with the weights of the best validation epoch (the latest where there is none), in eval mode."""
         if self.state.best_weights is not None:
-            self.bench.model.load_state_dict(self.state.best_weights)
-        return self.bench.model.eval()
+            self.context.model.load_state_dict(self.state.best_weights)
+        return self.context.model.eval()
 
     def metadata(self) -> ModelMetadata:
         """What the model file says of this run."""
@@ -150,7 +150,7 @@ class Trainer:
         """The run's settings as they were used, for the record in the model file."""
         return dataclasses.asdict(self.config) | {
             "max_epochs": self.state.total_epochs,
-            "device": str(self.bench.device),
+            "device": str(self.context.device),
         }
 
     def complete(self) -> None:
@@ -179,7 +179,7 @@ class Trainer:
     def _train_epoch(self) -> bool:
         state = self.state
         total_epochs = state.total_epochs if state.planned else UNPLANNED
-        tell(TrainOrder(state.epoch, state.step, total_epochs, self.optimizer.state_dict(), state.skips.in_row))
+        tell(TrainCommand(state.epoch, state.step, total_epochs, self.optimizer.state_dict(), state.skips.in_row))
         state.step = train_steps(
             self.stepper,
             self.loaders[0],
@@ -205,7 +205,7 @@ class Trainer:
         if failed.rollbacks == MAX_ROLLBACKS:
             raise TrainingError(_DIVERGED)
         try:
-            checkpoint = find_checkpoint(self.folder.path, self.bench.family.name, self._leads_on)
+            checkpoint = find_checkpoint(self.folder.path, self.context.family.name, self._leads_on)
         except CheckpointError as error:
             raise TrainingError(_DIVERGED) from error
         clock = self._clock
@@ -233,9 +233,9 @@ class Trainer:
 
         Raises `CheckpointError` when it does not fit, `StorageError`.
         """
-        model, optimizer, scheduler = self.bench.model, self.optimizer, self.scheduler
+        model, optimizer, scheduler = self.context.model, self.optimizer, self.scheduler
         if checkpoint.model_settings != self.facts["model_settings"] or not fits(
-            checkpoint, self.bench, optimizer, scheduler
+            checkpoint, self.context, optimizer, scheduler
         ):
             raise CheckpointError("the checkpoint does not fit this run: parts of it are missing or of another form")
         model.load_state_dict(checkpoint.model_state)
@@ -251,8 +251,8 @@ class Trainer:
     def _validate_epoch(self) -> bool:
         """Validate, and settle what follows from it; returns whether it was not cut short by a cancellation."""
         state = self.state
-        tell(ValidateOrder())
-        validation, observed = validate(self.bench, self.loaders[1], self.cancel_event)
+        tell(ValidateCommand())
+        validation, observed = validate(self.context, self.loaders[1], self.cancel_event)
         if self._cancelled():
             return False
         if not validation:
@@ -260,7 +260,7 @@ class Trainer:
                 "all the sounds that were set aside for validation are silent or damaged, as the warnings say; "
                 "take these files out of the folder, and start a new run"
             )
-        facts = self.bench.family.facts(observed)
+        facts = self.context.family.facts(observed)
         if not facts.keys() <= self.facts.keys():
             self.note(**facts)
         rate = self.optimizer.param_groups[0]["lr"]
@@ -272,7 +272,7 @@ class Trainer:
         eta = seconds_left(elapsed, state.epoch, state.total_epochs)
         train_loss = state.totals.mean("train_loss")
         epoch = Epoch(state.epoch, state.total_epochs, train_loss, validation, rate, eta, elapsed)
-        warm = state.epoch + 1 > self.bench.family.warmup_fraction * state.total_epochs
+        warm = state.epoch + 1 > self.context.family.warmup_fraction * state.total_epochs
         if epoch.overfitting_gap > OVERFITTING_GAP and warm:
             logger.warning(
                 "validation loss is %.0f%% above training loss; the model is learning the training files by heart",
@@ -280,11 +280,11 @@ class Trainer:
             )
         if validation["val_loss"] < state.best_val_loss:
             state.best_epoch, state.best_val_loss = state.epoch, validation["val_loss"]
-            state.best_weights = {k: v.detach().cpu().clone() for k, v in self.bench.model.state_dict().items()}
-        counts = self.bench.family.code_counts(self.bench.model, observed)
+            state.best_weights = {k: v.detach().cpu().clone() for k, v in self.context.model.state_dict().items()}
+        counts = self.context.family.code_counts(self.context.model, observed)
         if counts is not None:
             self.folder.append_usage(state.epoch, counts.tolist())
-        self.emit(self.bench.family.epoch_event(self.bench.model, epoch, observed))
+        self.emit(self.context.family.epoch_event(self.context.model, epoch, observed))
         return True
 
     def _end_epoch(self) -> None:
@@ -313,11 +313,15 @@ class Trainer:
             return
         validation = cast(ChunkDataset, self.loaders[1].dataset)
         waveforms = torch.stack([validation.waveform((0, 0, index)) for index in validation.examples(PAIRS)])
-        paths = self.bench.family.preview(
-            self.bench.model, self.bench.spectrogram, waveforms.to(self.bench.device), self.folder.previews, done - 1
+        paths = self.context.family.preview(
+            self.context.model,
+            self.context.spectrogram,
+            waveforms.to(self.context.device),
+            self.folder.previews,
+            done - 1,
         )
         for path in paths:
-            self.emit(PreviewEvent(done - 1, str(path), self.bench.spectrogram.config.sample_rate))
+            self.emit(PreviewEvent(done - 1, str(path), self.context.spectrogram.config.sample_rate))
 
     def checkpoint(self) -> Path:
         """Write a checkpoint of the run as it is; raises `StorageError`."""
@@ -328,9 +332,9 @@ class Trainer:
         return write_checkpoint(
             self.folder.checkpoints,
             Checkpoint(
-                family=self.bench.family.name,
+                family=self.context.family.name,
                 identity=self.identity,
-                made_with=made_with(self.bench.device),
+                environment=environment(self.context.device),
                 epoch=state.epoch,
                 step=state.step,
                 val_loss=_finite(state.history.epoch_metrics[-1].val_loss) if whole else None,
@@ -340,7 +344,7 @@ class Trainer:
                 totals=dataclasses.asdict(state.totals),
                 skips=dataclasses.asdict(state.skips),
                 rollbacks=state.rollbacks,
-                model_state=self.bench.model.state_dict(),
+                model_state=self.context.model.state_dict(),
                 optimizer_state=self.optimizer.state_dict(),
                 scheduler_state=self.scheduler.state_dict(),
                 best_epoch=state.best_epoch,
@@ -348,7 +352,7 @@ class Trainer:
                 best_weights=state.best_weights,
                 history=state.history,
                 model_settings=self.facts["model_settings"],
-                **self.bench.family.checkpoint_fields(state.history),
+                **self.context.family.checkpoint_fields(state.history),
             ),
             self.config.max_checkpoints,
         )

@@ -6,7 +6,7 @@ from typing import Any
 from distill.training.config import LEVEL_NAMES, VECTORS_PER_SECOND, VQVAEConfig
 from distill.training.health import Verdict, verdict
 from distill.training.metrics import CodebookHealth
-from distill.training.plan import RunPlan
+from distill.training.request import RunPlan
 
 LEVELS = {
     2: "Two levels: the fewest codes for a second of sound. Broad strokes, quick to learn, easy to look through.",

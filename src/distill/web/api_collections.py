@@ -14,10 +14,10 @@ from distill.errors import CollectionError, ConfigError
 from distill.library.catalog import ModelLibrary
 from distill.training.config import TrainingConfig, VQVAEConfig
 from distill.training.metrics import to_json
-from distill.training.plan import RunPlan, new_run_folder, plan_files
+from distill.training.request import RunPlan, new_run_folder, plan_files
 from distill.web.advice import kilobits, reasons
 from distill.web.folders import OpenFolder
-from distill.web.state import InStudio
+from distill.web.state import InState
 from distill.web.uploads import receive_file, safe_name
 
 router = APIRouter(prefix="/api/collections")
@@ -58,7 +58,7 @@ class Undo(Exact):
     undo: str
 
 
-class Wishes(Exact):
+class TrainingBody(Exact):
     """What to train on and how."""
 
     excluded: list[str] = []  # names, as the report has them
@@ -84,13 +84,13 @@ class Wishes(Exact):
 
 
 @router.get("")
-def list_collections(here: InStudio) -> list[dict[str, Any]]:
+def list_collections(here: InState) -> list[dict[str, Any]]:
     """Those that are open, and those made of dropped files."""
     return [folder.summary() for folder in here.folders.all()]
 
 
 @router.post("")
-def open_collection(wish: FolderPath, here: InStudio) -> dict[str, Any]:
+def open_collection(wish: FolderPath, here: InState) -> dict[str, Any]:
     """Open a folder of this machine and begin to look through it."""
     path = os.path.expanduser(wish.path.strip().strip("\"'"))  # noqa: PTH111  unlike Path, it leaves an unknown ~user as it is
     if not Path(path).is_absolute():
@@ -99,20 +99,20 @@ def open_collection(wish: FolderPath, here: InStudio) -> dict[str, Any]:
 
 
 @router.post("/uploads")
-def create_collection(wish: Name, here: InStudio) -> dict[str, Any]:
+def create_collection(wish: Name, here: InState) -> dict[str, Any]:
     """An empty collection for files to come."""
     return here.folders.create(wish.name).summary()
 
 
 @router.post("/undo")
-def undo_removal(wish: Undo, here: InStudio) -> dict[str, Any]:
+def undo_removal(wish: Undo, here: InState) -> dict[str, Any]:
     """Bring a removed collection back."""
     with here.undoing(wish.undo) as kept:
         return here.folders.restore(kept).summary()
 
 
 @router.delete("/{key}")
-def remove_collection(key: str, here: InStudio) -> dict[str, str]:
+def remove_collection(key: str, here: InState) -> dict[str, str]:
     """Remove dropped sounds; `undo` brings them back until distill is started again."""
     folder = here.folder(key)
     if any(file.is_relative_to(folder.path) for job in here.runs.jobs() for file in job.plan.file_paths):
@@ -121,7 +121,7 @@ def remove_collection(key: str, here: InStudio) -> dict[str, str]:
 
 
 @router.put("/{key}/files")
-async def receive_sound(key: str, name: str, request: Request, here: InStudio) -> dict[str, str]:
+async def receive_sound(key: str, name: str, request: Request, here: InState) -> dict[str, str]:
     """Take in one dropped file."""
     folder = here.folder(key)
     path = await receive_file(request, folder.path, safe_name(name, set(AUDIO_SUFFIXES)))
@@ -129,7 +129,7 @@ async def receive_sound(key: str, name: str, request: Request, here: InStudio) -
 
 
 @router.post("/{key}/scan")
-def look_through(key: str, here: InStudio) -> dict[str, Any]:
+def look_through(key: str, here: InState) -> dict[str, Any]:
     """Look through a collection, again where it was before."""
     folder = here.folder(key)
     here.folders.look_through(folder)
@@ -137,13 +137,13 @@ def look_through(key: str, here: InStudio) -> dict[str, Any]:
 
 
 @router.get("/{key}")
-async def show_collection(key: str, here: InStudio) -> Any:
+async def show_collection(key: str, here: InState) -> Any:
     """The report on a collection, as far as it has come."""
     return to_json(await run_in_threadpool(here.folder(key).report))
 
 
 @router.post("/{key}/plan")
-def plan_training(key: str, wishes: Wishes, here: InStudio) -> Any:
+def plan_training(key: str, wishes: TrainingBody, here: InState) -> Any:
     """What training would use, and why."""
     plan = wishes.plan(here.folder(key), here.library)
     return to_json(

@@ -9,8 +9,8 @@ from starlette.concurrency import run_in_threadpool
 
 from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.errors import ConfigError
-from distill.web.apart import Made
-from distill.web.state import InStudio, Studio
+from distill.web.fresh_thread import Made
+from distill.web.state import AppState, InState
 from distill.web.uploads import passing_file, safe_name
 
 router = APIRouter(prefix="/api")
@@ -22,7 +22,7 @@ _GIVEN_UP = 499  # the status of an answer that nobody reads
 
 
 @router.post("/models/{key}/sounds")
-async def take_sound(key: str, name: str, request: Request, here: InStudio) -> Any:
+async def take_sound(key: str, name: str, request: Request, here: InState) -> Any:
     """Let a model hear a sound."""
     model = here.library.path(await run_in_threadpool(here.model, key))
     async with passing_file(request, here.work, safe_name(name, set(AUDIO_SUFFIXES))) as path:
@@ -31,14 +31,14 @@ async def take_sound(key: str, name: str, request: Request, here: InStudio) -> A
 
 
 @router.get("/sounds/{sound}/original")
-def hear_original(sound: str, here: InStudio) -> Response:
+def hear_original(sound: str, here: InState) -> Response:
     """The sound as its model hears it."""
     with _known_sounds():
         return Response(here.listening.original(sound), media_type=_WAV)
 
 
 @router.get("/sounds/{sound}/reconstruction")
-async def hear_reconstruction(sound: str, request: Request, here: InStudio, levels: Levels = None) -> Response:
+async def hear_reconstruction(sound: str, request: Request, here: InState, levels: Levels = None) -> Response:
     """What the model makes of the sound, with its first `levels` levels of codes."""
     return await _answer(request, here, lambda: here.listening.reconstruction(sound, levels))
 
@@ -47,7 +47,7 @@ async def hear_reconstruction(sound: str, request: Request, here: InStudio, leve
 async def see_mel(
     sound: str,
     request: Request,
-    here: InStudio,
+    here: InState,
     which: Literal["original", "reconstruction"],
     levels: Levels = None,
 ) -> Response:
@@ -59,7 +59,7 @@ async def see_mel(
 async def hear_new_sound(
     key: str,
     request: Request,
-    here: InStudio,
+    here: InState,
     seed: Annotated[int, Query(ge=0, lt=2**32)] = 0,
     seconds: Annotated[float, Query(gt=0, le=30)] = 1.0,
     set: Annotated[list[str], Query()] = [],  # noqa: B006  FastAPI copies it; the name is that of the option
@@ -74,7 +74,7 @@ async def hear_new_sound(
 async def hear_between(
     key: str,
     request: Request,
-    here: InStudio,
+    here: InState,
     first: str,
     second: str,
     share: Annotated[float, Query(ge=0, le=1)] = 0.5,
@@ -84,14 +84,14 @@ async def hear_between(
     return await _answer(request, here, lambda: here.listening.between(path, first, second, share))
 
 
-async def _answer(request: Request, here: Studio, make: Callable[[], bytes], media_type: str = _WAV) -> Response:
+async def _answer(request: Request, here: AppState, make: Callable[[], bytes], media_type: str = _WAV) -> Response:
     """What `make` gives when its turn has come; nothing when the page has given the request up by then."""
     with _known_sounds():
         made = await _in_turn(request, here, make)
     return Response(status_code=_GIVEN_UP) if made is None else Response(made, media_type=media_type)
 
 
-async def _in_turn(request: Request, here: Studio, make: Callable[[], Made]) -> Made | None:
+async def _in_turn(request: Request, here: AppState, make: Callable[[], Made]) -> Made | None:
     return await here.listening.in_turn(make, request.is_disconnected, here.runs.spare_threads)
 
 

@@ -13,9 +13,9 @@ from distill.library.catalog import ModelEntry
 from distill.library.header import MODEL_FILE_EXTENSION, read_header
 from distill.training.metrics import to_json
 from distill.web.advice import level_verdicts
-from distill.web.apart import apart
 from distill.web.api_collections import Name, Undo
-from distill.web.state import InStudio, model_key
+from distill.web.fresh_thread import in_fresh_thread
+from distill.web.state import InState, model_key
 from distill.web.uploads import passing_file, safe_name
 
 router = APIRouter(prefix="/api/models")
@@ -26,7 +26,7 @@ _SAFETENSORS = ".safetensors"
 
 @router.get("")
 def list_models(
-    here: InStudio,
+    here: InState,
     search: str = "",
     sort: Literal["date", "name", "loss", "size"] = "date",
     family: str = "",
@@ -42,25 +42,25 @@ def list_models(
 
 
 @router.post("/import")
-async def import_model(name: str, request: Request, here: InStudio) -> Any:
+async def import_model(name: str, request: Request, here: InState) -> Any:
     """Check a model file from anybody, and take it in when nothing is wrong with it."""
     from distill.models.exchange import import_model as import_file
 
     fitting = safe_name(name, {MODEL_FILE_EXTENSION, _SAFETENSORS})
     async with passing_file(request, here.work, fitting) as path:
-        added = await run_in_threadpool(apart, lambda: import_file(path, here.library.folder), 1)
+        added = await run_in_threadpool(in_fresh_thread, lambda: import_file(path, here.library.folder), 1)
     return as_entry(ModelEntry.of_file(added))
 
 
 @router.post("/undo")
-def undo_deletion(wish: Undo, here: InStudio) -> Any:
+def undo_deletion(wish: Undo, here: InState) -> Any:
     """Take a deleted model back in."""
     with here.undoing(wish.undo) as kept:
         return as_entry(here.library.restore(kept))
 
 
 @router.get("/{key}")
-def show_model(key: str, here: InStudio) -> Any:
+def show_model(key: str, here: InState) -> Any:
     """All that a model's file says of it."""
     entry = here.model(key)
     header = read_header(here.library.path(entry))
@@ -80,22 +80,22 @@ def show_model(key: str, here: InStudio) -> Any:
 
 
 @router.patch("/{key}")
-def rename_model(key: str, wish: Name, here: InStudio) -> Any:
+def rename_model(key: str, wish: Name, here: InState) -> Any:
     """Give a model another name, by which its file is called too."""
     from distill.models.persistence import rename_model as rename
 
     entry = here.model(key)
-    return as_entry(ModelEntry.of_file(apart(lambda: rename(here.library, entry, wish.name), threads=1)))
+    return as_entry(ModelEntry.of_file(in_fresh_thread(lambda: rename(here.library, entry, wish.name), threads=1)))
 
 
 @router.delete("/{key}")
-def delete_model(key: str, here: InStudio) -> dict[str, str]:
+def delete_model(key: str, here: InState) -> dict[str, str]:
     """Take a model out of the library; `undo` brings it back."""
     return {"undo": here.keep(here.library.discard(here.model(key)))}
 
 
 @router.get("/{key}/file")
-def download_model(key: str, here: InStudio, format: Literal["distill", "safetensors"] = "distill") -> FileResponse:
+def download_model(key: str, here: InState, format: Literal["distill", "safetensors"] = "distill") -> FileResponse:
     """The model's file, or the same as safetensors."""
     entry = here.model(key)
     path = here.library.path(entry)
@@ -104,7 +104,7 @@ def download_model(key: str, here: InStudio, format: Literal["distill", "safeten
     from distill.models.exchange import export_safetensors
 
     target = here.work / f"{secrets.token_hex(8)}{_SAFETENSORS}"
-    apart(lambda: export_safetensors(path, target), threads=1)
+    in_fresh_thread(lambda: export_safetensors(path, target), threads=1)
     return FileResponse(
         target,
         media_type="application/octet-stream",

@@ -9,20 +9,20 @@ from fastapi.responses import FileResponse, StreamingResponse
 
 from distill.training import preview
 from distill.training.metrics import VQEpochMetrics, to_json
-from distill.training.plan import plan_resume
+from distill.training.request import plan_resume
 from distill.training.run_folder import WARNING, RunFolder
 from distill.web.advice import with_verdicts
-from distill.web.apart import apart
-from distill.web.api_collections import Wishes
+from distill.web.api_collections import TrainingBody
 from distill.web.feed import Feed, Tail, entries_from, messages
+from distill.web.fresh_thread import in_fresh_thread
+from distill.web.messages import in_page_words
 from distill.web.pictures import mel_of_preview, usage_bytes
-from distill.web.sentences import in_page_words
-from distill.web.state import InStudio, Studio, model_key
+from distill.web.state import AppState, InState, model_key
 
 router = APIRouter(prefix="/api/runs")
 
 
-class NewRun(Wishes):
+class NewRun(TrainingBody):
     """A run to be queued."""
 
     collection: str
@@ -30,13 +30,13 @@ class NewRun(Wishes):
 
 
 @router.get("")
-def list_runs(here: InStudio) -> Any:
+def list_runs(here: InState) -> Any:
     """Every run, those of the command line too."""
     return [about(here, key) for key in here.runs.keys()]  # noqa: SIM118  it is no mapping
 
 
 @router.post("")
-def start_run(wish: NewRun, here: InStudio) -> Any:
+def start_run(wish: NewRun, here: InState) -> Any:
     """Queue a run."""
     folder = here.folder(wish.collection)
     plan = wish.plan(folder, here.library, wish.name.strip() or folder.name)
@@ -45,7 +45,7 @@ def start_run(wish: NewRun, here: InStudio) -> Any:
 
 
 @router.get("/{key}")
-def show_run(key: str, here: InStudio) -> Any:
+def show_run(key: str, here: InState) -> Any:
     """A run with its settings."""
     facts = _facts(here, key)
     own = {"config": facts.get("config"), "duration_s": facts.get("duration_s"), "files": len(facts.get("files", ()))}
@@ -53,7 +53,7 @@ def show_run(key: str, here: InStudio) -> Any:
 
 
 @router.post("/{key}/cancel")
-def cancel_run(key: str, here: InStudio) -> Any:
+def cancel_run(key: str, here: InState) -> Any:
     """Stop a run with a checkpoint, or take it off the queue."""
     try:
         queued = here.runs.status(key).state == "queued"
@@ -64,13 +64,13 @@ def cancel_run(key: str, here: InStudio) -> Any:
 
 
 @router.post("/{key}/resume")
-def resume_run(key: str, here: InStudio) -> Any:
+def resume_run(key: str, here: InState) -> Any:
     """Queue an interrupted run again, to go on where it was."""
     return about(here, here.runs.add(plan_resume(_folder(here, key).path)))
 
 
 @router.get("/{key}/events")
-async def watch_run(key: str, request: Request, here: InStudio) -> StreamingResponse:
+async def watch_run(key: str, request: Request, here: InState) -> StreamingResponse:
     """The run's log as server-sent events."""
     folder = _folder(here, key)
 
@@ -92,7 +92,7 @@ async def watch_run(key: str, request: Request, here: InStudio) -> StreamingResp
 
 
 @router.get("/{key}/usage")
-def show_usage(key: str, here: InStudio, start: Annotated[int, Query(ge=0)] = 0) -> Response:
+def show_usage(key: str, here: InState, start: Annotated[int, Query(ge=0)] = 0) -> Response:
     """How much each code was used: for each epoch from `start`, levels × codes bytes."""
     counts = [line["counts"] for line in entries_from(_folder(here, key).usage_path, start)]
     levels, codes = (len(counts[0]), len(counts[0][0])) if counts else (0, 0)
@@ -101,7 +101,7 @@ def show_usage(key: str, here: InStudio, start: Annotated[int, Query(ge=0)] = 0)
 
 
 @router.get("/{key}/previews")
-def list_previews(key: str, here: InStudio) -> list[dict[str, Any]]:
+def list_previews(key: str, here: InState) -> list[dict[str, Any]]:
     """The previews, oldest first; `sound` is what was played, where the run's record has it.
 
     `made` tells a file from the one before it: a run that went back makes the same epoch's anew.
@@ -117,20 +117,22 @@ def list_previews(key: str, here: InStudio) -> list[dict[str, Any]]:
 
 
 @router.get("/{key}/previews/{name}")
-def hear_preview(key: str, name: str, here: InStudio) -> FileResponse:
+def hear_preview(key: str, name: str, here: InState) -> FileResponse:
     """A preview's sound."""
     return FileResponse(_preview(here, key, name), media_type="audio/wav")
 
 
 @router.get("/{key}/previews/{name}/mel")
-def see_preview(key: str, name: str, here: InStudio) -> Response:
+def see_preview(key: str, name: str, here: InState) -> Response:
     """A preview's mel; a browser may keep it, for the page says in the address when the preview was made."""
     path, config = _preview(here, key, name), _facts(here, key)["spectrogram_config"]
     kept = {"Cache-Control": "private, max-age=86400, immutable"}
-    return Response(apart(lambda: mel_of_preview(path, config), threads=1), media_type="image/png", headers=kept)
+    return Response(
+        in_fresh_thread(lambda: mel_of_preview(path, config), threads=1), media_type="image/png", headers=kept
+    )
 
 
-def about(here: Studio, key: str) -> dict[str, Any]:
+def about(here: AppState, key: str) -> dict[str, Any]:
     """What the page knows of a run; raises `HTTPException`."""
     facts = _facts(here, key)
     status, plan = here.runs.status(key), here.runs.plan(key)
@@ -154,7 +156,7 @@ def about(here: Studio, key: str) -> dict[str, Any]:
     }
 
 
-def _model_of(here: Studio, facts: dict[str, Any]) -> str | None:
+def _model_of(here: AppState, facts: dict[str, Any]) -> str | None:
     """The id of the model that a run has made, while it is in the library."""
     if not facts.get("model_path"):
         return None
@@ -162,21 +164,21 @@ def _model_of(here: Studio, facts: dict[str, Any]) -> str | None:
     return next((model_key(entry) for entry in entries if entry.model_id == facts.get("model_id")), None)
 
 
-def _folder(here: Studio, key: str) -> RunFolder:
+def _folder(here: AppState, key: str) -> RunFolder:
     try:
         return here.runs.folder(key)
     except KeyError:
         raise HTTPException(404, "there is no such run") from None
 
 
-def _facts(here: Studio, key: str) -> dict[str, Any]:
+def _facts(here: AppState, key: str) -> dict[str, Any]:
     try:
         return here.runs.facts(key)
     except KeyError:
         raise HTTPException(404, "there is no such run") from None
 
 
-def _preview(here: Studio, key: str, name: str) -> Path:
+def _preview(here: AppState, key: str, name: str) -> Path:
     """The file of a preview that is there; the name is looked up, never made into a path."""
     folder = _folder(here, key)
     if name not in (path.stem for path in preview.list_previews(folder.previews)):

@@ -12,14 +12,14 @@ from starlette.exceptions import HTTPException
 from distill import __version__
 from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.errors import DistillError, StorageError
-from distill.paths import shown
+from distill.paths import printable
 from distill.training.config import LEVEL_NAMES
 from distill.training.metrics import OVERFITTING_GAP
 from distill.web import api_collections, api_listen, api_models, api_runs
 from distill.web.advice import LEVELS
 from distill.web.guard import Guard
-from distill.web.sentences import in_page_words, what_is_wrong
-from distill.web.state import Studio
+from distill.web.messages import in_page_words, what_is_wrong
+from distill.web.state import AppState
 
 STATIC = Path(__file__).parent / "static"
 
@@ -28,10 +28,10 @@ _MEDIA_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/cs
 _DEFAULTS = {"commitment_weight": 0.25, "seed": 0, "minutes": 5}
 
 
-def create_app(studio: Studio, token: str, known_host: Callable[[str], bool], cookie: str = "distill") -> FastAPI:
-    """The whole web app around `studio`; only who has `token` is let in, at a host that `known_host` knows."""
+def create_app(state: AppState, token: str, known_host: Callable[[str], bool], cookie: str = "distill") -> FastAPI:
+    """The whole web app around `state`; only who has `token` is let in, at a host that `known_host` knows."""
     app = FastAPI(title="distill", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.studio = studio
+    app.state.state = state
     app.add_middleware(Guard, token=token, known_host=known_host, cookie=cookie)
     app.add_exception_handler(DistillError, _our_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -39,7 +39,7 @@ def create_app(studio: Studio, token: str, known_host: Callable[[str], bool], co
     app.add_exception_handler(Exception, _fault)
     for part in (api_collections, api_runs, api_models, api_listen):
         app.include_router(part.router)
-    app.add_api_route("/api/about", _about(studio))
+    app.add_api_route("/api/about", _about(state))
     _add_page(app)
     return app
 
@@ -60,11 +60,11 @@ def _add_page(app: FastAPI) -> None:
     app.add_api_route("/static/{name:path}", page_file)
 
 
-def _about(studio: Studio) -> Callable[[], dict[str, Any]]:
+def _about(state: AppState) -> Callable[[], dict[str, Any]]:
     def about() -> dict[str, Any]:
         return {
             "version": __version__,
-            "models_dir": shown(studio.library.folder),
+            "models_dir": printable(state.library.folder),
             "level_names": LEVEL_NAMES,
             "levels": {str(count): sentence for count, sentence in LEVELS.items()},
             "audio_suffixes": sorted(AUDIO_SUFFIXES),

@@ -14,10 +14,10 @@ from distill.audio.recording import Recording
 from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.data.collection import Collection, SoundFile, UnreadableFile, find_audio_files, scan
 from distill.errors import CollectionError, DistillError
-from distill.paths import shown
+from distill.paths import printable
 from distill.storage import safe_stem, storage_errors
+from distill.web.messages import in_page_words
 from distill.web.pictures import outline
-from distill.web.sentences import in_page_words
 
 _OUTLINE_PARTS = 96
 _SOON_S = 0.5  # what is found by then is told with the answer
@@ -43,7 +43,7 @@ class OpenFolder:
 
     def summary(self) -> dict[str, Any]:
         """What a list of collections says of it."""
-        return {"id": self.id, "name": self.name, "path": shown(self.path), "uploaded": self.uploaded}
+        return {"id": self.id, "name": self.name, "path": printable(self.path), "uploaded": self.uploaded}
 
     def report(self) -> dict[str, Any]:
         """All there is to say, the files in the order of their paths."""
@@ -64,12 +64,12 @@ class OpenFolder:
         return replace(self.collection, files=kept)
 
     def _name(self, path: Path) -> str:
-        return shown(path.relative_to(self.path))
+        return printable(path.relative_to(self.path))
 
     def _notes(self, file: SoundFile) -> list[str]:
         if file.duplicate_of is None:
             return file.notes
-        return [note.replace(shown(file.duplicate_of), self._name(file.duplicate_of)) for note in file.notes]
+        return [note.replace(printable(file.duplicate_of), self._name(file.duplicate_of)) for note in file.notes]
 
     def _every(self) -> list[SoundFile | UnreadableFile]:
         return sorted([*self.collection.files, *self.collection.unreadable], key=lambda file: file.path)
@@ -149,7 +149,7 @@ class Folders:
         if not all(map(_may_be_dropped, folder.path.iterdir() if folder.path.is_dir() else ())):
             raise CollectionError(
                 f"{folder.name} holds more than the sounds that were dropped; remove its folder by hand: "
-                f"{shown(folder.path)}"
+                f"{printable(folder.path)}"
             )
         kept = self._uploads / _REMOVED / str(time.time_ns()) / folder.path.name
         with self._lock, storage_errors(kept):
@@ -162,7 +162,7 @@ class Folders:
     def restore(self, kept: Path) -> OpenFolder:
         """Bring back what was removed, under a name that is free; raises `CollectionError` when it is gone."""
         if not kept.is_dir():
-            raise CollectionError(f"nothing of {shown(kept.name)} is left")
+            raise CollectionError(f"nothing of {printable(kept.name)} is left")
         folder = self.create(kept.name)
         with storage_errors(folder.path):
             kept.rename(folder.path)  # onto the empty folder
@@ -180,7 +180,7 @@ class Folders:
     def _add(self, path: Path, uploaded: bool) -> OpenFolder:
         key = hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:16]
         with self._lock:
-            return self._open.setdefault(key, OpenFolder(key, path, shown(path.name) or shown(path), uploaded))
+            return self._open.setdefault(key, OpenFolder(key, path, printable(path.name) or printable(path), uploaded))
 
     def _scan(self, folder: OpenFolder, files: Future[list[Path]]) -> None:
         outlines: dict[Path, list[float]] = {}

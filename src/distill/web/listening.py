@@ -18,7 +18,7 @@ from distill.errors import ConfigError, LibraryError
 from distill.models.generate import between, move, render, sample_latents
 from distill.models.loaded import LoadedModel, LoadedVQModel
 from distill.models.persistence import load_any
-from distill.web.apart import Made, apart
+from distill.web.fresh_thread import Made, in_fresh_thread
 from distill.web.pictures import mel_picture, outline
 
 _MODELS = 2  # that stay loaded
@@ -73,7 +73,7 @@ class Listening:
         Nothing is made, and None returned, when whoever asked is `gone` before it begins.
         """
         async with self._turn:
-            return None if await gone() else await to_thread.run_sync(lambda: apart(make, threads()))
+            return None if await gone() else await to_thread.run_sync(lambda: in_fresh_thread(make, threads()))
 
     def model(self, path: Path) -> LoadedModel | LoadedVQModel:
         """The model at `path`, loaded; raises `ModelFileError`, `LibraryError`."""

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import torch
 
 from distill.errors import CheckpointError, ConfigError, DistillError, StorageError
-from distill.training.plan import RunPlan
+from distill.training.request import RunPlan
 from distill.training.run_folder import RunFolder
 from distill.training.runner import TrainingRunner
-from distill.web.waiting import WaitingList
+from distill.web.queue_file import QueueFile
 
 State = Literal["queued", "running", "stopping", "finished", "interrupted", "failed"]
 
@@ -45,7 +45,7 @@ class RunQueue:
 
     def __init__(self, runs_dir: Path) -> None:
         self.runs_dir = runs_dir
-        self._list = WaitingList(runs_dir)
+        self._list = QueueFile(runs_dir)
         self._waiting = [Job(plan.output_dir.name, plan) for plan in self._list.load()]
         self._current: Job | None = None
         self._runner: TrainingRunner | None = None
@@ -149,7 +149,7 @@ class RunQueue:
     def facts(self, key: str) -> dict[str, Any]:
         """What the run's folder says of it; nothing before it has begun. Raises `KeyError`."""
         try:
-            return self.folder(key).read_facts()
+            return self.folder(key).read_info()
         except CheckpointError:
             return {}
 

@@ -18,7 +18,7 @@ from distill.web.app import create_app
 from distill.web.folders import Folders
 from distill.web.guard import own_hosts
 from distill.web.run_queue import RunQueue
-from distill.web.state import Studio
+from distill.web.state import AppState
 
 _GRACE_S = 2
 
@@ -30,40 +30,40 @@ def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable
     """
     with listen(host, port) as listener, tempfile.TemporaryDirectory(prefix="distill-") as work:
         port = listener.getsockname()[1]
-        studio = Studio(
+        state = AppState(
             library=ModelLibrary(models_dir),
             folders=Folders(home() / "collections"),
             runs=RunQueue(default_runs_dir()),
             work=Path(work),
         )
-        studio.library.forget_discarded()
+        state.library.forget_discarded()
         token = secrets.token_urlsafe(24)
-        app = create_app(studio, token, own_hosts(host, port), cookie=f"distill-{port}")
+        app = create_app(state, token, own_hosts(host, port), cookie=f"distill-{port}")
         shown_host = f"[{host}]" if ":" in host else host
         address = f"http://{shown_host}:{port}/?token={token}"
         say(f"distill is at {address}\nPress Ctrl-C to stop it; a training that is going on can be resumed later.")
-        if jobs := studio.runs.jobs():
+        if jobs := state.runs.jobs():
             say("1 run that waited goes on" if len(jobs) == 1 else f"{len(jobs)} runs that waited go on")
         if open_page:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         server = PageServer(
-            uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=_GRACE_S), studio
+            uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=_GRACE_S), state
         )
         with suppress(KeyboardInterrupt):  # uvicorn raises it again, once it has ended
             server.run(sockets=[listener])
-        studio.folders.close()
-        if jobs := studio.runs.jobs():
-            then = "will wait for the next `distill web`" if studio.runs.outlasts else "will be forgotten"
+        state.folders.close()
+        if jobs := state.runs.jobs():
+            then = "will wait for the next `distill web`" if state.runs.outlasts else "will be forgotten"
             say("stopping the training, with a checkpoint …" + (f"; {len(jobs) - 1} more {then}" if jobs[1:] else ""))
-        studio.runs.close()
+        state.runs.close()
 
 
 class PageServer(uvicorn.Server):
     """Tells the pages that watch a run when it is to end, for they would hold it up."""
 
-    def __init__(self, config: uvicorn.Config, studio: Studio) -> None:
+    def __init__(self, config: uvicorn.Config, state: AppState) -> None:
         super().__init__(config)
-        self._studio = studio
+        self._studio = state
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End, with the streams first."""

@@ -18,7 +18,7 @@ from distill.web.run_queue import RunQueue
 
 
 @dataclass
-class Studio:
+class AppState:
     """One server's state; everything that outlasts it lies in its folders."""
 
     library: ModelLibrary
@@ -63,10 +63,10 @@ def model_key(entry: ModelEntry) -> str:
     return hashlib.sha256(entry.file.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def studio(request: Request) -> Studio:
+def state(request: Request) -> AppState:
     """The state behind a request."""
-    found: Studio = request.app.state.studio
+    found: AppState = request.app.state.state
     return found
 
 
-InStudio = Annotated[Studio, Depends(studio)]  # how a route asks for it
+InState = Annotated[AppState, Depends(state)]  # how a route asks for it

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from distill.errors import CheckpointError, ConfigError, StorageError
 from distill.storage import atomic_write_text, remove_orphans, storage_errors
-from distill.training.plan import RunPlan, plan_resume
+from distill.training.request import RunPlan, plan_resume
 from distill.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 _PATIENCE_S = 3  # a server before this one may still be writing its checkpoint
 
 
-class WaitingList:
+class QueueFile:
     """The plans of the runs that wait, in a file below `folder`; of several servers, the first one keeps it."""
 
     def __init__(self, folder: Path) -> None:

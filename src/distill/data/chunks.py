@@ -15,10 +15,10 @@ from torch.utils.data import Dataset
 
 from distill.audio.recording import Samples, peak_of
 from distill.audio.spectrogram import PADDING, AudioSpectrogram, SpectrogramConfig, mark_end
-from distill.data.ahead import Awaited, Decoding
 from distill.data.collection import Sound
+from distill.data.prefetch import Prefetch, PrefetchedWaveform
 from distill.data.waveforms import Waveform
-from distill.paths import shown
+from distill.paths import printable
 
 Key = tuple[int, int, int]  # epoch, place in it, chunk
 NO_CHUNK: Key = (-1, -1, -1)  # for a process that gets no part of a small batch: silence, which counts in nothing
@@ -55,16 +55,16 @@ class ChunkDataset(Dataset[Tensor]):
     speed, and so pitch: sounds that the collection does not have, but could.
     """
 
-    decoding: Decoding  # of its sounds goes on as long as somebody has the data set
+    decoding: Prefetch  # of its sounds goes on as long as somebody has the data set
 
     def __init__(self, sounds: Sequence[Sound], samples: int, sample_rate: int, seed: int, augment: bool) -> None:
         self.waveforms: list[Waveform] = [sound.waveform for sound in sounds]
         self.digests = [sound.digest for sound in sounds]
-        self.names = [shown(sound.path.name) for sound in sounds]
+        self.names = [printable(sound.path.name) for sound in sounds]
         self.duration_s = sum(map(len, self.waveforms)) / sample_rate
         self.sample_rate, self.samples, self.seed, self.augment = sample_rate, samples, seed, augment
         self.speeds = SPEEDS
-        self.awaited = any(isinstance(waveform, Awaited) for waveform in self.waveforms)
+        self.awaited = any(isinstance(waveform, PrefetchedWaveform) for waveform in self.waveforms)
         self._parts = _parts([len(waveform) / sample_rate for waveform in self.waveforms])
         self.chunks = [
             Chunk(sound, start)
@@ -181,7 +181,7 @@ class MelDataset(ChunkDataset):
     @staticmethod
     def fits(sounds: Sequence[Sound], spectrogram: SpectrogramConfig, augment: bool) -> bool:
         """Whether the mels of all the sounds can be kept in memory, varied ones too, and none is long, or awaited."""
-        if any(isinstance(sound.waveform, Awaited) for sound in sounds):
+        if any(isinstance(sound.waveform, PrefetchedWaveform) for sound in sounds):
             return False
         longest = max(len(sound.waveform) for sound in sounds)
         kept = _mel_bytes(sounds, spectrogram) * (2 if augment else 1)

@@ -21,7 +21,7 @@ _ROWS_AT_ONCE = 256  # of a covariance
 _PRIOR_COLUMNS = 64  # how many columns of evidence the prior covariance stands for
 
 
-class ColumnEncoder(nn.Module):
+class TransformEncoder(nn.Module):
     """Float `[B, 1, M, 16·W]`, silence at 0 → `[B, D, H, W]` with H = M / 16; each column sees its own frames only."""
 
     def __init__(self, bands: int, dim: int) -> None:
@@ -31,11 +31,11 @@ class ColumnEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode float `[B, 1, M, 16·W]`."""
-        vectors: Tensor = self.linear(columns_of(x)).unflatten(-1, (self.rows, -1))
+        vectors: Tensor = self.linear(frame_blocks(x)).unflatten(-1, (self.rows, -1))
         return vectors.permute(0, 3, 2, 1)
 
 
-class ColumnDecoder(nn.Module):
+class TransformDecoder(nn.Module):
     """Float `[B, D, H, W]` → `[B, 1, M, 16·W]`, silence at 0: a linear map of each column plus a correction."""
 
     def __init__(self, bands: int, dim: int, dropout: float) -> None:
@@ -55,7 +55,7 @@ class ColumnDecoder(nn.Module):
 
     def uncorrected(self, x: Tensor) -> Tensor:
         """What the linear map alone makes of float `[B, D, H, W]`."""
-        return mel_of(self.linear(x.permute(0, 3, 2, 1).flatten(2)), self.bands)
+        return mel_of_blocks(self.linear(x.permute(0, 3, 2, 1).flatten(2)), self.bands)
 
 
 class Patches(nn.Module):
@@ -99,13 +99,13 @@ class ScaledLinear(nn.Module):
         self.bias.copy_(bias)
 
 
-def columns_of(mel: Tensor) -> Tensor:
+def frame_blocks(mel: Tensor) -> Tensor:
     """The columns of `[B, 1, M, 16·W]`: `[B, W, M·16]`."""
     batch, _, bands, frames = mel.shape
     return mel.reshape(batch, bands, frames // STRIDE, STRIDE).transpose(1, 2).flatten(2)
 
 
-def mel_of(columns: Tensor, bands: int) -> Tensor:
+def mel_of_blocks(columns: Tensor, bands: int) -> Tensor:
     """`[B, 1, M, 16·W]` with these columns `[B, W, M·16]`."""
     batch, width, _ = columns.shape
     return columns.reshape(batch, width, bands, STRIDE).transpose(1, 2).flatten(2).unsqueeze(1)
@@ -113,7 +113,7 @@ def mel_of(columns: Tensor, bands: int) -> Tensor:
 
 @torch.no_grad()
 def start_from_components(
-    encoder: ColumnEncoder, decoder: ColumnDecoder, columns: Iterable[Tensor], distinct: int
+    encoder: TransformEncoder, decoder: TransformDecoder, columns: Iterable[Tensor], distinct: int
 ) -> None:
     """Make the linear maps project on the strongest components of float `columns`, `[N, M·16]` at a time, and back.
 

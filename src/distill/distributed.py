@@ -1,7 +1,7 @@
 """What the processes of one training run (*ranks*, as `torchrun` starts them) add up and show each other.
 
-They do so only inside `joint()`, in which all of them go through the same code. Outside of it, and in a process that
-trains alone, each hears only itself: then nothing here waits, copies or changes anything.
+They do so only inside `collective()`, in which all of them go through the same code. Outside of it, and in a process
+that trains alone, each hears only itself: then nothing here waits, copies or changes anything.
 """
 
 import os
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from distill.errors import TrainingError
 
-_joint = False
+_collective = False
 
 
 @contextmanager
-def connected(device_type: str) -> Iterator[None]:
+def process_group(device_type: str) -> Iterator[None]:
     """Join the processes that `torchrun` has started beside this one, if it has; raises `TrainingError`."""
     if not dist.is_available() or int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
@@ -32,14 +32,14 @@ def connected(device_type: str) -> Iterator[None]:
 
 
 @contextmanager
-def joint() -> Iterator[None]:
+def collective() -> Iterator[None]:
     """What follows is done by all ranks alike."""
-    global _joint
-    before, _joint = _joint, dist.is_available() and dist.is_initialized()
+    global _collective
+    before, _collective = _collective, dist.is_available() and dist.is_initialized()
     try:
         yield
     finally:
-        _joint = before
+        _collective = before
 
 
 def rank() -> int:
@@ -52,35 +52,35 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def summed(value: Tensor) -> Tensor:
+def all_reduce(value: Tensor) -> Tensor:
     """The sum of every rank's `value`, which has the same shape in all; no gradient passes through it."""
-    if not _joint:
+    if not _collective:
         return value
     total = value.detach().clone(memory_format=torch.contiguous_format)
     _attempt(dist.all_reduce, total)
     return total
 
 
-def joined(value: Tensor) -> Tensor:
-    """`summed`, with the gradient of this rank's part."""
-    return value + (summed(value) - value).detach() if _joint else value
+def all_reduce_with_gradient(value: Tensor) -> Tensor:
+    """`all_reduce`, with the gradient of this rank's part."""
+    return value + (all_reduce(value) - value).detach() if _collective else value
 
 
-def own_share(value: Tensor) -> Tensor:
-    """`value`, which all ranks have alike, so that `summed` gives it once: a part of it, with the whole gradient."""
-    return value - (value * (1 - 1 / world_size())).detach() if _joint else value
+def rank_share(value: Tensor) -> Tensor:
+    """The share of this rank in a `value` that all have alike: `all_reduce` gives it once; the gradient stays whole."""
+    return value - (value * (1 - 1 / world_size())).detach() if _collective else value
 
 
-def any_of(true: bool) -> bool:
+def any_rank(true: bool) -> bool:
     """Whether it is true in any rank."""
-    if not _joint:
+    if not _collective:
         return true
-    return bool(summed(torch.tensor(int(true), device="cuda" if dist.get_backend() == "nccl" else "cpu")))
+    return bool(all_reduce(torch.tensor(int(true), device="cuda" if dist.get_backend() == "nccl" else "cpu")))
 
 
-def gathered(value: Tensor) -> Tensor:
+def all_gather(value: Tensor) -> Tensor:
     """Every rank's `value` `[N, ...]`, one after the other along the first axis; N may differ."""
-    if not _joint:
+    if not _collective:
         return value
     lengths = _lengths(value)
     padded = value.new_zeros(max(lengths), *value.shape[1:])
@@ -90,9 +90,9 @@ def gathered(value: Tensor) -> Tensor:
     return torch.cat([part[:length] for part, length in zip(parts, lengths)])
 
 
-def normal_like(value: Tensor) -> Tensor:
+def randn_like(value: Tensor) -> Tensor:
     """Normal noise like `value` `[N, ...]`, drawn for all ranks together, so that no two of them have the same."""
-    if not _joint:
+    if not _collective:
         return torch.randn_like(value)
     lengths = _lengths(value)
     before = sum(lengths[: rank()])
@@ -107,23 +107,23 @@ def _lengths(value: Tensor) -> list[int]:
     return lengths
 
 
-def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
+def all_reduce_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Give every rank the sum of all ranks' gradients, in one message."""
-    if not _joint:
+    if not _collective:
         return
     gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
-    total = summed(torch.cat([gradient.flatten() for gradient in gradients]))
+    total = all_reduce(torch.cat([gradient.flatten() for gradient in gradients]))
     for parameter, part in zip(parameters, torch.split(total, [each.numel() for each in gradients])):
         parameter.grad = part.view_as(parameter)
 
 
-def share(model: nn.Module) -> None:
+def broadcast_model(model: nn.Module) -> None:
     """Give every rank the weights and buffers that the model has in rank 0."""
     if world_size() > 1:
-        model.load_state_dict(as_the_first(model.state_dict()))
+        model.load_state_dict(broadcast(model.state_dict()))
 
 
-def as_the_first(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """What rank 0 gave for `value`, any plain object with tensors in it."""
     if not dist.is_available() or not dist.is_initialized():
         return value

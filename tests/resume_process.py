@@ -8,13 +8,13 @@ import torch
 
 from distill.models import blocks
 from distill.training import loop
-from distill.training.plan import plan_resume
+from distill.training.request import plan_resume
 from test_resume import NARROW, AtEvent, models_of, no_picture
 
 TRAIN = {"vqvae": loop.train_vqvae, "vae": loop.train}
 
 
-def go_on(folder: Path, stop: dict[str, int] | None) -> None:
+def check_cancelled(folder: Path, stop: dict[str, int] | None) -> None:
     plan = plan_resume(folder, models_dir=models_of(folder))
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -28,4 +28,4 @@ if __name__ == "__main__":
     blocks.WIDTHS = NARROW
     loop.draw_vqvae_run = loop.draw_vae_run = no_picture
     for name, place in json.load(sys.stdin):
-        go_on(Path(name), place)
+        check_cancelled(Path(name), place)

@@ -13,14 +13,14 @@ from typing import Any, Literal, Self, get_args
 from distill.audio.limits import AudioLimits
 from distill.audio.recording import Recording
 from distill.audio.settings import SpectrogramConfig
-from distill.data.ahead import awaited_sounds
 from distill.data.collection import Collection, Progress, Sound, find_audio_files, scan
-from distill.data.glance import glance
+from distill.data.prefetch import prefetched_sounds
+from distill.data.probe import probe_headers
 from distill.data.waveforms import Waveform, WaveformStore
 from distill.errors import CheckpointError, CollectionError, ConfigError, StorageError
 from distill.home import default_models_dir, default_runs_dir
 from distill.library.header import ModelMetadata
-from distill.paths import shown
+from distill.paths import printable
 from distill.storage import safe_stem
 from distill.training.config import Device, TrainingConfig, VQVAEConfig, get_adaptive_config, get_adaptive_vqvae_config
 from distill.training.run_folder import RunFolder, used_folder
@@ -98,7 +98,7 @@ def plan_run(
 
     Raises `CollectionError` when there is too little to train on, `ConfigError` for a bad setting.
     """
-    dataset_name = shown(folder.resolve().name)
+    dataset_name = printable(folder.resolve().name)
     limits = audio_limits or AudioLimits()
     places = _Places.of(model_name or dataset_name or "model", models_dir, output_dir)
     _check_wishes(family, places, settings)  # what is wrong is told before the files are read, not after
@@ -113,8 +113,8 @@ def _look_through(
 ) -> tuple[Collection, tuple[Sound, ...]]:
     """What there is, and the sounds that can be used of it: decoded, or of a long collection, awaited."""
     rate = SpectrogramConfig().sample_rate
-    if (seen := glance(paths, progress, limits)) is not None:
-        return seen, awaited_sounds(seen, rate)
+    if (seen := probe_headers(paths, progress, limits)) is not None:
+        return seen, prefetched_sounds(seen, rate)
     store, kept = WaveformStore(), dict[Path, Waveform]()
 
     def keep(path: Path, recording: Recording) -> None:
@@ -201,7 +201,7 @@ def _plan(
 
 def plan_resume(run_folder: Path, *, device: Device = "auto", models_dir: Path | None = None) -> RunPlan:
     """The plan of the run in `run_folder`, to go on from its newest checkpoint; raises `CheckpointError`."""
-    facts = RunFolder(run_folder).read_facts()
+    facts = RunFolder(run_folder).read_info()
     try:
         if Path(facts.get("model_path") or "").is_file():
             raise CheckpointError(f"{run_folder}: this run is finished; its model is {facts['model_path']}")
@@ -224,7 +224,7 @@ def plan_resume(run_folder: Path, *, device: Device = "auto", models_dir: Path |
 
 
 def _check_there(run_folder: Path, files: tuple[Path, ...]) -> None:
-    gone = [shown(path.name) for path in files if not path.is_file()]
+    gone = [printable(path.name) for path in files if not path.is_file()]
     if gone:
         raise CheckpointError(
             f"{run_folder}: {len(gone)} of the {len(files)} sound files it was started with are no longer where they "
@@ -257,18 +257,18 @@ def _check_usable(folder: Path, collection: Collection) -> None:
     if len(collection.usable) >= 2:
         return
     if not collection.files and not collection.unreadable:
-        raise CollectionError(f"{shown(folder)}: no sound is left; training needs at least two different ones")
+        raise CollectionError(f"{printable(folder)}: no sound is left; training needs at least two different ones")
     if not collection.files:
         raise CollectionError(
-            f"{shown(folder)}: none of its {len(collection.unreadable)} audio files could be read; "
-            f"the first: {shown(collection.unreadable[0].path.name)}: {collection.unreadable[0].reason}"
+            f"{printable(folder)}: none of its {len(collection.unreadable)} audio files could be read; "
+            f"the first: {printable(collection.unreadable[0].path.name)}: {collection.unreadable[0].reason}"
         )
     if not collection.usable:
         raise CollectionError(
-            f"{shown(folder)}: all {len(collection.files)} readable files are silent; there is nothing to learn"
+            f"{printable(folder)}: all {len(collection.files)} readable files are silent; there is nothing to learn"
         )
-    only = shown(collection.usable[0].path.name)
+    only = printable(collection.usable[0].path.name)
     raise CollectionError(
-        f"{shown(folder)}: only one usable sound ({only}); training needs at least two different "
+        f"{printable(folder)}: only one usable sound ({only}); training needs at least two different "
         "ones, one to learn from and one to check the learning with (a long recording can be cut into several)"
     )

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, cast
 
-from distill.audio.patience import TICK_S, Patience
-from distill.audio.wire import Kind, receive
+from distill.audio.deadline import TICK_S, Deadline
+from distill.audio.protocol import Kind, receive
 
-COMMAND = [sys.executable, "-P", "-m", "distill.audio.worker"]
+COMMAND = [sys.executable, "-P", "-m", "distill.audio.worker_main"]
 
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _END_S = 1.0  # for a worker whose stdin has closed
 
 
-class Child:
+class WorkerProcess:
     """One worker process; it ends by itself when this process does."""
 
     def __init__(self) -> None:
@@ -50,14 +50,14 @@ class Child:
         return receive(self._answers)
 
     @contextmanager
-    def watched(self, patience: Patience) -> Iterator[None]:
-        """Kill the process when `patience` ends during the body, which then meets an `EOFError`."""
+    def watched(self, deadline: Deadline) -> Iterator[None]:
+        """Kill the process when `deadline` ends during the body, which then meets an `EOFError`."""
         done = threading.Event()
 
         def watch() -> None:
             while not done.wait(TICK_S):
-                patience.tick()
-                if patience.ended:
+                deadline.tick()
+                if deadline.ended:
                     self._process.kill()
                     return
 

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from distill.audio.decode import NO_FRAMES, Source, checked_blocks, opened
 from distill.audio.limits import AudioLimits
-from distill.audio.wire import BLOCK_BYTES, Kind, send, send_json
+from distill.audio.protocol import BLOCK_BYTES, Kind, send, send_json
 from distill.errors import AudioError
 
 _MEMORY = 1 << 30  # bytes of address space for the decoding of one file

@@ -19,20 +19,20 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from distill import __version__
 from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
+from distill.data.chunks import ChunkDataset
 from distill.data.collection import Sound
 from distill.errors import Cancelled, CheckpointError, ConfigError
-from distill.storage import free_bytes, shown_size
+from distill.storage import free_bytes, readable_size
 from distill.training.budget import UNPLANNED
 from distill.training.checkpoint import Checkpoint, find_checkpoint
-from distill.training.chunks import ChunkDataset
 from distill.training.config import EngineConfig
 from distill.training.dataset import Loader, create_data_loaders
 from distill.training.device import resolve_device
-from distill.training.family import Family, Workbench
 from distill.training.metrics import MetricsCallback, MetricsHistory, VQMetricsHistory
+from distill.training.objective import Context, Family
 from distill.training.preview import PAIRS
 from distill.training.run_folder import RunFolder, used_folder
-from distill.training.state import State, made_with
+from distill.training.state import State, environment
 from distill.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -79,14 +79,14 @@ def set_up(
     checkpoint = None
     if request.resume_from is not None:
         checkpoint = find_checkpoint(Path(request.resume_from), family.name)
-    bench, loaders, optimizer = equipment(family, make_model, request, cancel_event)
+    context, loaders, optimizer = build_components(family, make_model, request, cancel_event)
     trainer = Trainer(
-        bench=bench,
+        context=context,
         loaders=loaders,
         config=config,
         state=State(history, config.max_epochs, planned=config.minutes is None),
         folder=folder,
-        facts={"model_id": uuid.uuid4().hex} | _known_facts(folder, checkpoint) | _facts(bench, request, loaders),
+        facts={"model_id": uuid.uuid4().hex} | _known_facts(folder, checkpoint) | _facts(context, request, loaders),
         callback=callback,
         cancel_event=cancel_event,
         identity=_identity(request, loaders),
@@ -101,9 +101,9 @@ def set_up(
     return trainer
 
 
-def equipment(
+def build_components(
     family: Family, make_model: Callable[[], nn.Module], request: RunRequest, cancel_event: threading.Event | None
-) -> tuple[Workbench, tuple[Loader, Loader], AdamW]:
+) -> tuple[Context, tuple[Loader, Loader], AdamW]:
     """What every process of a run has: a seeded model, its sounds and its optimizer; raises as `set_up` does."""
     config, device = request.config, run_device(request)
     spectrogram = AudioSpectrogram(request.spectrogram_config).to(device)
@@ -113,7 +113,7 @@ def equipment(
     )  # fmt: skip
     model = seeded(config.seed, make_model).to(device)
     optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    return Workbench(family, model, spectrogram, device), loaders, optimizer
+    return Context(family, model, spectrogram, device), loaders, optimizer
 
 
 def run_device(request: RunRequest) -> torch.device:
@@ -130,7 +130,7 @@ def _begin(trainer: Trainer, request: RunRequest) -> None:
 
 def _go_on(trainer: Trainer, checkpoint: Checkpoint) -> None:
     _check_identity(checkpoint, trainer.identity)
-    then, now = checkpoint.made_with, made_with(trainer.bench.device)
+    then, now = checkpoint.environment, environment(trainer.context.device)
     if then.keys() != now.keys():
         raise CheckpointError("the checkpoint does not say what it was made with; it is damaged")
     trainer.restore(checkpoint)
@@ -144,7 +144,7 @@ def _go_on(trainer: Trainer, checkpoint: Checkpoint) -> None:
 
 def _warn_of_space(trainer: Trainer, request: RunRequest) -> None:
     """Tell before a run that its checkpoints or its model will not fit on the disk."""
-    model = sum(tensor.nbytes for tensor in trainer.bench.model.state_dict().values())
+    model = sum(tensor.nbytes for tensor in trainer.context.model.state_dict().values())
     checkpoints = (trainer.config.max_checkpoints + 2) * 4 * model  # weights, the best, two moments; one being written
     places = {trainer.folder.path: checkpoints}
     if request.models_dir is not None:
@@ -153,13 +153,13 @@ def _warn_of_space(trainer: Trainer, request: RunRequest) -> None:
         if (free := free_bytes(place)) < needed:
             logger.warning(
                 "%s: the run will need about %s there, and %s are free; make room, or it will have to stop",
-                place, shown_size(needed), shown_size(free),
+                place, readable_size(needed), readable_size(free),
             )  # fmt: skip
 
 
 def _known_facts(folder: RunFolder, checkpoint: Checkpoint | None) -> dict[str, Any]:
     """What an earlier part of the run noted, its model's path above all."""
-    return folder.read_facts() if checkpoint is not None and folder.facts_path.exists() else {}
+    return folder.read_info() if checkpoint is not None and folder.info_path.exists() else {}
 
 
 def seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
@@ -199,13 +199,13 @@ def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
         )
 
 
-def _facts(bench: Workbench, request: RunRequest, loaders: tuple[Loader, Loader]) -> dict[str, Any]:
+def _facts(context: Context, request: RunRequest, loaders: tuple[Loader, Loader]) -> dict[str, Any]:
     train, validation = (cast(ChunkDataset, loader.dataset) for loader in loaders)
     return {
         "format": "distill_run",
         "version": 1,
         "distill_version": __version__,
-        "family": bench.family.name,
+        "family": context.family.name,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "dataset_name": request.dataset_name,
         "model_name": request.model_name or request.dataset_name or "model",
@@ -214,7 +214,7 @@ def _facts(bench: Workbench, request: RunRequest, loaders: tuple[Loader, Loader]
         "spectrogram_config": dataclasses.asdict(request.spectrogram_config),
         "audio_limits": dataclasses.asdict(request.audio_limits),
         "files": [str(Path(path).absolute()) for path in request.file_paths],
-        "model_settings": bench.model.settings,
+        "model_settings": context.model.settings,
         "train_files": len(train.digests),
         "validation_files": len(validation.digests),
         "preview_sounds": [validation.title(index) for index in validation.examples(PAIRS)],

@@ -1,4 +1,4 @@
-"""One process of a run, as `torchrun` starts it: `ranks_child.py FOLDER OUTPUT FAMILY BATCH new|resume KILL_AT`."""
+"""One process of a run, as `torchrun` starts it: `rank_process.py FOLDER OUTPUT FAMILY BATCH new|resume KILL_AT`."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from distill.data.collection import find_audio_files
 from distill.errors import TrainingError
 from distill.training.config import TrainingConfig, VQVAEConfig
 from distill.training.loop import train, train_vqvae
-from distill.training.step import Stepper
+from distill.training.step import TrainStep
 
 
 def main(folder: Path, output: Path, family: str, batch_size: int, resume: bool, kill_at: int) -> None:
@@ -28,14 +28,14 @@ def main(folder: Path, output: Path, family: str, batch_size: int, resume: bool,
 
 def kill_in_step(number: int) -> None:
     """The process ends in the middle of its n-th step, as if the machine had been switched off."""
-    usual, steps = Stepper.take, iter(range(number, -1, -1))
+    usual, steps = TrainStep.take, iter(range(number, -1, -1))
 
     def take(*arguments):
         if next(steps) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return usual(*arguments)
 
-    Stepper.take = take
+    TrainStep.take = take
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from distill.audio.reader import AudioReader
 from distill.data.collection import SHORT_S, Collection, Progress, SoundFile, collected
 from distill.data.reading import ask_each, expected_bytes
 from distill.errors import AudioError
-from distill.paths import shown
+from distill.paths import printable
 
 _LONG_BYTES = 2 << 30  # of samples take so long to decode that a training should not wait for it;
 _LONG_S = 3600.0  # less sound than that is worth it, for its mels are kept
@@ -22,7 +22,7 @@ _SPOTS = 3  # at which a file is looked at: its ends and its middle
 _SPOT_BYTES = 16 << 10
 
 
-def glance(
+def probe_headers(
     paths: Sequence[Path],
     progress: Progress | None = None,
     limits: AudioLimits | None = None,
@@ -81,4 +81,4 @@ def _digest(path: Path) -> str:
                 digest.update(file.read(_SPOT_BYTES))
             return digest.hexdigest()
     except OSError as error:
-        raise AudioError(shown(f"{path}: {error.strerror}")) from error
+        raise AudioError(printable(f"{path}: {error.strerror}")) from error

@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
+from distill import distributed
 from distill.errors import TrainingError
-from distill.models import ranks
 from distill.training.dataset import Loader
 from distill.training.engine import Diverged, Skips, Totals, train_steps, validate
-from distill.training.step import Stepper
+from distill.training.step import TrainStep
 
 
 @dataclass(frozen=True)
-class TrainOrder:
+class TrainCommand:
     """Train from `first_step` of an epoch to its end."""
 
     epoch: int
@@ -31,20 +31,20 @@ class TrainOrder:
 
 
 @dataclass(frozen=True)
-class ValidateOrder:
+class ValidateCommand:
     """Go through the validation set."""
 
 
-Order = TrainOrder | ValidateOrder | None
+Order = TrainCommand | ValidateCommand | None
 
 
 def tell(order: Order) -> None:
     """Give the other ranks an order, if there are any; None sends them home. Raises `TrainingError`."""
-    ranks.as_the_first(order)
+    distributed.broadcast(order)
 
 
 @contextmanager
-def followers_sent_home() -> Iterator[None]:
+def workers_shut_down() -> Iterator[None]:
     """However a run ends, the other processes learn that it has."""
     try:
         yield
@@ -53,13 +53,13 @@ def followers_sent_home() -> Iterator[None]:
             tell(None)
 
 
-def follow(stepper: Stepper, loaders: tuple[Loader, Loader], seed: int) -> None:
+def follow(stepper: TrainStep, loaders: tuple[Loader, Loader], seed: int) -> None:
     """Do what rank 0 tells, until it has no more to do; raises `TrainingError` when it has gone."""
     logging.getLogger("distill").setLevel(logging.CRITICAL)  # rank 0 says it all
     with torch.random.fork_rng(devices=[]):
-        while (order := ranks.as_the_first(None)) is not None:
-            if isinstance(order, ValidateOrder):
-                validate(stepper.bench, loaders[1])
+        while (order := distributed.broadcast(None)) is not None:
+            if isinstance(order, ValidateCommand):
+                validate(stepper.context, loaders[1])
                 continue
             stepper.optimizer.load_state_dict(order.optimizer_state)
             with suppress(Diverged):  # rank 0 goes back, and tells where to go on

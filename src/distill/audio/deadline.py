@@ -13,7 +13,7 @@ _SOUND_PER_S = 60.0  # slower than any decoder on any machine that could train
 _ADVICE = "the file is damaged or its disk very slow; convert it to WAV, or copy it to this machine"
 
 
-class Patience:
+class Deadline:
     """Counts its ticks, not the clock, which goes on while the whole of distill is halted (Ctrl-Z, a laptop's lid)."""
 
     def __init__(self, total_s: float, stall_s: float, cancel_event: threading.Event | None) -> None:
@@ -22,12 +22,12 @@ class Patience:
         self.ended: DistillError | None = None  # why it did
 
     @classmethod
-    def for_start(cls, cancel_event: threading.Event | None) -> "Patience":
+    def for_start(cls, cancel_event: threading.Event | None) -> "Deadline":
         """With a process that starts."""
         return cls(_START_S, _START_S, cancel_event)
 
     @classmethod
-    def for_file(cls, size: int, cancel_event: threading.Event | None) -> "Patience":
+    def for_file(cls, size: int, cancel_event: threading.Event | None) -> "Deadline":
         """With a file of `size` bytes; the sound that comes out of it earns it more time."""
         return cls(_FILE_S + size / _BYTES_PER_S, _FILE_S, cancel_event)
 

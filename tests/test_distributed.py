@@ -13,14 +13,14 @@ from conftest import write_collection
 from distill.models.persistence import load_any
 from distill.training.run_folder import RunFolder
 
-CHILD = Path(__file__).with_name("ranks_child.py")
+CHILD = Path(__file__).with_name("rank_process.py")
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 
 
 def trained(
     sounds: Path, output: Path, family: str, processes: int, batch_size: int, resume: bool = False, kill_at: int = -1
 ) -> subprocess.CompletedProcess[str]:
-    """A run of `ranks_child.py` in so many processes."""
+    """A run of `rank_process.py` in so many processes."""
     start = [sys.executable] + ([*TORCHRUN, str(processes)] if processes > 1 else [])
     arguments = [str(sounds), str(output), family, str(batch_size), "resume" if resume else "new", str(kill_at)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "RANK": os.environ.get("RANK", "0")}

@@ -14,10 +14,10 @@ import numpy as np
 from distill.audio.limits import AudioLimits
 from distill.audio.recording import Recording, Samples
 from distill.data.collection import Collection, Sound, UnreadableFile, is_silent
-from distill.data.reading import StopSignal, read_each
+from distill.data.reading import AnyEvent, read_each
 from distill.data.waveforms import Waveform, WaveformStore
 from distill.errors import AudioError, StorageError
-from distill.paths import shown
+from distill.paths import printable
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _LOOK_S = 0.1  # between looks at whether to stop
 _NOTHING = np.zeros(0, np.float32)
 
 
-class Awaited:
+class PrefetchedWaveform:
     """A `Waveform` as long as its file's header says; who asks for a part of it waits until the file was decoded.
 
     Of a file that turns out silent or damaged there is nothing to be had, which is logged once.
@@ -42,13 +42,13 @@ class Awaited:
 
     def __getitem__(self, part: slice, /) -> Samples:
         """Raises what ended the decoding: `Cancelled`, `StorageError`."""
-        assert self._pending is not None, "ask for it by `decode_ahead` first"
+        assert self._pending is not None, "ask for it by `start_prefetch` first"
         start, stop, _ = part.indices(self._frames)
         waveform = self._pending.asked_for()
         if not isinstance(waveform, str):
             return waveform[start:stop]
         if not self._told:
-            logger.warning("%s left out: %s", shown(self.path), waveform)
+            logger.warning("%s left out: %s", printable(self.path), waveform)
         self._told = True
         return _NOTHING
 
@@ -62,35 +62,35 @@ class Awaited:
         self._pending = pending
 
 
-def awaited_sounds(collection: Collection, sample_rate: int) -> tuple[Sound, ...]:
-    """The usable sounds of a collection of which the headers were read; `decode_ahead` has to be asked for them."""
+def prefetched_sounds(collection: Collection, sample_rate: int) -> tuple[Sound, ...]:
+    """The usable sounds of a collection of which the headers were read; `start_prefetch` has to be asked for them."""
     usable = sorted(collection.usable, key=lambda file: file.digest)
     return tuple(
-        Sound(file.path, file.digest, Awaited(file.path, max(1, round(file.duration_s * sample_rate))))
+        Sound(file.path, file.digest, PrefetchedWaveform(file.path, max(1, round(file.duration_s * sample_rate))))
         for file in usable
     )
 
 
-class Decoding:
+class Prefetch:
     """Sounds being decoded in the background, for as long as somebody holds this."""
 
 
-def decode_ahead(
+def start_prefetch(
     sounds: Sequence[Sound],
     sample_rate: int,
     limits: AudioLimits | None = None,
     cancel_event: threading.Event | None = None,
-) -> Decoding:
+) -> Prefetch:
     """Begin to decode the awaited ones among `sounds`, in this order, in the background, unless cancelled.
 
     So that the training has the machine, little more is decoded than it is about to need.
     """
-    decoding, stop = Decoding(), StopSignal(cancel_event)
+    decoding, stop = Prefetch(), AnyEvent(cancel_event)
     weakref.finalize(decoding, stop.set)
-    reach, begin = _Reach(round(_AHEAD_S * sample_rate)), 0
+    reach, begin = _Window(round(_AHEAD_S * sample_rate)), 0
     todo = dict[Path, _Pending]()
     for sound in sounds:
-        if isinstance(sound.waveform, Awaited) and not sound.waveform.there:
+        if isinstance(sound.waveform, PrefetchedWaveform) and not sound.waveform.there:
             todo[sound.path] = _Pending(begin, reach)
             sound.waveform.expect(todo[sound.path])
             begin += len(sound.waveform)
@@ -103,7 +103,7 @@ def decode_ahead(
 class _Pending:
     """What will have become of a file: its waveform, the reason why there is none, or what ended the decoding."""
 
-    def __init__(self, begin: int, reach: "_Reach") -> None:
+    def __init__(self, begin: int, reach: "_Window") -> None:
         self.begin, self._reach = begin, reach
         self.outcome = Future[Waveform | str]()
 
@@ -118,7 +118,7 @@ class _Pending:
         return self.outcome.result()
 
 
-class _Reach:
+class _Window:
     """How far sounds are to be decoded, were they one after the other: a little beyond the last one asked for."""
 
     def __init__(self, frames_ahead: int) -> None:
@@ -139,7 +139,7 @@ class _Reach:
 
 
 def _decode(
-    todo: dict[Path, _Pending], reach: _Reach, sample_rate: int, limits: AudioLimits | None, stop: threading.Event
+    todo: dict[Path, _Pending], reach: _Window, sample_rate: int, limits: AudioLimits | None, stop: threading.Event
 ) -> None:
     """Settle what is pending, file by file."""
     store = WaveformStore()
@@ -163,7 +163,7 @@ def _reason(path: Path, error: AudioError) -> str:
     """Why there is no sound in a file; raises `StorageError` where it cannot be read any more, for it could before."""
     if not os.access(path, os.R_OK):
         raise StorageError(
-            f"{shown(path)} was there when the run began, and cannot be read any more; "
+            f"{printable(path)} was there when the run began, and cannot be read any more; "
             "bring it back, and go on with the run by --resume"
         ) from error
     return UnreadableFile.of(path, error).reason

@@ -17,20 +17,20 @@ import torch
 from conftest import RATE, tone, write_collection
 from distill.audio.reader import AudioReader
 from distill.audio.spectrogram import AudioSpectrogram, real_frames
-from distill.data import ahead, glance
-from distill.data.ahead import Awaited
+from distill.data import chunks, prefetch, probe
 from distill.data.collection import find_audio_files, scan
+from distill.data.prefetch import PrefetchedWaveform
 from distill.data.reading import read_each
 from distill.data.waveforms import WaveformStore
 from distill.errors import Cancelled, CollectionError, StorageError
 from distill.models import quantizer
 from distill.models.vqvae import ConvVQVAE
-from distill.training import chunks, loop
+from distill.training import loop
 from distill.training.dataset import create_data_loaders, split_by_file
 from distill.training.loop import train, train_vqvae
 from distill.training.metrics import VQEpochMetrics, VQStepMetrics
-from distill.training.plan import plan_resume, plan_run
 from distill.training.preview import generate_vqvae_reconstruction_preview
+from distill.training.request import plan_resume, plan_run
 from distill.training.run_folder import RunFolder
 from test_resume import NARROW, StopAt, no_picture, same_run
 from test_training import small_config
@@ -41,8 +41,8 @@ Write = Callable[..., Path]
 @pytest.fixture(autouse=True)
 def long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every collection is long: half a second of it is a part that is mixed, and more than k-means has use for."""
-    monkeypatch.setattr(glance, "_LONG_BYTES", 0)
-    monkeypatch.setattr(glance, "_LONG_S", 0)
+    monkeypatch.setattr(probe, "_LONG_BYTES", 0)
+    monkeypatch.setattr(probe, "_LONG_S", 0)
     monkeypatch.setattr(chunks, "_PART_S", 0.5)
     monkeypatch.setattr(chunks, "_PART_SOUNDS", 1)
     monkeypatch.setattr(quantizer, "_KMEANS_VECTORS", 16)
@@ -73,17 +73,17 @@ class Gate:
                 self.passed.append(outcome[0])
                 yield outcome
 
-        monkeypatch.setattr(ahead, "read_each", held_up)
+        monkeypatch.setattr(prefetch, "read_each", held_up)
 
 
-# A glance
+# Probing headers
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.aiff", "a.mp3"])
 def test_a_glance_sees_what_a_scan_does_without_the_samples(write_sound: Write, name: str) -> None:
     stereo = np.stack([tone(440, 0.7, rate=44_100), tone(220, 0.7, rate=44_100)], axis=1)
     path = write_sound(name, stereo, 44_100)
-    (seen,), (decoded,) = glance.glance([path]).files, scan([path]).files
+    (seen,), (decoded,) = probe.probe_headers([path]).files, scan([path]).files
     for fact in ("path", "format", "sample_rate", "channels", "duration_s", "short", "usable"):
         assert getattr(seen, fact) == getattr(decoded, fact)
     assert np.isnan(seen.peak)
@@ -93,8 +93,8 @@ def test_what_a_header_already_rules_out_is_told_as_by_a_scan(write_sound: Write
     good = write_sound("good.wav", tone(440, 0.2))
     paths = [good, tmp_path / "gone.wav", write_sound("none.wav", np.zeros(0)), tmp_path / "sounds" / "text.flac"]
     paths[-1].write_text("no sound")
-    assert glance.glance(paths).unreadable == scan(paths).unreadable
-    assert len(glance.glance(paths).unreadable) == 3
+    assert probe.probe_headers(paths).unreadable == scan(paths).unreadable
+    assert len(probe.probe_headers(paths).unreadable) == 3
 
 
 def test_where_the_header_does_not_say_how_long_a_sound_is_it_is_counted(write_sound: Write) -> None:
@@ -114,7 +114,7 @@ def test_copies_are_told_by_all_their_bytes_and_fall_on_one_side_by_some(folder:
     for place in (10_000, 30_000):
         stem[place : place + 1000] = tone(440, 1000 / RATE)
         shutil.move(write_sound("stem.wav", stem, subtype="FLOAT"), folder / f"stem {place}.wav")
-    found = glance.glance(find_audio_files(folder))
+    found = probe.probe_headers(find_audio_files(folder))
     copies = [file for file in found.files if file.duplicate_of]
     assert [(file.path.name, file.duplicate_of.name) for file in copies] == [("tone_03.wav", "tone_03 copy.wav")]
     assert [file.reason for file in found.left_out] == [f"duplicate of {folder / 'tone_03 copy.wav'}"]
@@ -143,9 +143,9 @@ def test_a_collection_is_long_by_size_and_by_duration(folder: Path, monkeypatch:
         (size, seconds - 0.01, False),
         (size - 1, seconds + 0.01, False),
     ]:
-        monkeypatch.setattr(glance, "_LONG_BYTES", bytes_allowed)
-        monkeypatch.setattr(glance, "_LONG_S", seconds_allowed)
-        assert (glance.glance(paths) is not None) == long
+        monkeypatch.setattr(probe, "_LONG_BYTES", bytes_allowed)
+        monkeypatch.setattr(probe, "_LONG_S", seconds_allowed)
+        assert (probe.probe_headers(paths) is not None) == long
 
 
 def test_a_part_has_enough_sounds_for_enough_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,11 +159,11 @@ def test_a_part_has_enough_sounds_for_enough_time(monkeypatch: pytest.MonkeyPatc
 
 def test_what_is_left_of_a_long_folder_may_be_short(folder: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     used = find_audio_files(folder)
-    monkeypatch.setattr(glance, "_LONG_BYTES", 2 * sum(path.stat().st_size for path in used))
+    monkeypatch.setattr(probe, "_LONG_BYTES", 2 * sum(path.stat().st_size for path in used))
     (folder / "no sound.wav").write_bytes(bytes(1 << 20))
     plan, _ = plan_run(folder, output_dir=folder.with_name("run"))
     assert plan.file_paths == tuple(used)
-    assert not any(isinstance(sound.waveform, Awaited) for sound in plan.sounds)
+    assert not any(isinstance(sound.waveform, PrefetchedWaveform) for sound in plan.sounds)
 
 
 # Training
@@ -192,13 +192,13 @@ def test_how_fast_sounds_are_decoded_changes_nothing(
 ) -> None:
     settings = {"family": family, "max_epochs": 2, "batch_size": 4, "chunk_duration_s": 0.5, "augmentation_copies": 2}
     slow, quick = (plan_run(folder, output_dir=tmp_path / name, **settings)[0] for name in ("slow", "quick"))
-    assert all(isinstance(sound.waveform, Awaited) for sound in slow.sounds)
+    assert all(isinstance(sound.waveform, PrefetchedWaveform) for sound in slow.sounds)
     training = train_vqvae if family == "vqvae" else train
     with monkeypatch.context() as patch:
         gate = Gate(patch, free=2)
         threading.Timer(0.5, gate.open.set).start()
         training(**slow.arguments())
-    decoding = ahead.decode_ahead(quick.sounds, RATE)
+    decoding = prefetch.start_prefetch(quick.sounds, RATE)
     for sound in quick.sounds:
         sound.waveform[:]
     del decoding
@@ -296,7 +296,7 @@ def test_a_batch_of_nothing_teaches_nothing(folder: Path, write_sound: Write) ->
 def test_a_run_whose_validation_sounds_are_all_silent_says_so(folder: Path, write_sound: Write, tmp_path: Path) -> None:
     silent = [write_sound(f"{number}.wav", np.full(RATE + number, 1e-5)) for number in range(3)]
     paths = [*silent, *find_audio_files(folder)]
-    digests = {file.path: file.digest for file in glance.glance(paths).files}
+    digests = {file.path: file.digest for file in probe.probe_headers(paths).files}
     quiet = {digests[path] for path in silent}
     seed = next(seed for seed in range(100) if split_by_file(list(digests.values()), 0.1, seed)[1] <= quiet)
     with pytest.raises(CollectionError, match="set aside for validation are silent or damaged"):
@@ -379,8 +379,8 @@ def test_worker_processes_begin_when_all_is_there(folder: Path) -> None:
 
 def test_part_of_what_is_awaited_is_part_of_what_was_decoded(folder: Path) -> None:
     decoded = {file.path: file for file in scan(find_audio_files(folder)).files}
-    sounds = ahead.awaited_sounds(glance.glance(list(decoded)), 32_000)
-    decoding = ahead.decode_ahead(sounds, 32_000)
+    sounds = prefetch.prefetched_sounds(probe.probe_headers(list(decoded)), 32_000)
+    decoding = prefetch.start_prefetch(sounds, 32_000)
     with AudioReader() as reader:
         for sound in sounds:
             whole = reader.read(sound.path).mono(32_000)
@@ -391,7 +391,7 @@ def test_part_of_what_is_awaited_is_part_of_what_was_decoded(folder: Path) -> No
 
 
 def test_no_more_is_decoded_than_is_about_to_be_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "_AHEAD_S", 0.5)
+    monkeypatch.setattr(prefetch, "_AHEAD_S", 0.5)
     dataset = create_data_loaders(find_audio_files(folder), config())[0].dataset
     waveforms = dataset.waveforms
     waveforms[0][:]

@@ -14,7 +14,7 @@ import torch
 Made = TypeVar("Made")
 
 
-def apart(make: Callable[[], Made], threads: int) -> Made:
+def in_fresh_thread(make: Callable[[], Made], threads: int) -> Made:
     """What `make` gives, computed with so many threads, which are gone afterwards; raises what it raises."""
     with ThreadPoolExecutor(1, "distill-apart", torch.set_num_threads, (threads,)) as own:
         return own.submit(make).result()

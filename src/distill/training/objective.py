@@ -86,10 +86,10 @@ class Family(ABC):
         """Whether `model` can take its first step."""
 
     @abstractmethod
-    def prepare(self, model: nn.Module, mels: Iterable[Tensor], go_on: Callable[[], None]) -> None:
+    def prepare(self, model: nn.Module, mels: Iterable[Tensor], check_cancelled: Callable[[], None]) -> None:
         """Get `model` ready, if possible, from training mels `[B, 1, M, T]`.
 
-        `go_on` is called every now and then; it raises `Cancelled` when that is all for now.
+        `check_cancelled` is called every now and then; it raises `Cancelled` when that is all for now.
         """
 
     @abstractmethod
@@ -124,7 +124,7 @@ class Family(ABC):
 
 
 @dataclass(frozen=True)
-class Workbench:
+class Context:
     """A model, and what it takes to judge it."""
 
     family: Family
