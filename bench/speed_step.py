@@ -14,7 +14,7 @@ from distill.audio.spectrogram import AudioSpectrogram
 from distill.models.quantizer import Quantized, ResidualQuantizer
 from distill.models.vqvae import ConvVQVAE
 from distill.training.config import VQVAEConfig, get_adaptive_vqvae_config
-from distill.training.families import VQFamily
+from distill.training.objectives import VQFamily
 from distill.training.objective import Context
 from distill.training.step import TrainStep
 from reference_step import ReferenceStep, noise

@@ -24,7 +24,7 @@ from distill.errors import CheckpointError, ConfigError
 from distill.models import load_model_v2
 from distill.models.archive import read_archive
 from distill.models.quantizer import ResidualQuantizer
-from distill.training import families, loop
+from distill.training import loop, objectives
 from distill.training.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
 from distill.training.config import TrainingConfig
 from distill.training.dataset import create_data_loaders
@@ -176,9 +176,9 @@ def at_steps(epochs: int) -> Stops:
 
 
 VQ_STOPS: Stops = {
-    "before k-means": InCall("training.families.VQFamily.prepare"),
+    "before k-means": InCall("training.objectives.VQFamily.prepare"),
     "in k-means": InCall("models.quantizer.kmeans"),
-    "in a preview": InCall("training.families.VQFamily.preview"),
+    "in a preview": InCall("training.objectives.VQFamily.preview"),
     "killed in an epoch": AtEvent("StepMetrics", killed=True, epoch=1, step=3),
     "in the last k-means": InCall("models.quantizer.kmeans", 2),
     "in the first checkpoint": InCall("training.trainer.write_checkpoint", 0),
@@ -191,7 +191,7 @@ VQ_STOPS: Stops = {
 }
 VAE_STOPS: Stops = {
     "at the end of epoch 1": AtEvent("EpochMetrics", epoch=1),
-    "in a preview": InCall("training.families.VAEFamily.preview"),
+    "in a preview": InCall("training.objectives.VAEFamily.preview"),
     "killed in an epoch": AtEvent("StepMetrics", killed=True, epoch=1, step=3),
     "in a checkpoint": InCall("training.trainer.write_checkpoint", 1),
     "in the first checkpoint": InCall("training.trainer.write_checkpoint", 0),
@@ -341,7 +341,7 @@ def test_workers_previews_and_health_figures_do_not_move_the_training(whole_vqva
     stopped = dataclasses.replace(run, config=dataclasses.replace(run.config, num_workers=1))
     stopped.stopped(tmp_path / "gone on", AtEvent("StepMetrics", epoch=1, step=2))
     check_cancelled((tmp_path / "gone on", None))
-    monkeypatch.setattr(families, "_HEALTH_INTERVAL", 1)
+    monkeypatch.setattr(objectives, "_HEALTH_INTERVAL", 1)
     run.train(run.config, run.sounds, tmp_path / "health")
     figures = {"steps", "epochs", "log"}  # where the figures themselves stand
     for name, shown in {"previews": set(), "worker": set(), "gone on": set(), "health": figures}.items():

@@ -164,9 +164,9 @@ class Broken:
 
 ERRORS = [ValueError, SystemExit, KeyboardInterrupt, MemoryError, GeneratorExit]
 PLACES = {
-    "a preview": "distill.training.families.VQFamily.preview",
+    "a preview": "distill.training.objectives.VQFamily.preview",
     "a checkpoint": "distill.training.trainer.write_checkpoint",
-    "the first model": "distill.training.families.VQFamily.prepare",
+    "the first model": "distill.training.objectives.VQFamily.prepare",
     "a validation": "distill.training.trainer.validate",
     "the end": "distill.training.loop.save_model_v2",
 }

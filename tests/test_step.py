@@ -19,10 +19,10 @@ from distill.data.collection import Sound, find_audio_files
 from distill.models.vqvae import ConvVQVAE
 from distill.training.config import TrainingConfig
 from distill.training.device import same_each_time
-from distill.training.families import VQFamily
 from distill.training.loop import train, train_vqvae
 from distill.training.metrics import StepMetrics, VQStepMetrics
 from distill.training.objective import Context, Evaluation
+from distill.training.objectives import VQFamily
 from distill.training.step import TrainStep, step_unless
 from test_resume import StopAt, same_run
 from test_training import small_config

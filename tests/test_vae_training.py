@@ -20,10 +20,10 @@ from distill.models import load_model
 from distill.models.vae import ConvVAE
 from distill.training.checkpoint import list_checkpoints, load_checkpoint, load_vqvae_checkpoint
 from distill.training.config import TrainingConfig
-from distill.training.families import VAEFamily
 from distill.training.loop import train, train_epoch, validate_epoch
 from distill.training.metrics import EpochMetrics, PreviewEvent, StepMetrics, TrainingCompleteEvent
 from distill.training.objective import Epoch
+from distill.training.objectives import VAEFamily
 from distill.training.preview import generate_preview, list_previews
 from distill.training.run_folder import RunFolder
 from distill.training.runner import TrainingRunner

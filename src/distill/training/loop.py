@@ -33,7 +33,6 @@ from distill.training.config import TrainingConfig, VQVAEConfig
 from distill.training.dataset import Loader
 from distill.training.device import same_each_time
 from distill.training.engine import Totals, train_steps, validate
-from distill.training.families import VAEFamily, VQFamily, codebook_health
 from distill.training.metrics import (
     MetricsCallback,
     MetricsHistory,
@@ -41,6 +40,7 @@ from distill.training.metrics import (
     VQMetricsHistory,
 )
 from distill.training.objective import Context, Family
+from distill.training.objectives import VAEFamily, VQFamily, codebook_health
 from distill.training.picture import draw_vae_run, draw_vqvae_run
 from distill.training.rank_worker import follow, workers_shut_down
 from distill.training.run_folder import RunFolder
