@@ -57,11 +57,29 @@ class NewRun(Remedy):
 
 
 @dataclass(frozen=True)
+class UsedFolder(Remedy):
+    """Go on with the run that a folder holds, or choose another folder."""
+
+    def __str__(self) -> str:
+        return "go on with it by resume_from, or give another folder"
+
+
+@dataclass(frozen=True)
 class ListModels(Remedy):
     """Look which models there are."""
 
     def __str__(self) -> str:
         return "ModelLibrary.entries() has those there are"
+
+
+@dataclass(frozen=True)
+class GeneratingFamily(Remedy):
+    """Use a model of a family that makes new sounds; this one only plays sounds through itself."""
+
+    families: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"use a model of the family {' or '.join(self.families)}; reconstruct plays sounds through this one"
 
 
 Vocabulary = Mapping[type[Remedy], Callable[[Any], str]]

@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 _BUILT_IN = "distill.training.families"
 
 
+def _fits_any(settings: Mapping[str, Any], record: Any) -> bool:
+    del settings, record
+    return True
+
+
+def _no_shapes(settings: Any) -> dict[str, tuple[int, ...]]:
+    del settings
+    return {}
+
+
 @dataclass(frozen=True)
 class Part:
     """A later addition to a model, a prior, say, that not every file of its family has.
@@ -33,11 +43,13 @@ class Part:
 
     settings: type[Any]  # a pydantic dataclass, which checks what a file says
     build: Callable[["nn.Module", Any], "nn.Module"]  # from the model it belongs to, and its settings
+    # Shapes, by name, of its weights that grow with its settings: a file is held to them before anything is built.
+    large_shapes: Callable[[Any], dict[str, tuple[int, ...]]] = _no_shapes
 
 
 @dataclass(frozen=True)
 class FileLayout:
-    """What the model files of a family hold beside what all of them do (`distill.models.format`)."""
+    """The keys of a family's model files that other families' do not have (see `distill.models.format`)."""
 
     version: int
     settings_key: str
@@ -45,6 +57,7 @@ class FileLayout:
     record_key: str  # what training leaves beside weights and curves
     record_type: Any  # that pydantic checks it against
     foreign: str  # the complaint about a file of another family, where one of this was expected
+    record_fits: Callable[[Mapping[str, Any], Any], bool] = _fits_any  # the model's settings, and the record
     parts: Mapping[str, Part] = field(default_factory=dict)
 
 
@@ -77,7 +90,6 @@ class Family:
     config: "type[EngineConfig]"
     preset: "Callable[..., EngineConfig]"  # (file count, seconds of sound or None, **overrides)
     history: "type[History[Any, Any]]"
-    checkpoint_fields: tuple[str, ...]  # that its checkpoints have beside the common ones
     file: FileLayout
     objective: "str | type[Objective]"
     model: "str | type[nn.Module]"
@@ -126,12 +138,18 @@ def all_families() -> Iterable[Family]:
     return tuple(_rows.values())
 
 
+def find_family(name: object) -> Family | None:
+    """The row of a family, or None when there is none of that name."""
+    return next((family for family in all_families() if family.name == name), None)
+
+
 def get_family(name: str) -> Family:
     """The row of a family; raises `ConfigError` when there is none of that name."""
-    families = {family.name: family for family in all_families()}
-    if not isinstance(name, str) or name not in families:
-        raise ConfigError(f"there is no family {str(name)[:80]!r}", f"there are {', '.join(families)}")
-    return families[name]
+    family = find_family(name)
+    if family is None:
+        known = ", ".join(family.name for family in all_families())
+        raise ConfigError(f"there is no family {str(name)[:80]!r}", f"there are {known}")
+    return family
 
 
 def _resolved(reference: Any) -> Any:

@@ -1,10 +1,22 @@
 """The rows of the built-in model families; `distill.families` says what a row is. Imports no torch."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from distill.families import Family, FigurePanel, FileLayout, Loss, register
 from distill.library.header import LatentAnalysis
 from distill.models.settings import VAESettings, VQVAESettings
 from distill.training.config import TrainingConfig, VQVAEConfig, get_adaptive_config, get_adaptive_vqvae_config
 from distill.training.metrics import MetricsHistory, VQMetricsHistory
+
+
+def _fits_latent_dim(settings: Mapping[str, Any], analysis: Any) -> bool:
+    """True if every vector of a latent analysis, where there is one, has the model's number of dimensions."""
+    if analysis is None:
+        return True
+    vectors = [analysis["mean"], *(component["direction"] for component in analysis["components"])]
+    return all(len(vector) == settings["latent_dim"] for vector in vectors)
+
 
 VQVAE = register(
     Family(
@@ -14,7 +26,6 @@ VQVAE = register(
         config=VQVAEConfig,
         preset=get_adaptive_vqvae_config,
         history=VQMetricsHistory,
-        checkpoint_fields=("commitment_weight", "codebook_health"),
         file=FileLayout(
             version=2,
             settings_key="vqvae_config",
@@ -39,7 +50,6 @@ VAE = register(
         config=TrainingConfig,
         preset=get_adaptive_config,
         history=MetricsHistory,
-        checkpoint_fields=("kl_weight",),
         file=FileLayout(
             version=1,
             settings_key="vae_config",
@@ -47,6 +57,7 @@ VAE = register(
             record_key="latent_analysis",
             record_type=LatentAnalysis | None,
             foreign="Not a v1 VAE model. Use load_model_v2() for v2 models.",
+            record_fits=_fits_latent_dim,
         ),
         objective="distill.training.vae_loop:VAEObjective",
         model="distill.models.vae:ConvVAE",

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -11,11 +11,11 @@ from starlette.concurrency import run_in_threadpool
 
 from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.errors import CollectionError, ConfigError
+from distill.families import all_families, get_family
 from distill.library.catalog import ModelLibrary
-from distill.training.config import TrainingConfig, VQVAEConfig
 from distill.training.metrics import to_json
-from distill.training.request import RunPlan, new_run_folder, plan_files
-from distill.web.advice import kilobits, reasons
+from distill.training.request import TrainingRequest, new_run_folder
+from distill.web.advice import reasons
 from distill.web.folders import OpenFolder
 from distill.web.state import InState
 from distill.web.uploads import receive_file, safe_name
@@ -62,25 +62,26 @@ class TrainingBody(Exact):
     """What to train on and how."""
 
     excluded: list[str] = []  # names, as the report has them
-    family: Literal["vqvae", "vae"] = "vqvae"
+    family: str = ""  # the default family where it is empty
     settings: dict[str, Any] = {}
 
-    def plan(self, folder: OpenFolder, library: ModelLibrary, name: str | None = None) -> RunPlan:
-        """The run that this asks for; raises `CollectionError`, `ConfigError`, `StorageError`."""
-        known = {field.name for field in dataclasses.fields(VQVAEConfig if self.family == "vqvae" else TrainingConfig)}
+    def request(self, folder: OpenFolder, library: ModelLibrary, name: str | None = None) -> TrainingRequest:
+        """The training request that this makes; raises `CollectionError`, `ConfigError`, `StorageError`."""
+        family = get_family(self.family) if self.family else next(iter(all_families()))
+        known = {field.name for field in dataclasses.fields(family.config)}
         if unknown := sorted(self.settings.keys() - known):
-            raise ConfigError(f"there is no setting {unknown[0]!r} for a {self.family}")
+            raise ConfigError(f"there is no setting {unknown[0]!r} for a {family.name}")
         if folder.state != "ready":
             raise CollectionError(_NOT_READY[folder.state].format(reason=folder.error))
-        return plan_files(
-            folder.without(set(self.excluded)),
-            dataset_name=folder.name,
+        request = TrainingRequest.new(
+            folder.name,
+            family=family.name,
             model_name=name or folder.name,
             models_dir=library.folder,
             output_dir=new_run_folder(name or folder.name),
-            family=self.family,
             **{"preview_interval": _PREVIEW_INTERVAL} | self.settings,
         )
+        return request.with_sounds(folder.without(set(self.excluded)))
 
 
 @router.get("")
@@ -115,7 +116,7 @@ def undo_removal(wish: Undo, here: InState) -> dict[str, Any]:
 def remove_collection(key: str, here: InState) -> dict[str, str]:
     """Remove dropped sounds; `undo` brings them back until distill is started again."""
     folder = here.folder(key)
-    if any(file.is_relative_to(folder.path) for job in here.runs.jobs() for file in job.plan.file_paths):
+    if any(file.is_relative_to(folder.path) for job in here.runs.jobs() for file in job.request.file_paths):
         raise CollectionError(f"a training needs {folder.name}; wait for its end, or cancel it first")
     return {"undo": here.keep(here.folders.remove(key))}
 
@@ -145,13 +146,13 @@ async def show_collection(key: str, here: InState) -> Any:
 @router.post("/{key}/plan")
 def plan_training(key: str, wishes: TrainingBody, here: InState) -> Any:
     """What training would use, and why."""
-    plan = wishes.plan(here.folder(key), here.library)
+    request = wishes.request(here.folder(key), here.library)
     return to_json(
         {
-            "config": vars(plan.config),
-            "why": reasons(plan, set(wishes.settings)),
-            "files": len(plan.file_paths),
-            "seconds": plan.seconds,
-            "kbits": kilobits(plan.config) if isinstance(plan.config, VQVAEConfig) else None,
+            "config": vars(request.config),
+            "why": reasons(request, set(wishes.settings)),
+            "files": len(request.file_paths),
+            "seconds": request.seconds,
+            "kbits": request.config.kilobits,
         }
     )

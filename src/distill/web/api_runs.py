@@ -8,9 +8,10 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from distill.training import preview
-from distill.training.metrics import VQEpochMetrics, to_json
-from distill.training.request import plan_resume
+from distill.training.metrics import EVENT_TYPES, EpochEvent, to_json
+from distill.training.request import TrainingRequest
 from distill.training.run_folder import WARNING, RunFolder
+from distill.training.run_info import RunInfo
 from distill.web.advice import with_verdicts
 from distill.web.api_collections import TrainingBody
 from distill.web.feed import Feed, Tail, entries_from, messages
@@ -39,16 +40,20 @@ def list_runs(here: InState) -> Any:
 def start_run(wish: NewRun, here: InState) -> Any:
     """Queue a run."""
     folder = here.folder(wish.collection)
-    plan = wish.plan(folder, here.library, wish.name.strip() or folder.name)
-    plan = dataclasses.replace(plan, output_dir=here.runs.free_folder(plan.output_dir))
-    return about(here, here.runs.add(plan))
+    request = wish.request(folder, here.library, wish.name.strip() or folder.name)
+    request = dataclasses.replace(request, output_dir=here.runs.free_folder(request.output_dir))
+    return about(here, here.runs.add(request))
 
 
 @router.get("/{key}")
 def show_run(key: str, here: InState) -> Any:
     """A run with its settings."""
-    facts = _facts(here, key)
-    own = {"config": facts.get("config"), "duration_s": facts.get("duration_s"), "files": len(facts.get("files", ()))}
+    info = _info(here, key)
+    own = {
+        "config": info.config if info else None,
+        "duration_s": info.duration_s if info else None,
+        "files": len(info.files) if info else 0,
+    }
     return about(here, key) | to_json(own)
 
 
@@ -66,7 +71,7 @@ def cancel_run(key: str, here: InState) -> Any:
 @router.post("/{key}/resume")
 def resume_run(key: str, here: InState) -> Any:
     """Queue an interrupted run again, to go on where it was."""
-    return about(here, here.runs.add(plan_resume(_folder(here, key).path)))
+    return about(here, here.runs.add(TrainingRequest.resume(_folder(here, key).path)))
 
 
 @router.get("/{key}/events")
@@ -75,8 +80,8 @@ async def watch_run(key: str, request: Request, here: InState) -> StreamingRespo
     folder = _folder(here, key)
 
     def dressed(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        facts = _facts(here, key) if any(map(_is_judged, entries)) else {}
-        return [with_verdicts(entry, facts) if _is_judged(entry) else _reworded(entry) for entry in entries]
+        info = _info(here, key)
+        return [with_verdicts(entry, info) if info and _is_epoch(entry) else _reworded(entry) for entry in entries]
 
     def state() -> dict[str, Any]:
         try:
@@ -107,7 +112,8 @@ def list_previews(key: str, here: InState) -> list[dict[str, Any]]:
     `made` tells a file from the one before it: a run that went back makes the same epoch's anew.
     """
     found = []
-    sounds = dict(enumerate(_facts(here, key).get("preview_sounds", ()), start=1))
+    info = _info(here, key)
+    sounds = dict(enumerate(info.preview_sounds if info else (), start=1))
     for path in preview.list_previews(_folder(here, key).previews):
         _, epoch, number, role = path.stem.split("_")
         facts = {"epoch": int(epoch), "number": int(number), "role": role, "name": path.stem}
@@ -125,7 +131,8 @@ def hear_preview(key: str, name: str, here: InState) -> FileResponse:
 @router.get("/{key}/previews/{name}/mel")
 def see_preview(key: str, name: str, here: InState) -> Response:
     """A preview's mel; a browser may keep it, for the page says in the address when the preview was made."""
-    path, config = _preview(here, key, name), _facts(here, key)["spectrogram_config"]
+    path, info = _preview(here, key, name), _info(here, key)
+    config = info.spectrogram_config if info else {}
     kept = {"Cache-Control": "private, max-age=86400, immutable"}
     return Response(
         in_fresh_thread(lambda: mel_of_preview(path, config), threads=1), media_type="image/png", headers=kept
@@ -133,35 +140,35 @@ def see_preview(key: str, name: str, here: InState) -> Response:
 
 
 def about(here: AppState, key: str) -> dict[str, Any]:
-    """What the page knows of a run; raises `HTTPException`."""
-    facts = _facts(here, key)
-    status, plan = here.runs.status(key), here.runs.plan(key)
-    config = facts.get("config") or (vars(plan.config) if plan else {})
+    """All that the page shows of a run; raises `HTTPException`."""
+    info, status, request = _info(here, key), here.runs.status(key), here.runs.request(key)
+    known = info or request
+    config = info.config if info else vars(request.config) if request else {}
     return {
         "id": key,
-        "name": facts.get("model_name") or (plan.model_name if plan else key),
-        "dataset": facts.get("dataset_name") or (plan.dataset_name if plan else ""),
-        "family": facts.get("family") or (plan.family if plan else "vqvae"),
+        "name": known.model_name if known else key,
+        "dataset": known.dataset_name if known else "",
+        "family": info.family if info else request.family_name if request else "",
         "state": status.state,
         "error": status.error and in_page_words(status.error),
         "position": status.position,
         "stoppable": any(job.id == key for job in here.runs.jobs()),  # one of the command line is stopped there
-        "started": facts.get("started"),
-        "epochs": facts.get("total_epochs") or (None if config.get("minutes") else config.get("max_epochs")),
+        "started": info.started if info else None,
+        "epochs": (info.total_epochs if info else None)
+        or (None if config.get("minutes") else config.get("max_epochs")),
         "minutes": config.get("minutes"),
-        "model_id": _model_of(here, facts),
+        "model_id": _model_of(here, info),
         "codebook_size": config.get("codebook_size"),
         "levels": config.get("num_quantizers"),
-        "validation_vectors": facts.get("validation_vectors"),
+        "validation_vectors": info.validation_vectors if info else None,
     }
 
 
-def _model_of(here: AppState, facts: dict[str, Any]) -> str | None:
+def _model_of(here: AppState, info: RunInfo | None) -> str | None:
     """The id of the model that a run has made, while it is in the library."""
-    if not facts.get("model_path"):
+    if info is None or not info.model_path:
         return None
-    entries = here.library.entries()
-    return next((model_key(entry) for entry in entries if entry.model_id == facts.get("model_id")), None)
+    return next((model_key(entry) for entry in here.library.entries() if entry.model_id == info.model_id), None)
 
 
 def _folder(here: AppState, key: str) -> RunFolder:
@@ -171,9 +178,9 @@ def _folder(here: AppState, key: str) -> RunFolder:
         raise HTTPException(404, "there is no such run") from None
 
 
-def _facts(here: AppState, key: str) -> dict[str, Any]:
+def _info(here: AppState, key: str) -> RunInfo | None:
     try:
-        return here.runs.facts(key)
+        return here.runs.info(key)
     except KeyError:
         raise HTTPException(404, "there is no such run") from None
 
@@ -191,5 +198,6 @@ def _reworded(entry: dict[str, Any]) -> dict[str, Any]:
     return entry | {"message": in_page_words(entry["message"])} if entry["event"] == WARNING else entry
 
 
-def _is_judged(entry: dict[str, Any]) -> bool:
-    return bool(entry["event"] == VQEpochMetrics.__name__)
+def _is_epoch(entry: dict[str, Any]) -> bool:
+    kind = EVENT_TYPES.get(entry["event"])
+    return kind is not None and issubclass(kind, EpochEvent)

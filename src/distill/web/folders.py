@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from distill.audio.recording import Recording
 from distill.audio.suffixes import AUDIO_SUFFIXES
-from distill.data.collection import Collection, SoundFile, UnreadableFile, find_audio_files, scan
+from distill.data.collection import Collection, SoundFile, UnreadableFile, find_audio_files
+from distill.data.opening import open_collection
 from distill.errors import CollectionError, DistillError
 from distill.paths import printable
 from distill.storage import safe_stem, storage_errors
@@ -188,11 +189,13 @@ class Folders:
         def progress(done: int, total: int) -> None:
             folder.done, folder.total = done, total
 
-        def look(path: Path, recording: Recording) -> None:
+        def on_recording(path: Path, recording: Recording) -> None:
             outlines[path] = outline(recording.samples, _OUTLINE_PARTS)
 
         try:
-            found = scan(files.result(), progress, look=look, cancel_event=self._closing)
+            found = open_collection(
+                files.result(), progress=progress, cancel_event=self._closing, on_recording=on_recording
+            )
         except DistillError as error:
             with self._lock:
                 folder.state, folder.error = "failed", str(error)

@@ -14,9 +14,8 @@ from anyio import to_thread
 from distill.audio.io import read_waveform, wav_bytes
 from distill.audio.recording import Samples
 from distill.audio.spectrogram import mark_end
-from distill.errors import ConfigError, LibraryError
-from distill.models.generate import between, move, render, sample_latents
-from distill.models.loaded import LoadedModel, LoadedVQModel
+from distill.errors import LibraryError
+from distill.models.loaded import LoadedFamily
 from distill.models.persistence import load_any
 from distill.web.fresh_thread import Made, in_fresh_thread
 from distill.web.pictures import mel_picture, outline
@@ -61,7 +60,7 @@ class Listening:
 
     def __init__(self) -> None:
         self._turn = anyio.Lock()
-        self._models: _Recent[LoadedModel | LoadedVQModel] = _Recent(_MODELS)
+        self._models: _Recent[LoadedFamily] = _Recent(_MODELS)
         self._sounds: _Recent[Heard] = _Recent(_SOUNDS)
         self._made: _Recent[Samples] = _Recent(_MADE)
 
@@ -75,17 +74,10 @@ class Listening:
         async with self._turn:
             return None if await gone() else await to_thread.run_sync(lambda: in_fresh_thread(make, threads()))
 
-    def model(self, path: Path) -> LoadedModel | LoadedVQModel:
+    def model(self, path: Path) -> LoadedFamily:
         """The model at `path`, loaded; raises `ModelFileError`, `LibraryError`."""
         _check_there(path)
         return self._models.fetch((path, path.stat().st_mtime_ns), lambda: load_any(path))
-
-    def vae(self, path: Path) -> LoadedModel:
-        """The continuous VAE at `path`; raises `ConfigError` when it is a model of codes."""
-        model = self.model(path)
-        if not isinstance(model, LoadedModel):
-            raise ConfigError("this model works with codes; only a continuous VAE makes sounds from nothing")
-        return model
 
     def take(self, model_path: Path, file: Path) -> dict[str, Any]:
         """Let a model hear a sound file: the sound's id, its outline and its codes; raises `AudioError`."""
@@ -99,7 +91,7 @@ class Listening:
             "sample_rate": model.sample_rate,
             "outline": outline(heard.waveform, _OUTLINE_PARTS),
         }
-        return about | (_grid(model, heard) if isinstance(model, LoadedVQModel) else {"levels": None, "codes": None})
+        return about | _grid(model, heard)
 
     def heard(self, sound: str) -> Heard:
         """The sound with this id; raises `KeyError`."""
@@ -123,16 +115,15 @@ class Listening:
 
     def generated(self, model_path: Path, seed: int, seconds: float, amounts: dict[str, float]) -> bytes:
         """A WAV file of a new sound of a VAE; raises `ConfigError`."""
-        model = self.vae(model_path)
-        latent = move(model, sample_latents(model, 1, seed), amounts)[0]
-        return wav_bytes(render(model, latent, seconds), model.sample_rate)
+        model = self.model(model_path)
+        (sound,) = model.generate(1, seed, seconds, amounts)
+        return wav_bytes(sound, model.sample_rate)
 
     def between(self, model_path: Path, first: str, second: str, share: float) -> bytes:
         """A WAV file of what lies so far on the way from one sound to another; raises `KeyError`, `ConfigError`."""
-        model, start, end = self.vae(model_path), self.heard(first).waveform, self.heard(second).waveform
-        longest = model.model.frames * model.spectrogram.config.hop_length
-        seconds = min(max(len(start), len(end)), longest) / model.sample_rate
-        return wav_bytes(render(model, between(model, start, end, share), seconds), model.sample_rate)
+        model, start, end = self.model(model_path), self.heard(first).waveform, self.heard(second).waveform
+        (sound,) = model.interpolate(start, end, [share])
+        return wav_bytes(sound, model.sample_rate)
 
     def _reconstructed(self, sound: str, levels: int | None) -> Samples:
         heard = self.heard(sound)
@@ -145,21 +136,23 @@ def _check_there(model_path: Path) -> None:
         raise LibraryError("this model is no longer in the library")
 
 
-def _grid(model: LoadedVQModel, heard: Heard) -> dict[str, Any]:
-    codes = model.codes(heard.waveform, model.sample_rate)
-    levels, rows, columns = codes.shape
-    counts = model.model.quantizer.code_counts(codes.reshape(levels, -1).T)
+def _grid(model: LoadedFamily, heard: Heard) -> dict[str, Any]:
+    """The codes of a sound as the page draws them; nothing of a model without codes."""
+    grid = model.code_grid(heard.waveform)
+    if grid is None:
+        return {"levels": None, "codes": None}
+    levels, rows, columns = grid.codes.shape
     return {
         "levels": levels,
         "rows": rows,
         "columns": columns,
-        "column_seconds": model.column_seconds,
-        "codes": codes.tolist(),
-        "codebook_size": model.model.quantizer.size,
-        "counts": counts.tolist(),
+        "column_seconds": grid.column_seconds,
+        "codes": grid.codes.tolist(),
+        "codebook_size": grid.counts.shape[1],
+        "counts": grid.counts.tolist(),
     }
 
 
-def _picture(model: LoadedModel | LoadedVQModel, samples: Samples) -> bytes:
+def _picture(model: LoadedFamily, samples: Samples) -> bytes:
     waveform = mark_end(torch.from_numpy(samples))[None, None]
     return mel_picture(model.spectrogram.waveform_to_mel(waveform)[0, 0])
