@@ -1,7 +1,7 @@
-"""What all tests share: one thread, a home of their own, and small sounds made on the spot."""
+"""Fixtures that all tests share: one thread, a home of their own, small sounds, small nets."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,9 @@ import pytest
 import soundfile
 import torch
 
-RATE = 48_000
+from support.models import NARROW
+from support.runs import no_picture
+from support.sounds import RATE, write_collection
 
 # Two workers on two cores: a second thread in each would only make them wait for each other.
 torch.set_num_threads(1)
@@ -26,13 +28,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def tone(frequency: float, seconds: float, decay: float = 6.0, rate: int = RATE, seed: int = 0) -> np.ndarray:
-    """A decaying tone with a little noise: float32 `[frames]`, peak about 0.5."""
-    time = np.arange(round(seconds * rate)) / rate
-    noise = np.random.default_rng(seed).normal(scale=0.02, size=len(time))
-    return ((np.sin(2 * np.pi * frequency * time) * 0.45 + noise) * np.exp(-decay * time)).astype(np.float32)
-
-
 @pytest.fixture
 def write_sound(tmp_path: Path) -> Callable[..., Path]:
     """`write_sound(name, samples, rate=48000, **soundfile_options)` → path below `tmp_path / "sounds"`."""
@@ -46,16 +41,24 @@ def write_sound(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def write_collection(folder: Path, count: int = 6) -> Path:
-    """`count` short different tones, 0.2 to 0.5 s."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        sound = tone(110 * 2 ** (number / 3), 0.2 + 0.3 * number / max(1, count - 1), seed=number)
-        soundfile.write(folder / f"tone_{number:02d}.wav", sound, RATE, subtype="PCM_24")
-    return folder
-
-
 @pytest.fixture
 def collection(tmp_path: Path) -> Path:
     """A folder with six short tones."""
     return write_collection(tmp_path / "collection")
+
+
+@pytest.fixture(scope="module")
+def narrow_nets() -> Iterator[None]:
+    """Nets that are quickly trained and saved."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.models.blocks.WIDTHS", NARROW)
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_runs(narrow_nets: None) -> Iterator[None]:
+    """Narrow nets, and no picture at the end of a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_vqvae_run", "draw_vae_run"):
+            patch.setattr(f"distill.training.loop.{name}", no_picture)
+        yield

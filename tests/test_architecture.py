@@ -3,7 +3,7 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -39,12 +39,12 @@ def layer(module: str) -> int:
     return next(number for number, parts in enumerate(LAYERS) if part(module) in parts)
 
 
-def imports(tree: ast.AST) -> Iterator[str]:
-    """Modules of this package that a piece of source imports, inside functions too."""
+def imports(tree: ast.AST, roots: Collection[str] = ("distill",)) -> Iterator[str]:
+    """Modules of these roots that a piece of source imports, inside functions too."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "distill")
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "distill":
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] in roots)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in roots:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 yield inner if inner in MODULES else str(node.module)
@@ -114,3 +114,10 @@ def test_no_module_is_a_drawer_for_odds_and_ends() -> None:
 def test_every_module_says_what_it_is_for() -> None:
     silent = [name for name, path in MODULES.items() if not ast.get_docstring(ast.parse(path.read_text("utf-8")))]
     assert silent == []
+
+
+def test_what_tests_share_stands_in_support_and_no_test_module_is_imported() -> None:
+    folder = Path(__file__).parent
+    tests = {path.stem for path in folder.glob("*.py")}
+    imported = {path.name: list(imports(ast.parse(path.read_text("utf-8")), tests)) for path in folder.rglob("*.py")}
+    assert {importer: found for importer, found in imported.items() if found} == {}

@@ -12,12 +12,12 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import RATE
 from distill.audio.io import read_recording, read_waveform, write_wav
 from distill.audio.reader import AudioReader
 from distill.audio.recording import Recording
 from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.errors import AudioError, StorageError
+from support.sounds import RATE
 
 Write = Callable[..., Path]
 

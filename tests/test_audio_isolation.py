@@ -19,7 +19,6 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from conftest import RATE, tone
 from distill.audio import deadline, worker_process
 from distill.audio.io import read_recording
 from distill.audio.limits import AudioLimits
@@ -29,6 +28,7 @@ from distill.data.collection import find_audio_files, load_sounds, scan
 from distill.errors import AudioError, Cancelled, ConfigError
 from distill.paths import printable
 from distill.training.request import plan_resume, plan_run
+from support.sounds import RATE, tone
 
 Write = Callable[..., Path]
 

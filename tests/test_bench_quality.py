@@ -14,7 +14,6 @@ import torch
 import anchors
 import rows
 from code_figures import code_length, fully_coded_bits, levels, plain_bits
-from conftest import tone, write_collection
 from distill.audio.spectrogram import AudioSpectrogram, mark_end
 from distill.models.quantizer import NO_CODE, ResidualQuantizer
 from distill.models.vqvae import ConvVQVAE
@@ -29,6 +28,7 @@ from quality_picture import in_fresh_thread
 from quality_report import filled, report
 from quality_tables import cell
 from stft_distance import stft_distance
+from support.sounds import tone, write_collection
 from variants import VARIANTS, _late, _noise, _tilt
 
 SOUND = torch.from_numpy(tone(330, 0.4))

@@ -11,16 +11,17 @@ import pytest
 import soundfile
 import torch
 
-from conftest import RATE, tone, write_collection
 from distill.data.collection import find_audio_files
 from distill.errors import CheckpointError
 from distill.training import setup
 from distill.training.checkpoint import list_checkpoints, read_checkpoint
 from distill.training.loop import train, train_vqvae
 from distill.training.trainer import Trainer
-from test_resume import AtEvent, quick  # noqa: F401  a fixture of the whole module
-from test_training import small_config
-from test_vae_training import small_config as small_vae_config
+from support.runs import small_config, small_vae_config
+from support.sounds import RATE, tone, write_collection
+from support.stops import AtEvent
+
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 MANY = {"model_state", "best_weights", "state"}  # where a sample of the keys stands for the rest
 MADE = {"vqvae": (train_vqvae, small_config), "vae": (train, small_vae_config)}

@@ -1,17 +1,12 @@
 """The command line as a user meets it: help, `inspect`, `reconstruct`, `models`, and what it says to wrong input."""
 
-import contextlib
 import io
-import json
 import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -19,58 +14,8 @@ import pytest
 import soundfile
 
 import distill
-from conftest import RATE, tone, write_collection
-from distill.cli.app import main
-
-
-class Said(NamedTuple):
-    """How a command ended, and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-def run(*arguments: object) -> Said:
-    """`distill ARGUMENTS`, entry point and all, in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with (
-        mock.patch.object(sys, "argv", ["distill", *map(str, arguments)]),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-    return Said(code, out.getvalue(), err.getvalue())
-
-
-def strict(text: str) -> Any:
-    """JSON without the NaN and Infinity that Python would let pass."""
-    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-
-
-def tree(*folders: Path) -> dict[Path, tuple[int, int]]:
-    """Every path below `folders` with its size and time; the library's lock files are no content."""
-    paths = (path for folder in folders for path in folder.rglob("*") if not path.name.startswith(".library."))
-    return {path: (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else (0, 0) for path in paths}
-
-
-def assert_refused(said: Said, code: int, names: str) -> None:
-    """One line on stderr that names what was wrong, and no inner life of the program."""
-    assert said.code == code, said
-    assert said.err.startswith("error: "), said.err
-    assert said.err.count("\n") == 1, said.err
-    assert names in said.err
-    assert code == 1 or re.search(r"; see `distill .*--help`$", said.err)
-    for foreign in ("Traceback", "unexpected", "errno", "Error:error"):
-        assert foreign.casefold() not in said.err.casefold()
+from support.commands import Said, assert_refused, run, strict, tree
+from support.sounds import RATE, tone, write_collection
 
 
 @pytest.fixture(scope="module")

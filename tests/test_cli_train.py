@@ -25,9 +25,9 @@ import pytest
 import soundfile
 import torch
 
-from conftest import RATE, tone, write_collection
 from distill.cli.app import main
-from test_cli import Said, assert_refused, run, strict, tree
+from support.commands import Said, assert_refused, run, strict, tree
+from support.sounds import RATE, tone, write_collection
 
 FEW = ("--epochs", 2, "--batch-size", 4)
 LEVELS = ("Structure", "Timbre", "Detail", "Fine")

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from conftest import write_collection
+from support.sounds import write_collection
 
 COMMAND = [sys.executable, "-m", "distill", "web", "--no-browser", "--port", "0"]
 

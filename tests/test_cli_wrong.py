@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import write_collection
-from test_cli import tree
-from test_library import write_model
+from support.commands import tree
+from support.models import write_model
+from support.sounds import write_collection
 
 LONG = "x" * 10_000
 HUGE = str(10**30)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from conftest import RATE, tone
 from distill.data.collection import Collection, find_audio_files, load_sounds, scan
 from distill.errors import CollectionError
+from support.sounds import RATE, tone
 
 Write = Callable[..., Path]
 

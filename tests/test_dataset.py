@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from conftest import RATE, tone, write_collection
 from distill.audio.reader import AudioReader
 from distill.audio.spectrogram import PADDING, AudioSpectrogram, SpectrogramConfig, mark_end
 from distill.data import chunks
@@ -21,6 +20,7 @@ from distill.data.collection import Sound, find_audio_files
 from distill.errors import CollectionError
 from distill.training.config import EngineConfig
 from distill.training.dataset import Loader, create_data_loaders, initial_batches, split_by_file
+from support.sounds import RATE, tone, write_collection
 
 SLOW_RATE = 8_000  # fewer samples, same behaviour
 CHUNK = 800  # samples in 0.1 s at that rate

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import write_collection
 from distill.models.persistence import load_any
 from distill.training.run_folder import RunFolder
+from support.sounds import write_collection
 
-CHILD = Path(__file__).with_name("rank_process.py")
+CHILD = Path(__file__).with_name("support") / "rank_process.py"
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 
 

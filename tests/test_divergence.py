@@ -11,7 +11,6 @@ import pytest
 import soundfile
 import torch
 
-from conftest import RATE
 from distill.data.collection import find_audio_files
 from distill.errors import TrainingError
 from distill.models.archive import read_archive
@@ -21,9 +20,8 @@ from distill.training.metrics import VQStepMetrics
 from distill.training.objective import Evaluation
 from distill.training.run_folder import RunFolder
 from distill.training.step import TrainStep
-from test_resume import newest, same_run
-from test_training import small_config
-from test_vae_training import small_config as small_vae_config
+from support.runs import newest, same_run, small_config, small_vae_config
+from support.sounds import RATE
 
 Fault = Callable[[int], bool]  # of the steps taken so far: whether the loss of the next one is made NaN
 
@@ -38,7 +36,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> Iterator[None]:
         taken += 1
         with pytest.MonkeyPatch.context() as patch:
             if fault(taken - 1):
-                family = type(self.bench.family)
+                family = type(self.context.family)
                 judge = family.evaluate
 
                 def evaluate(*arguments):

@@ -19,17 +19,25 @@ from distill.models.archive import read_archive
 from distill.models.exchange import export_safetensors, import_model
 from distill.models.persistence import load_any, save_model
 from distill.models.vae import ConvVAE
-from test_cli import run
-from test_persistence import model, narrow_nets, save  # noqa: F401  fixtures
+from distill.models.vqvae import ConvVQVAE
+from support.commands import run
+from support.models import save_rvq_vae, small_rvq_vae
+
+pytestmark = pytest.mark.usefixtures("narrow_nets")
 
 ANALYSIS = {"mean": [0.0, 1.0], "components": [{"direction": [0.6, 0.8], "std": 1.5}]}
 
 
+@pytest.fixture(scope="module")
+def model(narrow_nets) -> ConvVQVAE:
+    return small_rvq_vae()
+
+
 @pytest.fixture(params=["vqvae", "vae"])
-def saved(request, model, tmp_path) -> Path:  # noqa: F811
+def saved(request, model, tmp_path) -> Path:
     """A saved model of either family."""
     if request.param == "vqvae":
-        return save(model, tmp_path / "models", dataset_name="Trommeln 🥁")
+        return save_rvq_vae(model, tmp_path / "models", dataset_name="Trommeln 🥁")
     vae = ConvVAE(latent_dim=2, n_mels=32, frames=64)
     mel = SpectrogramConfig(sample_rate=16_000, n_fft=512, hop_length=160, n_mels=32)
     return save_model(vae, mel, {"seed": 3}, ModelMetadata(name="Vae"), tmp_path / "models", ANALYSIS)

@@ -12,7 +12,6 @@ import soundfile
 import torch
 
 import distill
-from conftest import RATE, tone, write_collection
 from distill.audio.io import read_waveform
 from distill.audio.spectrogram import SpectrogramConfig, mark_end
 from distill.data.collection import find_audio_files
@@ -37,8 +36,11 @@ from distill.models.vqvae import ConvVQVAE
 from distill.training.checkpoint import list_checkpoints
 from distill.training.config import TrainingConfig
 from distill.training.loop import train
-from test_cli import Said, assert_refused, run, strict
-from test_resume import StopAt
+from support.commands import Said, assert_refused, run, strict
+from support.sounds import RATE, tone, write_collection
+from support.stops import StopAt
+
+pytestmark = pytest.mark.usefixtures("narrow_nets")
 
 KEYS = {
     "format", "version", "model_type", "model_state_dict", "vae_config", "spectrogram_config", "training_config",
@@ -55,14 +57,6 @@ ANALYSIS = {
         {"direction": [0.0, 1.0, 0.0, 0.0], "std": 0.0},
     ],
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def narrow_nets():
-    """A tenth of the real width: what is tested here does not depend on it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.models.blocks.WIDTHS", (4, 16, 32))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -18,16 +18,13 @@ from typing import Any
 import pytest
 import torch
 
-from distill.audio.spectrogram import SpectrogramConfig
 from distill.library.header import ModelMetadata
 from distill.models.persistence import load_any, save_model, save_model_v2
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
 from distill.training.checkpoint import save_vqvae_checkpoint
-from test_checkpoint import checkpoint
-
-MEL = SpectrogramConfig(sample_rate=16_000, n_fft=512, hop_length=160, n_mels=32)
-HEALTH = {f"level_{n}": {"utilization": 0.5, "perplexity": 3.25, "dead_codes": 4} for n in range(2)}
+from support.checkpoints import checkpoint
+from support.models import HEALTH, MEL, NARROW
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +33,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("files")
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.models.blocks.WIDTHS", (4, 16, 32))
+        patch.setattr("distill.models.blocks.WIDTHS", NARROW)
         sizes = {"codebook_dim": 8, "codebook_size": 8, "num_quantizers": 2}
         about = {"name": "v", "model_id": "1", "save_date": "2026-01-01"}
         curves = {"val_losses": [0.5, 0.25]}

@@ -22,25 +22,7 @@ from distill.errors import DistillError, LibraryError, ModelFileError, StorageEr
 from distill.library.catalog import SORT_KEYS, ModelEntry, ModelLibrary
 from distill.library.header import ModelMetadata, read_header
 from distill.models.persistence import rename_model
-
-
-def write_model(path: Path, name: str = "", **about: object) -> Path:
-    """A file that says what a model file says of itself, with next to no weights."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parts = {
-        name: about.pop(name) for name in ("vqvae_config", "codebook_health_snapshot", "model_type") if name in about
-    }
-    content = {
-        "format": "distill_model",
-        "version": 2,
-        "model_type": "vqvae",
-        "model_state_dict": {"weight": torch.zeros(3), "half": torch.zeros(2, dtype=torch.bfloat16)},
-        "vqvae_config": {"num_quantizers": 3, "codebook_size": 64},
-        "codebook_health_snapshot": {"level_0": {"utilization": 0.5, "perplexity": 2.0, "dead_codes": 1}},
-        "metadata": {"name": name or path.stem, "model_id": f"id-{path.stem}", "save_date": "2025-01-01"} | about,
-    }
-    torch.save(content | parts, path)
-    return path
+from support.models import write_model
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from distill.errors import ConfigError, LibraryError
 from distill.library.catalog import ModelEntry, ModelLibrary
-from test_library import write_model
+from support.models import write_model
 
 # Many at once
 

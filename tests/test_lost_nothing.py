@@ -23,7 +23,6 @@ import pytest
 import soundfile
 import torch
 
-from conftest import write_collection
 from distill.audio.io import write_wav
 from distill.audio.spectrogram import SpectrogramConfig
 from distill.data.collection import find_audio_files
@@ -38,19 +37,20 @@ from distill.training.checkpoint import find_checkpoint, list_checkpoints, read_
 from distill.training.loop import train_vqvae
 from distill.training.metrics import VQEpochMetrics, VQStepMetrics
 from distill.training.run_folder import RunFolder
-from faults import Disk, FaultyOS, failing, in_child, kill
-from test_checkpoint import checkpoint, same
-from test_cli import run as distill
-from test_library import write_model
-from test_resume import StopAt, same_run
-from test_training import small_config
+from support.checkpoints import checkpoint, same
+from support.commands import run
+from support.faults import Disk, FaultyOS, failing, in_child, kill
+from support.models import NARROW, write_model
+from support.runs import same_run, small_config
+from support.sounds import write_collection
+from support.stops import StopAt
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_and_quick() -> Iterator[None]:
     """Nets of a tenth of the width, and a picture that costs no time: the files are what matters here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.models.blocks.WIDTHS", (4, 16, 32))
+        patch.setattr("distill.models.blocks.WIDTHS", NARROW)
         patch.setattr("distill.training.loop.draw_vqvae_run", lambda path, *_: atomic_write(path, b"picture" * 5000))
         yield
 
@@ -606,7 +606,7 @@ def test_from_a_damaged_newest_checkpoint_a_run_goes_back_to_the_one_before_and_
 )
 def test_distill_train_resume_does_so_as_well(damage, stopped, whole, tmp_path) -> None:
     newest, content = damaged_copy(stopped, tmp_path / "run", damage)
-    said = distill("train", "--resume", tmp_path / "run", "--models-dir", tmp_path / "models")
+    said = run("train", "--resume", tmp_path / "run", "--models-dir", tmp_path / "models")
     assert said.code == 0, said
     told = "".join((said.err + said.out).split())  # in lines as wide as the terminal
     assert newest.name in told

@@ -14,8 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import distill.models
-from conftest import tone
-from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
+from distill.audio.spectrogram import AudioSpectrogram
 from distill.errors import ConfigError, ModelFileError, StorageError
 from distill.library.catalog import ModelLibrary
 from distill.library.header import read_header
@@ -23,6 +22,10 @@ from distill.models import persistence
 from distill.models.persistence import LoadedVQModel, ModelMetadata, load_model_v2, rename_model, save_model_v2
 from distill.models.vqvae import ConvVQVAE
 from distill.training.config import VQVAEConfig
+from support.models import BANDS, CURVES, HEALTH, MEL, SIZES, save_rvq_vae, small_rvq_vae
+from support.sounds import tone
+
+pytestmark = pytest.mark.usefixtures("narrow_nets")
 
 KEYS = {
     "format",
@@ -36,39 +39,16 @@ KEYS = {
     "loss_curve_history",
     "metadata",
 }
-SIZES = {"codebook_dim": 8, "codebook_size": 8, "num_quantizers": 2}
-BANDS = 32
-MEL = SpectrogramConfig(sample_rate=16_000, n_fft=512, hop_length=160, n_mels=BANDS)
-HEALTH = {f"level_{n}": {"utilization": 0.5, "perplexity": 3.25, "dead_codes": 4} for n in range(2)}
-CURVES = {"train_losses": [2.0, 1.0], "val_losses": [2.5, float("nan")]}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def narrow_nets():
-    """A tenth of the real width, so that a file is 200 kB and not 11 MB."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.models.blocks.WIDTHS", (4, 16, 32))
-        yield
 
 
 @pytest.fixture(scope="module")
 def model(narrow_nets) -> ConvVQVAE:
-    torch.manual_seed(0)
-    model = ConvVQVAE(**SIZES, n_mels=BANDS)
-    model.train()(torch.rand(4, 1, 32, 64) * 2 - 1)  # one step, so that every buffer has moved
-    return model
-
-
-def save(model: ConvVQVAE, folder: Path, name: str = "Kicks", **about: object) -> Path:
-    config = VQVAEConfig(**SIZES)
-    return save_model_v2(
-        model, MEL, config, {"max_epochs": 2}, ModelMetadata(name=name, **about), folder, HEALTH, CURVES
-    )
+    return small_rvq_vae()
 
 
 @pytest.fixture
 def saved(model, tmp_path) -> Path:
-    return save(model, tmp_path / "models")
+    return save_rvq_vae(model, tmp_path / "models")
 
 
 @pytest.fixture
@@ -133,10 +113,10 @@ def test_health_and_curves_may_be_left_out(model, tmp_path):
 
 
 def test_an_empty_id_and_date_are_filled_in_and_given_ones_kept(model, tmp_path):
-    fresh = [load_model_v2(save(model, tmp_path)).metadata for _ in range(2)]
+    fresh = [load_model_v2(save_rvq_vae(model, tmp_path)).metadata for _ in range(2)]
     assert len({about.model_id for about in fresh} - {""}) == 2
     assert all(about.save_date.startswith("20") for about in fresh)
-    kept = load_model_v2(save(model, tmp_path, model_id="mine", save_date="1999-12-31")).metadata
+    kept = load_model_v2(save_rvq_vae(model, tmp_path, model_id="mine", save_date="1999-12-31")).metadata
     assert (kept.model_id, kept.save_date) == ("mine", "1999-12-31")
 
 
@@ -149,13 +129,13 @@ def test_a_saved_model_is_in_the_index_of_its_folder(saved):
 
 
 def test_a_taken_file_name_gets_a_counter(model, tmp_path):
-    names = [save(model, tmp_path).name for _ in range(3)]
+    names = [save_rvq_vae(model, tmp_path).name for _ in range(3)]
     assert names == ["Kicks.distill", "Kicks_2.distill", "Kicks_3.distill"]
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "..", " ", "🥁", "a/b\\c:d", "con\n", "x" * 200, "音" * 200])
 def test_no_name_leads_out_of_the_library(model, tmp_path, name):
-    path = save(model, tmp_path / "models", name)
+    path = save_rvq_vae(model, tmp_path / "models", name)
     assert path.parent == tmp_path / "models"
     assert {p.name for p in tmp_path.iterdir()} <= {"models", "home"}
     assert load_model_v2(path).metadata.name == name
@@ -165,7 +145,7 @@ def test_no_name_leads_out_of_the_library(model, tmp_path, name):
 @given(name=st.text(min_size=1, max_size=200))
 def test_any_name_can_be_saved_loaded_and_found(model, tmp_path_factory, name):
     folder = tmp_path_factory.mktemp("models")
-    path = save(model, folder, name)
+    path = save_rvq_vae(model, folder, name)
     assert path.parent == folder
     assert load_model_v2(path).metadata.name == name
     assert ModelLibrary(folder).find(name).file == path.name
@@ -466,4 +446,4 @@ def test_renaming_a_model_that_is_gone_is_refused(saved):
 def test_a_library_that_cannot_be_made_is_a_storage_error(model, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="file"):
-        save(model, tmp_path / "file" / "models")
+        save_rvq_vae(model, tmp_path / "file" / "models")

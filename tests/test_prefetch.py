@@ -14,7 +14,6 @@ import pytest
 import soundfile
 import torch
 
-from conftest import RATE, tone, write_collection
 from distill.audio.reader import AudioReader
 from distill.audio.spectrogram import AudioSpectrogram, real_frames
 from distill.data import chunks, prefetch, probe
@@ -32,8 +31,10 @@ from distill.training.metrics import VQEpochMetrics, VQStepMetrics
 from distill.training.preview import generate_vqvae_reconstruction_preview
 from distill.training.request import plan_resume, plan_run
 from distill.training.run_folder import RunFolder
-from test_resume import NARROW, StopAt, no_picture, same_run
-from test_training import small_config
+from support.models import NARROW
+from support.runs import no_picture, same_run, small_config
+from support.sounds import RATE, tone, write_collection
+from support.stops import StopAt
 
 Write = Callable[..., Path]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from conftest import RATE, tone
 from distill.audio.recording import Recording
 from distill.data import reading
 from distill.data.collection import scan
 from distill.data.reading import expected_bytes, read_each
 from distill.errors import AudioError, Cancelled, StorageError
+from support.sounds import RATE, tone
 
 Write = Callable[..., Path]
 

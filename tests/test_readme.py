@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from conftest import tone, write_collection
 from distill.cli.app import app
+from support.sounds import tone, write_collection
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

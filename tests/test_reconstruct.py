@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from conftest import RATE, tone
 from distill.audio import spectrogram as spectrogram_module
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig, mark_end
 from distill.models import reconstruct
 from distill.models.blocks import STRIDE
 from distill.models.reconstruct import reconstruct_waveform
 from distill.models.vqvae import ConvVQVAE
+from support.sounds import RATE, tone
 
 TINY = AudioSpectrogram(SpectrogramConfig(sample_rate=8000, n_fft=256, hop_length=64, n_mels=32))
 

@@ -2,167 +2,36 @@
 
 import dataclasses
 import itertools
-import json
-import os
-import pkgutil
 import shutil
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from conftest import write_collection
 from distill.audio.spectrogram import SpectrogramConfig
 from distill.data.collection import find_audio_files
 from distill.errors import CheckpointError, ConfigError
-from distill.models import load_model_v2
-from distill.models.archive import read_archive
 from distill.models.quantizer import ResidualQuantizer
-from distill.training import loop, objectives
-from distill.training.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
+from distill.training import loop
+from distill.training.checkpoint import list_checkpoints
 from distill.training.config import TrainingConfig
 from distill.training.dataset import create_data_loaders
 from distill.training.loop import train, train_vqvae
-from distill.training.metrics import PreviewEvent, VQStepMetrics
-from distill.training.run_folder import RunFolder
-from test_checkpoint import same
-from test_training import small_config
+from distill.training.metrics import VQStepMetrics
+from support.runs import differences, models_of, newest, parts, saved_parts, small_config
+from support.sounds import write_collection
+from support.stops import AtEvent, InCall, StopAt, check_cancelled
 
-NARROW = (4, 16, 32)  # the widths of the nets: what is tested here does not depend on them
-CLOCKS = {"step_time_s": 0.0, "eta_seconds": 0.0, "elapsed_seconds": 0.0, "total_time_s": 0.0}
-
-
-def no_picture(*_: object) -> None:
-    """Takes the place of what costs more than a whole run here, and is no part of what is compared."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Narrow nets and no picture."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.models.blocks.WIDTHS", NARROW)
-        for name in ("draw_vqvae_run", "draw_vae_run"):
-            patch.setattr(loop, name, no_picture)
-        yield
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 
 # What two runs have in common
 
 
-def without_clocks(events):
-    return [
-        dataclasses.replace(event, **{k: v for k, v in CLOCKS.items() if hasattr(event, k)})
-        for event in events
-        if not isinstance(event, PreviewEvent)
-    ]
-
-
-def newest(run: Path, family: str = "vqvae") -> Checkpoint:
-    return read_checkpoint(list_checkpoints(run / "checkpoints")[-1], family)
-
-
-def parts(run: Path, family: str) -> dict[str, Any]:
-    """All that a run ended with, by name: its checkpoint to the last buffer, its history, its log; no clocks."""
-    end = newest(run, family)
-    fields = {field.name: getattr(end, field.name) for field in dataclasses.fields(end)}
-    history, _ = fields.pop("history"), fields.pop("elapsed_s")
-    return fields | {
-        "steps": without_clocks(history.step_metrics),
-        "epochs": without_clocks(history.epoch_metrics),
-        "log": without_clocks(RunFolder(run).events()),
-    }
-
-
-def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    assert one.keys() == other.keys()
-    return [name for name in one if not same(one[name], other[name])]
-
-
-def same_run(one: Path, other: Path, family: str = "vqvae") -> None:
-    """Both ended alike: weights, codebooks, optimizer, schedule, best weights, history, event log."""
-    assert differences(parts(one, family), parts(other, family)) == []
-
-
-def models_of(run: Path) -> Path:
-    """The library of a run."""
-    return run.with_name(f"{run.name} models")
-
-
-def saved_parts(run: Path, sounds: torch.Tensor, family: str) -> dict[str, Any]:
-    """`parts`, with all of the model file but what it says of itself, and the codes it chooses for `sounds`."""
-    (path,) = models_of(run).glob("*.distill")
-    saved = {f"saved {name}": value for name, value in read_archive(path).items() if name != "metadata"}
-    if family == "vqvae":
-        saved["codes"] = load_model_v2(path).model.encode_to_codes(sounds)
-    return parts(run, family) | saved
-
-
 # Where a run is stopped
-
-
-class Killed(Exception):
-    """What a run ends of that has no time to save anything."""
-
-
-class AtEvent:
-    """Cancels the run, or kills it, when it tells of a certain event, of either family."""
-
-    def __init__(self, kind: str, killed: bool = False, **place: int) -> None:
-        self.kind, self.killed, self.place = kind, killed, place
-
-    @contextmanager
-    def laid(self) -> Iterator[dict[str, Any]]:
-        """The arguments for the training that is to be stopped."""
-        cancel = threading.Event()
-
-        def callback(event: object) -> None:
-            if type(event).__name__.removeprefix("VQ") != self.kind:
-                return
-            if all(getattr(event, name) == value for name, value in self.place.items()):
-                if self.killed:
-                    raise Killed
-                cancel.set()
-
-        with suppress(Killed):
-            yield {"callback": callback, "cancel_event": cancel}
-
-
-class InCall:
-    """Cancels the run when a function is called for the n-th time, counted from 0."""
-
-    def __init__(self, function: str, call: int = 0) -> None:
-        self.function, self.call = f"distill.{function}", call
-
-    @contextmanager
-    def laid(self) -> Iterator[dict[str, Any]]:
-        """The arguments for the training that is to be stopped."""
-        cancel, calls, real = threading.Event(), itertools.count(), pkgutil.resolve_name(self.function)
-
-        def watched(*arguments: Any, **named: Any) -> Any:
-            if next(calls) == self.call:
-                cancel.set()
-            return real(*arguments, **named)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(self.function, watched)
-            yield {"cancel_event": cancel}
-
-
-class StopAt:
-    """A callback that cancels the run when it sees a certain event."""
-
-    def __init__(self, kind: type, **place: int) -> None:
-        self.cancel, self.kind, self.place = threading.Event(), kind, place
-
-    def __call__(self, event) -> None:
-        if isinstance(event, self.kind) and all(getattr(event, k) == v for k, v in self.place.items()):
-            self.cancel.set()
 
 
 Stops = dict[str, AtEvent | InCall]
@@ -204,18 +73,6 @@ VAE_STOPS: Stops = {
 
 def some(stops: Stops, count: int) -> Stops:
     return dict(itertools.islice(stops.items(), count))
-
-
-def asked_to_go_on(*jobs: tuple[Path, dict[str, int] | None]) -> "subprocess.CompletedProcess[str]":
-    """A new process that was to go on with the runs in these folders, each to the step given or to its end."""
-    asked = json.dumps([(str(folder), stop) for folder, stop in jobs])
-    command = [sys.executable, Path(__file__).with_name("resume_process.py")]
-    return subprocess.run(command, input=asked, capture_output=True, text=True, env=os.environ, timeout=400)
-
-
-def check_cancelled(*jobs: tuple[Path, dict[str, int] | None]) -> None:
-    said = asked_to_go_on(*jobs)
-    assert said.returncode == 0, said.stderr
 
 
 @dataclasses.dataclass(frozen=True)

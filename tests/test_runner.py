@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import write_collection
 from distill.data.collection import find_audio_files
 from distill.errors import CollectionError, StorageError, TrainingError
 from distill.training.checkpoint import list_checkpoints
@@ -20,12 +19,14 @@ from distill.training.loop import train, train_vqvae
 from distill.training.metrics import TrainingCompleteEvent, VQStepMetrics
 from distill.training.run_folder import RunFolder
 from distill.training.runner import TrainingRunner
-from test_resume import InCall, asked_to_go_on, models_of, newest, quick, same_run  # noqa: F401  quick is a fixture
-from test_training import RESULT_KEYS, small_config
-from test_vae_training import RESULT_KEYS as VAE_RESULT_KEYS
-from test_vae_training import small_config as small_vae_config
+from support.runs import RESULT_KEYS, models_of, newest, same_run, small_config, small_vae_config
+from support.sounds import write_collection
+from support.stops import InCall, asked_to_go_on
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="what is held is counted in /proc")
+pytestmark = [
+    pytest.mark.usefixtures("quick_runs"),
+    pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="what is held is counted in /proc"),
+]
 
 
 def held() -> dict[str, Counter[str]]:
@@ -91,7 +92,7 @@ def test_a_run_cancelled_at_any_moment_stops_leaves_nothing_behind_and_can_go_on
         result = runner.wait(max(5, whole[1]))  # on a machine so busy that a whole run takes longer, as long
         assert result is not None, f"moment {number}: not stopped in time"
         longest = max(longest, time.monotonic() - asked)
-        assert set(result) == RESULT_KEYS
+        assert set(result) == RESULT_KEYS["vqvae"]
         assert isinstance(events[-1], TrainingCompleteEvent)
         del result
         assert_nothing_left(before)
@@ -109,8 +110,8 @@ def test_a_run_cancelled_at_any_moment_stops_leaves_nothing_behind_and_can_go_on
 
 
 FAMILIES = {
-    "vqvae": (train_vqvae, small_config, RESULT_KEYS),
-    "vae": (train, small_vae_config, VAE_RESULT_KEYS),
+    "vqvae": (train_vqvae, small_config, RESULT_KEYS["vqvae"]),
+    "vae": (train, small_vae_config, RESULT_KEYS["vae"]),
 }
 
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import distill.audio.spectrogram as module
-from conftest import RATE, tone
 from distill.audio.spectrogram import (
     PADDING,
     SILENCE,
@@ -21,6 +20,7 @@ from distill.audio.spectrogram import (
     real_frames,
 )
 from distill.errors import ConfigError
+from support.sounds import RATE, tone
 
 SMALL = SpectrogramConfig(sample_rate=16_000, n_fft=256, hop_length=64, n_mels=32)
 third_party = pytest.mark.filterwarnings("ignore:::librosa", "ignore:::numba", "ignore::DeprecationWarning")

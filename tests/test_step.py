@@ -24,8 +24,8 @@ from distill.training.metrics import StepMetrics, VQStepMetrics
 from distill.training.objective import Context, Evaluation
 from distill.training.objectives import VQFamily
 from distill.training.step import TrainStep, step_unless
-from test_resume import StopAt, same_run
-from test_training import small_config
+from support.runs import same_run, small_config
+from support.stops import StopAt
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 GPU = torch.device("cuda")

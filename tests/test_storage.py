@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from distill.errors import ConfigError, StorageError
 from distill.schema import VALIDATED, Validated
 from distill.storage import append_text, atomic_write, atomic_write_text, remove_orphans, safe_stem
-from faults import FaultyOS, fail, fall_short, kill
+from support.faults import FaultyOS, fail, fall_short, kill
 
 
 @pytest.fixture

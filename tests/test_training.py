@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import tone, write_collection
 from distill.audio.io import read_waveform
 from distill.audio.spectrogram import AudioSpectrogram
 from distill.data.collection import find_audio_files
@@ -18,18 +17,12 @@ from distill.errors import CollectionError, TrainingError
 from distill.models import load_model_v2
 from distill.models.vqvae import ConvVQVAE
 from distill.training.checkpoint import list_checkpoints, load_vqvae_checkpoint
-from distill.training.config import VQVAEConfig
 from distill.training.loop import train_vqvae, train_vqvae_epoch, validate_vqvae_epoch
 from distill.training.metrics import PreviewEvent, TrainingCompleteEvent, VQEpochMetrics, VQStepMetrics
 from distill.training.run_folder import RunFolder
 from distill.training.runner import TrainingRunner
-
-RESULT_KEYS = {"model", "metrics_history", "output_dir", "best_checkpoint_path", "final_codebook_health"}
-
-
-def small_config(**changes) -> VQVAEConfig:
-    settings = {"codebook_dim": 8, "codebook_size": 16, "batch_size": 4, "max_epochs": 2, "chunk_duration_s": 0.5}
-    return VQVAEConfig(**(settings | {"val_fraction": 0.3, "preview_interval": 2} | changes))
+from support.runs import RESULT_KEYS, small_config
+from support.sounds import tone, write_collection
 
 
 @pytest.fixture
@@ -124,7 +117,7 @@ def test_the_run_folder_tells_the_whole_story(finished):
 
 def test_the_result_has_the_promised_keys(finished):
     result, _, _ = finished
-    assert set(result) == RESULT_KEYS
+    assert set(result) == RESULT_KEYS["vqvae"]
     assert not result["model"].training
 
 
@@ -172,7 +165,7 @@ def test_cancelling_leaves_a_checkpoint_and_the_same_keys(files, tmp_path):
         cancel_event=cancel, models_dir=tmp_path / "models",
     )  # fmt: skip
     assert [type(e) for e in events] == [VQStepMetrics, VQStepMetrics, TrainingCompleteEvent]
-    assert set(result) == RESULT_KEYS
+    assert set(result) == RESULT_KEYS["vqvae"]
     assert events[-1].total_epochs == 0
     stopped = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
     assert stopped.name == "checkpoint_00000_00002_none.pt"
@@ -303,7 +296,7 @@ class TestRunner:
     def test_a_run_finishes_and_hands_over_its_result(self, files, tmp_path):
         runner = TrainingRunner()
         runner.start_vqvae(small_config(max_epochs=1), files, tmp_path / "run", models_dir=tmp_path / "models")
-        assert set(runner.wait()) == RESULT_KEYS
+        assert set(runner.wait()) == RESULT_KEYS["vqvae"]
         assert not runner.is_running
 
     def test_a_cancelled_run_can_be_resumed(self, files, tmp_path):

@@ -12,15 +12,9 @@ from distill.audio.spectrogram import PADDING, SILENCE
 from distill.models.losses import kl_per_dimension, spectral_loss, vae_loss
 from distill.models.vae import ConvVAE, overlap_add
 
+pytestmark = pytest.mark.usefixtures("narrow_nets")
+
 BANDS, FRAMES, LATENTS = 32, 48, 8
-
-
-@pytest.fixture(scope="module", autouse=True)
-def narrow_nets():
-    """A tenth of the real width: what is tested here does not depend on it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.models.blocks.WIDTHS", (4, 16, 32))
-        yield
 
 
 def make(frames: int = FRAMES, **changes: object) -> ConvVAE:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from conftest import write_collection
 from distill.audio.io import read_waveform
 from distill.audio.spectrogram import AudioSpectrogram
 from distill.data.collection import find_audio_files
@@ -19,7 +18,7 @@ from distill.errors import CheckpointError
 from distill.models import load_model
 from distill.models.vae import ConvVAE
 from distill.training.checkpoint import list_checkpoints, load_checkpoint, load_vqvae_checkpoint
-from distill.training.config import TrainingConfig
+from distill.training.vae_loop import VAEObjective
 from distill.training.loop import train, train_epoch, validate_epoch
 from distill.training.metrics import EpochMetrics, PreviewEvent, StepMetrics, TrainingCompleteEvent
 from distill.training.objective import Epoch
@@ -27,23 +26,14 @@ from distill.training.objectives import VAEFamily
 from distill.training.preview import generate_preview, list_previews
 from distill.training.run_folder import RunFolder
 from distill.training.runner import TrainingRunner
-from test_resume import StopAt, same_run
+from support.runs import RESULT_KEYS, same_run, small_vae_config
+from support.sounds import write_collection
+from support.stops import StopAt
 
-RESULT_KEYS = {"model", "metrics_history", "output_dir", "best_checkpoint_path", "analysis"}
+pytestmark = pytest.mark.usefixtures("narrow_nets")
+
+
 EPOCHS, WARMUP, WEIGHT = 4, 0.5, 0.02
-
-
-def small_config(**changes) -> TrainingConfig:
-    settings = {"latent_dim": 16, "batch_size": 4, "max_epochs": 2, "chunk_duration_s": 0.5, "val_fraction": 0.3}
-    return TrainingConfig(**(settings | {"preview_interval": 99} | changes))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def narrow_nets():
-    """A tenth of the real width: what is tested here does not depend on it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.models.blocks.WIDTHS", (4, 16, 32))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +58,7 @@ def finished(files, tmp_path_factory):
     folder, events, log, logger = tmp_path_factory.mktemp("finished"), [], Log(), logging.getLogger("distill")
     logger.addHandler(log)
     logger.setLevel(logging.INFO)
-    config = small_config(
+    config = small_vae_config(
         max_epochs=EPOCHS, augmentation_copies=6, kl_warmup_fraction=WARMUP, kl_weight_max=WEIGHT, preview_interval=2
     )
     result = train(
@@ -99,7 +89,7 @@ def test_events_come_in_the_order_things_happen(finished):
 
 def test_the_result_has_the_promised_keys(finished):
     result, _, _, _ = finished
-    assert set(result) == RESULT_KEYS
+    assert set(result) == RESULT_KEYS["vae"]
     assert isinstance(result["model"], ConvVAE)
     assert not result["model"].training
     assert result["best_checkpoint_path"].is_file()
@@ -118,7 +108,7 @@ def test_the_kl_weight_rises_in_a_line_over_the_warmup_and_then_stays(finished):
 
 def test_under_a_time_budget_the_weight_never_falls(files, tmp_path):
     # The number of epochs is only settled after the first of them.
-    config = small_config(minutes=0.03, max_epochs=1, augmentation_copies=4, kl_warmup_fraction=1.0)
+    config = small_vae_config(minutes=0.03, max_epochs=1, augmentation_copies=4, kl_warmup_fraction=1.0)
     history = train(config, files, tmp_path / "run")["metrics_history"]
     weights = [event.kl_weight for event in history.step_metrics]
     assert len(history.epoch_metrics) > 2
@@ -231,11 +221,11 @@ def test_cancelling_leaves_a_checkpoint_and_the_same_keys(files, tmp_path):
             cancel.set()
 
     result = train(
-        small_config(augmentation_copies=3), files, tmp_path / "run", callback=stop_at_second_step,
+        small_vae_config(augmentation_copies=3), files, tmp_path / "run", callback=stop_at_second_step,
         cancel_event=cancel, models_dir=tmp_path / "models",
     )  # fmt: skip
     assert [type(e) for e in events] == [StepMetrics, StepMetrics, TrainingCompleteEvent]
-    assert set(result) == RESULT_KEYS
+    assert set(result) == RESULT_KEYS["vae"]
     assert result["analysis"] is None
     stopped = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
     assert stopped.name == "checkpoint_00000_00002_none.pt"
@@ -244,8 +234,8 @@ def test_cancelling_leaves_a_checkpoint_and_the_same_keys(files, tmp_path):
 
 def test_a_vae_trains_on_a_background_thread(files, tmp_path):
     runner = TrainingRunner()
-    runner.start(small_config(max_epochs=1), files, tmp_path / "run", models_dir=tmp_path / "models")
-    assert set(runner.wait()) == RESULT_KEYS
+    runner.start(small_vae_config(max_epochs=1), files, tmp_path / "run", models_dir=tmp_path / "models")
+    assert set(runner.wait()) == RESULT_KEYS["vae"]
     assert not runner.is_running
     assert len(list((tmp_path / "models").glob("*.distill"))) == 1
 
@@ -255,7 +245,7 @@ def test_a_vae_trains_on_a_background_thread(files, tmp_path):
 
 @pytest.fixture(scope="module")
 def resumable():
-    return small_config(
+    return small_vae_config(
         augmentation_copies=3, max_epochs=3, checkpoint_interval=1, kl_warmup_fraction=0.8, kl_weight_max=0.002
     )
 
@@ -299,7 +289,7 @@ def test_another_kl_weight_is_refused_by_name(resumable, files, uninterrupted, t
 
 @pytest.mark.parametrize("free_bits", [0.1, 0.0])
 def test_a_collapse_made_on_purpose_is_warned_of_in_plain_words(free_bits, files, tmp_path, caplog):
-    config = small_config(
+    config = small_vae_config(
         augmentation_copies=16, kl_weight_max=100.0, kl_warmup_fraction=0.0, free_bits=free_bits, learning_rate=5e-3
     )
     train(config, files, tmp_path / "run")
@@ -308,7 +298,7 @@ def test_a_collapse_made_on_purpose_is_warned_of_in_plain_words(free_bits, files
 
 
 def test_a_run_that_is_not_pressed_is_not_warned_of(files, tmp_path, caplog):
-    train(small_config(kl_weight_max=0.0, kl_warmup_fraction=0.0), files, tmp_path / "run")
+    train(small_vae_config(kl_weight_max=0.0, kl_warmup_fraction=0.0), files, tmp_path / "run")
     assert "collapse" not in caplog.text
 
 

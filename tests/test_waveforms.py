@@ -14,7 +14,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import write_collection
 from distill.audio.reader import AudioReader
 from distill.data.collection import find_audio_files, load_sounds
 from distill.data.waveforms import WaveformStore
@@ -23,6 +22,7 @@ from distill.training.config import VQVAEConfig
 from distill.training.dataset import create_data_loaders
 from distill.training.loop import train_vqvae
 from distill.training.request import plan_run
+from support.sounds import write_collection
 
 RATE = 48_000
 

@@ -15,7 +15,6 @@ import pytest
 import soundfile
 import torch
 
-from conftest import RATE, tone, write_collection
 from distill.audio.io import read_recording
 from distill.audio.limits import AudioLimits
 from distill.audio.reader import AudioReader
@@ -30,7 +29,8 @@ from distill.web.feed import Feed, Tail, entries_from
 from distill.web.fresh_thread import in_fresh_thread
 from distill.web.messages import in_page_words
 from distill.web.queue_file import QueueFile
-from web_server import Web, web_server
+from support.sounds import RATE, tone, write_collection
+from support.web_server import Web, web_server
 
 FEW = {"val_fraction": 0.3, "augmentation_copies": 1}
 SMALL = FEW | {"codebook_size": 16, "codebook_dim": 8, "batch_size": 4, "chunk_duration_s": 0.5}

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from conftest import RATE, tone, write_collection
 from distill.library.catalog import ModelLibrary
-from web_server import TOKEN, Web, web_server
+from support.sounds import RATE, tone, write_collection
+from support.web_server import TOKEN, Web, web_server
 
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -168,7 +168,7 @@ def test_a_page_reloaded_during_training_shows_it_all_and_can_stop_and_resume_it
 
 
 def test_a_model_file_that_is_not_one_is_refused_and_a_deletion_undone(web: Web, open_page, tmp_path: Path) -> None:
-    from test_library import write_model
+    from support.models import write_model
 
     write_model(web.state.library.folder / "kick.distill", "Deep kick")
     page = open_page("#/library")
@@ -264,7 +264,7 @@ def test_runs_on_one_collection_can_be_told_apart(open_page, collection: Path) -
 
 @pytest.mark.parametrize(("width", "layout"), [(1280, "table"), (390, "ul.cards")])
 def test_the_library_is_a_table_where_there_is_room_for_one(web: Web, open_page, width: int, layout: str) -> None:
-    from test_library import write_model
+    from support.models import write_model
 
     write_model(web.state.library.folder / "kick.distill", "Deep kick")
     page = open_page("#/library", viewport={"width": 1280, "height": 800})

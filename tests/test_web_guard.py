@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from distill.web.guard import UPLOAD_LIMIT, own_hosts
-from web_server import TOKEN, Web, web_server
+from support.web_server import TOKEN, Web, web_server
 
 ROUTES = [
     ("GET", "/"),

@@ -9,7 +9,9 @@ import torch
 from distill.models import blocks
 from distill.training import loop
 from distill.training.request import plan_resume
-from test_resume import NARROW, AtEvent, models_of, no_picture
+from support.models import NARROW
+from support.runs import models_of, no_picture
+from support.stops import AtEvent
 
 TRAIN = {"vqvae": loop.train_vqvae, "vae": loop.train}
 

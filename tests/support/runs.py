@@ -1,0 +1,86 @@
+"""Small runs: what they are made with, how they end, and whether two of them ended alike."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.models import load_model_v2
+from distill.models.archive import read_archive
+from distill.training.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
+from distill.training.config import TrainingConfig, VQVAEConfig
+from distill.training.metrics import PreviewEvent
+from distill.training.run_folder import RunFolder
+from support.checkpoints import same
+
+RESULT_KEYS = {
+    "vqvae": {"model", "metrics_history", "output_dir", "best_checkpoint_path", "final_codebook_health"},
+    "vae": {"model", "metrics_history", "output_dir", "best_checkpoint_path", "analysis"},
+}
+CLOCKS = {"step_time_s": 0.0, "eta_seconds": 0.0, "elapsed_seconds": 0.0, "total_time_s": 0.0}
+
+
+def small_config(**changes) -> VQVAEConfig:
+    settings = {"codebook_dim": 8, "codebook_size": 16, "batch_size": 4, "max_epochs": 2, "chunk_duration_s": 0.5}
+    return VQVAEConfig(**(settings | {"val_fraction": 0.3, "preview_interval": 2} | changes))
+
+
+def small_vae_config(**changes) -> TrainingConfig:
+    settings = {"latent_dim": 16, "batch_size": 4, "max_epochs": 2, "chunk_duration_s": 0.5, "val_fraction": 0.3}
+    return TrainingConfig(**(settings | {"preview_interval": 99} | changes))
+
+
+def no_picture(*_: object) -> None:
+    """Takes the place of what costs more than a whole run here, and is no part of what is compared."""
+
+
+# What two runs have in common
+
+
+def without_clocks(events):
+    return [
+        dataclasses.replace(event, **{k: v for k, v in CLOCKS.items() if hasattr(event, k)})
+        for event in events
+        if not isinstance(event, PreviewEvent)
+    ]
+
+
+def newest(run: Path, family: str = "vqvae") -> Checkpoint:
+    return read_checkpoint(list_checkpoints(run / "checkpoints")[-1], family)
+
+
+def parts(run: Path, family: str) -> dict[str, Any]:
+    """All that a run ended with, by name: its checkpoint to the last buffer, its history, its log; no clocks."""
+    end = newest(run, family)
+    fields = {field.name: getattr(end, field.name) for field in dataclasses.fields(end)}
+    history, _ = fields.pop("history"), fields.pop("elapsed_s")
+    return fields | {
+        "steps": without_clocks(history.step_metrics),
+        "epochs": without_clocks(history.epoch_metrics),
+        "log": without_clocks(RunFolder(run).events()),
+    }
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    assert one.keys() == other.keys()
+    return [name for name in one if not same(one[name], other[name])]
+
+
+def same_run(one: Path, other: Path, family: str = "vqvae") -> None:
+    """Both ended alike: weights, codebooks, optimizer, schedule, best weights, history, event log."""
+    assert differences(parts(one, family), parts(other, family)) == []
+
+
+def models_of(run: Path) -> Path:
+    """The library of a run."""
+    return run.with_name(f"{run.name} models")
+
+
+def saved_parts(run: Path, sounds: torch.Tensor, family: str) -> dict[str, Any]:
+    """`parts`, with all of the model file but what it says of itself, and the codes it chooses for `sounds`."""
+    (path,) = models_of(run).glob("*.distill")
+    saved = {f"saved {name}": value for name, value in read_archive(path).items() if name != "metadata"}
+    if family == "vqvae":
+        saved["codes"] = load_model_v2(path).model.encode_to_codes(sounds)
+    return parts(run, family) | saved

@@ -1,0 +1,87 @@
+"""Where a run is stopped, and the new process that goes on with it."""
+
+import itertools
+import json
+import pkgutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+class Killed(Exception):
+    """What a run ends of that has no time to save anything."""
+
+
+class AtEvent:
+    """Cancels the run, or kills it, when it tells of a certain event, of either family."""
+
+    def __init__(self, kind: str, killed: bool = False, **place: int) -> None:
+        self.kind, self.killed, self.place = kind, killed, place
+
+    @contextmanager
+    def laid(self) -> Iterator[dict[str, Any]]:
+        """The arguments for the training that is to be stopped."""
+        cancel = threading.Event()
+
+        def callback(event: object) -> None:
+            if type(event).__name__.removeprefix("VQ") != self.kind:
+                return
+            if all(getattr(event, name) == value for name, value in self.place.items()):
+                if self.killed:
+                    raise Killed
+                cancel.set()
+
+        with suppress(Killed):
+            yield {"callback": callback, "cancel_event": cancel}
+
+
+class InCall:
+    """Cancels the run when a function is called for the n-th time, counted from 0."""
+
+    def __init__(self, function: str, call: int = 0) -> None:
+        self.function, self.call = f"distill.{function}", call
+
+    @contextmanager
+    def laid(self) -> Iterator[dict[str, Any]]:
+        """The arguments for the training that is to be stopped."""
+        cancel, calls, real = threading.Event(), itertools.count(), pkgutil.resolve_name(self.function)
+
+        def watched(*arguments: Any, **named: Any) -> Any:
+            if next(calls) == self.call:
+                cancel.set()
+            return real(*arguments, **named)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.function, watched)
+            yield {"cancel_event": cancel}
+
+
+class StopAt:
+    """A callback that cancels the run when it sees a certain event."""
+
+    def __init__(self, kind: type, **place: int) -> None:
+        self.cancel, self.kind, self.place = threading.Event(), kind, place
+
+    def __call__(self, event) -> None:
+        if isinstance(event, self.kind) and all(getattr(event, k) == v for k, v in self.place.items()):
+            self.cancel.set()
+
+
+def asked_to_go_on(*jobs: tuple[Path, dict[str, int] | None]) -> "subprocess.CompletedProcess[str]":
+    """A new process that was to go on with the runs in these folders, each to the step given or to its end."""
+    asked = json.dumps([(str(folder), stop) for folder, stop in jobs])
+    command = [sys.executable, "-m", "support.resume_process"]
+    return subprocess.run(
+        command, input=asked, capture_output=True, text=True, cwd=Path(__file__).parents[1], timeout=400
+    )
+
+
+def check_cancelled(*jobs: tuple[Path, dict[str, int] | None]) -> None:
+    said = asked_to_go_on(*jobs)
+    assert said.returncode == 0, said.stderr
