@@ -20,15 +20,17 @@ from distill.audio.limits import AudioLimits
 from distill.audio.reader import AudioReader
 from distill.errors import AudioError, ConfigError, StorageError
 from distill.models.persistence import load_any
+from distill.notices import BudgetTooShort
 from distill.training.metrics import TrainingCompleteEvent, VQEpochMetrics, event_from_dict
 from distill.training.preview import list_previews
-from distill.training.request import plan_run
+from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
 from distill.web import folders, queue_file
 from distill.web.feed import Feed, Tail, entries_from
 from distill.web.fresh_thread import in_fresh_thread
 from distill.web.messages import in_page_words
 from distill.web.queue_file import QueueFile
+from support.runs import run_info
 from support.sounds import RATE, tone, write_collection
 from support.web_server import Web, web_server
 
@@ -261,9 +263,9 @@ def test_a_run_is_watched_live_and_replayed_alike(web: Web, collection: Path, ho
 def test_what_a_warning_says_can_be_done_on_the_page(web: Web, collection: Path) -> None:
     run = train(web, collection, max_epochs=1)
     messages(web, run["id"], "finished")
-    web.state.runs.folder(run["id"]).append_warning("10 steps were skipped; try a lower --learning-rate")
+    web.state.runs.folder(run["id"]).append_warning(BudgetTooShort(0.5))
     told = [entry["message"] for entry in log(messages(web, run["id"], "finished")) if entry["event"] == "Warning"]
-    assert told[-1] == "10 steps were skipped; try a lower learning rate"
+    assert told[-1] == "going through the sounds once takes longer than the 0.5 minutes given"
 
 
 def test_how_the_codes_are_used_is_told_for_each_epoch(web: Web, collection: Path) -> None:
@@ -373,11 +375,11 @@ def test_a_run_that_has_not_read_its_sounds_when_the_server_is_killed_is_begun_b
     home: Path, collection: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, killed = threading.Event(), threading.Event()
-    plan, _ = plan_run(collection, output_dir=home / "runs" / "one", **SMALL, max_epochs=1)
+    request = TrainingRequest.for_folder(collection, output_dir=home / "runs" / "one", **SMALL, max_epochs=1)
     read = AudioReader.read
     with web_server(home) as web, monkeypatch.context() as patch:
         patch.setattr(AudioReader, "read", lambda *args: (reading.set(), killed.wait(60), read(*args))[2])
-        web.state.runs.add(dataclasses.replace(plan, sounds=None))
+        web.state.runs.add(dataclasses.replace(request, sounds=None))
         assert reading.wait(60)
         listed = (home / "runs" / "waiting.json").read_text()
         killed.set()
@@ -413,7 +415,7 @@ def test_of_two_servers_only_the_first_keeps_the_list(home: Path, collection: Pa
         assert not (home / "runs" / "waiting.json").exists()
         beside.state.runs.close()
         with pytest.raises(ConfigError, match="is ending"):
-            beside.state.runs.add(plan_run(collection, output_dir=home / "runs" / "late")[0])
+            beside.state.runs.add(TrainingRequest.for_folder(collection, output_dir=home / "runs" / "late"))
 
 
 def test_a_list_of_waiting_runs_is_read_as_far_as_it_makes_sense(home: Path, collection: Path) -> None:
@@ -423,7 +425,7 @@ def test_a_list_of_waiting_runs_is_read_as_far_as_it_makes_sense(home: Path, col
         place.write_text(content, encoding="latin-1")
         with web_server(home) as web:
             assert web.get("/api/runs") == []
-    good = plan_run(collection, output_dir=home / "runs" / "one", **SMALL, max_epochs=1)[0].to_dict()
+    good = TrainingRequest.for_folder(collection, output_dir=home / "runs" / "one", **SMALL, max_epochs=1).to_dict()
     place.write_text(json.dumps([good | {"config": {"no": "such"}}, good, good | {"resume_from": str(home)}]))
     with web_server(home) as web:
         web.wait("/api/runs/one", state="finished")
@@ -446,7 +448,7 @@ def test_a_run_that_fails_says_why_and_the_next_one_goes_on(web: Web, collection
 def test_a_run_of_the_command_line_is_watched_and_cannot_be_stopped_here(web: Web, home: Path) -> None:
     run = RunFolder(home / "runs" / "drums")
     with run.in_use():
-        run.write_info({"model_name": "drums", "started": "2026-01-01T00:00:00+00:00"})
+        run.write_info(run_info(started="2026-01-01T00:00:00+00:00"))
         (found,) = web.get("/api/runs")
         assert (found["state"], found["stoppable"]) == ("running", False)
         assert web.client.post("/api/runs/drums/cancel").status_code == 404

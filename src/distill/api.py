@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.data.collection import find_audio_files
 from distill.home import default_models_dir
 from distill.library.catalog import ModelLibrary, as_path
 from distill.models.loaded import LoadedFamily
 from distill.models.persistence import load_any
-from distill.paths import printable
 
 if TYPE_CHECKING:
     from distill.training.metrics import MetricsCallback
@@ -30,22 +28,18 @@ def train(
     replace what suits how much sound there is.
     Raises `CollectionError`, `ConfigError`, `StorageError`, `TrainingError`.
     """
-    from distill.data.opening import open_collection  # here, for who only loads a model need not wait for it
-    from distill.training.execution import run_training
+    from distill.training.execution import run_training  # here, for who only loads a model need not wait for it
     from distill.training.request import TrainingRequest
     from distill.training.run_folder import RunFolder
 
-    place = Path(folder)
-    request = TrainingRequest.new(
-        printable(place.resolve().name),
+    request = TrainingRequest.for_folder(
+        Path(folder),
         family=family,
         model_name=model_name,
         models_dir=Path(models_dir) if models_dir else None,
         output_dir=Path(output_dir) if output_dir else None,
         **settings,
     )
-    rate = request.spectrogram_config.sample_rate
-    request = request.with_sounds(open_collection(find_audio_files(place), rate), place)
     result = run_training(request, callback)
     return load_any(RunFolder(result["output_dir"]).read_info().model_path or "")
 

@@ -96,9 +96,9 @@ class Collection:
 
     @property
     def left_out(self) -> tuple[UnreadableFile, ...]:
-        """The files that training does not use, each with the reason."""
+        """The files that training does not use, each with the reason, in the order of their paths."""
         unused = (UnreadableFile(file.path, file.notes[0]) for file in self.files if not file.usable)
-        return (*self.unreadable, *unused)
+        return tuple(sorted([*self.unreadable, *unused], key=lambda file: file.path))
 
     @property
     def duration_s(self) -> float:

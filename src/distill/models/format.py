@@ -121,7 +121,7 @@ def check_file(path: Path, content: dict[str, Any], family: Family, device: torc
 
 def split_settings(family: Family, settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The checked settings of a model, and those of the parts it has, by name; raises `ConfigError`, `TypeError`."""
-    given = dict(settings)
+    given = {**settings}
     parts = {name: part.settings(**given.pop(name)) for name, part in family.file.parts.items() if name in given}
     return dataclasses.asdict(family.file.settings(**given)), parts
 

@@ -13,7 +13,8 @@ from typing import Any, Self
 
 from distill.audio.limits import AudioLimits
 from distill.audio.settings import SpectrogramConfig
-from distill.data.collection import Collection, Sound
+from distill.data.collection import Collection, Sound, find_audio_files
+from distill.data.opening import open_collection
 from distill.errors import CheckpointError, CollectionError, ConfigError, StorageError, UsedFolder
 from distill.families import Family, get_family
 from distill.home import default_models_dir, default_runs_dir
@@ -77,6 +78,16 @@ class TrainingRequest:
         )
         request._check()
         return request
+
+    @classmethod
+    def for_folder(cls, folder: Path, **options: Any) -> Self:
+        """`new` and `with_sounds` in one, for the sounds in `folder`; `options` are those of `new`.
+
+        Raises `CollectionError`, `ConfigError`, `StorageError`.
+        """
+        request = cls.new(printable(folder.resolve().name), **options)
+        paths, rate = find_audio_files(folder), request.spectrogram_config.sample_rate
+        return request.with_sounds(open_collection(paths, rate, limits=request.audio_limits), folder)
 
     @classmethod
     def of_arguments(
