@@ -1,9 +1,11 @@
-"""The way back sounds the same, in any length and without seams."""
+"""The way back sounds the same, in any length and without seams, and another vocoder can take its place."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,17 @@ from distill.audio.spectrogram import PADDING, SILENCE, AudioSpectrogram, Spectr
 from distill.audio.stft import istft
 from distill.audio.vocoder import PhaseSearch
 from distill.errors import ConfigError
+from distill.library.header import ModelMetadata
+from distill.models.generate import render
+from distill.models.loaded import LoadedModel, LoadedVQModel
+from distill.models.reconstruct import reconstruct_waveform
+from distill.models.vae import ConvVAE
+from distill.models.vqvae import ConvVQVAE
+from distill.training.preview import (
+    generate_preview,
+    generate_reconstruction_preview,
+    generate_vqvae_reconstruction_preview,
+)
 from test_spectrogram import SMALL, batch, noise, steady, third_party
 
 # The phase search
@@ -155,3 +168,79 @@ def test_no_part_of_a_spectrogram_is_in_its_state_and_all_of_it_moves() -> None:
     buffers = dict(spectrogram.to("meta").named_buffers())
     assert {"mel_scale.filters", "window", "vocoder.window", "vocoder.band_weights"} <= buffers.keys()
     assert all(buffer.is_meta for buffer in buffers.values())
+
+
+# Another vocoder in its place
+
+CPU = torch.device("cpu")
+
+
+def buzz(mel: Tensor, length: int | None) -> Tensor:
+    """A vocoder that makes the same of everything: 0.25 and -0.25 in turn."""
+    samples = (mel.shape[-1] - 1) * SMALL.hop_length if length is None else length
+    return (0.25 - torch.arange(samples) % 2 / 2).expand(len(mel), 1, -1)
+
+
+class Buzz(torch.nn.Module):
+    """`buzz` as a module with a weight of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, mel: Tensor, length: int | None) -> Tensor:
+        return self.level * buzz(mel, length)
+
+
+@pytest.fixture(params=[buzz, Buzz()], ids=["function", "module"])
+def spectrogram(request: pytest.FixtureRequest) -> AudioSpectrogram:
+    return AudioSpectrogram(SMALL, request.param)
+
+
+def buzzes(sound: np.ndarray | Tensor) -> bool:
+    """True for the sound that `buzz` makes, read back from a file too."""
+    return np.allclose(sound, buzz(torch.zeros(1, 1, 1, 1), len(sound))[0, 0], atol=1e-3)
+
+
+@pytest.fixture
+def vqvae() -> ConvVQVAE:
+    return ConvVQVAE(codebook_dim=8, codebook_size=8, n_mels=32).eval()
+
+
+@pytest.fixture
+def vae() -> ConvVAE:
+    return ConvVAE(latent_dim=4, n_mels=32, frames=48).eval()
+
+
+def test_reconstructions_are_made_by_the_vocoder_that_was_given(
+    spectrogram: AudioSpectrogram, vqvae: ConvVQVAE, vae: ConvVAE
+) -> None:
+    sound = noise(5000)
+    assert buzzes(reconstruct_waveform(lambda mel: mel, spectrogram, torch.from_numpy(sound)))
+    for loaded in (
+        LoadedVQModel(vqvae, spectrogram, ModelMetadata(), CPU, None, {}),
+        LoadedModel(vae, spectrogram, ModelMetadata(), CPU, None),
+    ):
+        made = loaded.reconstruct(sound)
+        assert made.shape == sound.shape
+        assert buzzes(made)
+
+
+def test_new_sounds_are_made_by_the_vocoder_that_was_given(spectrogram: AudioSpectrogram, vae: ConvVAE) -> None:
+    made = render(LoadedModel(vae, spectrogram, ModelMetadata(), CPU, None), torch.zeros(4), seconds=0.5)
+    assert made.shape == (8000,)
+    assert buzzes(made)
+
+
+def test_previews_are_made_by_the_vocoder_that_was_given(
+    spectrogram: AudioSpectrogram, vqvae: ConvVQVAE, vae: ConvVAE, tmp_path: Path
+) -> None:
+    chunks = batch(noise(48 * 64 - 1)).expand(2, -1, -1)
+    rate = SMALL.sample_rate
+    pairs = generate_vqvae_reconstruction_preview(vqvae, spectrogram, chunks, tmp_path / "codes", 0, CPU, rate)
+    pairs += generate_reconstruction_preview(vae, spectrogram, chunks, tmp_path / "latents", 0, CPU, rate)
+    drawn = generate_preview(vae, spectrogram, tmp_path / "drawn", 0, CPU, rate)
+    made = [path for path in pairs if "reconstruction" in path.name] + drawn
+    assert len(made) == 2 + 2 + 4
+    assert all(buzzes(soundfile.read(path)[0]) for path in made)
+    assert not any(buzzes(soundfile.read(path)[0]) for path in pairs if "original" in path.name)
