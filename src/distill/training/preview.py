@@ -1,7 +1,10 @@
 """Audible examples of what the model makes of sounds it was not trained on."""
 
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -12,6 +15,40 @@ from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
 
 PAIRS = 4
+
+_NAME = re.compile(r"epoch_(\d+)_(\d+)_([a-z]+)\.wav")
+
+
+@dataclass(frozen=True)
+class PreviewFile:
+    """A preview on disk: the `number`th sound of an epoch as "original", "reconstruction" or "random" (its `role`)."""
+
+    path: Path
+    epoch: int
+    number: int
+    role: str
+
+    @classmethod
+    def place(cls, folder: Path | str, epoch: int, number: int, role: str) -> Self:
+        """The file of that preview in `folder`, to be written."""
+        return cls(Path(folder) / f"epoch_{epoch:04d}_{number}_{role}.wav", epoch, number, role)
+
+    @classmethod
+    def parse(cls, path: Path) -> Self | None:
+        """The preview that the file's name stands for, None for any other file."""
+        match = _NAME.fullmatch(path.name)
+        return cls(path, int(match[1]), int(match[2]), match[3]) if match else None
+
+
+def preview_files(folder: Path | str) -> list[PreviewFile]:
+    """The previews in a folder, oldest epoch first."""
+    found = filter(None, map(PreviewFile.parse, Path(folder).glob("*.wav")))
+    return sorted(found, key=lambda file: (file.epoch, file.number, file.role))
+
+
+def list_previews(output_dir: Path | str) -> list[Path]:
+    """The paths of `preview_files`."""
+    return [file.path for file in preview_files(output_dir)]
 
 
 def generate_vqvae_reconstruction_preview(
@@ -65,15 +102,10 @@ def generate_preview(
         latents = torch.randn(num_samples, model.latent_dim)
     sounds = spectrogram.mel_to_waveform(model.decode(latents.to(device)))
     model.train(was_training)
-    names = (f"epoch_{epoch:04d}_{number}_random.wav" for number in range(1, num_samples + 1))
     return [
-        write_wav(Path(output_dir) / name, sound[0].cpu().numpy(), sample_rate) for name, sound in zip(names, sounds)
+        write_wav(PreviewFile.place(output_dir, epoch, number, "random").path, sound[0].cpu().numpy(), sample_rate)
+        for number, sound in enumerate(sounds, start=1)
     ]
-
-
-def list_previews(output_dir: Path | str) -> list[Path]:
-    """The preview files of a folder, oldest epoch first."""
-    return sorted(Path(output_dir).glob("epoch_*.wav"), key=lambda path: (len(path.name.split("_")[1]), path.name))
 
 
 @torch.no_grad()
@@ -95,7 +127,7 @@ def _write_pairs(
     paths = []
     for number, pair in enumerate(zip(waveforms, made), start=1):
         for sound, role in zip(pair, ("original", "reconstruction")):
-            path = Path(output_dir) / f"epoch_{epoch:04d}_{number}_{role}.wav"
+            file = PreviewFile.place(output_dir, epoch, number, role)
             length = int(pair[0].nonzero()[:, 1].max()) + 1 if pair[0].any() else 1  # without the padding
-            paths.append(write_wav(path, sound[0, :length].cpu().numpy(), sample_rate))
+            paths.append(write_wav(file.path, sound[0, :length].cpu().numpy(), sample_rate))
     return paths
