@@ -1,7 +1,6 @@
 """Settings and figures explained to somebody who has not read the paper."""
 
 from collections.abc import Collection
-from typing import Any
 
 from distill.training.config import LEVEL_NAMES
 from distill.training.health import Verdict, verdict
@@ -58,10 +57,3 @@ def reasons(plan: RunPlan, chosen: Collection[str]) -> list[str]:
             "Sounds are varied in loudness, in speed and in where they are cut, so that few of them teach more."
         )
     return sentences
-
-
-def with_verdicts(epoch: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """The entry of an epoch of an RVQ-VAE in a run's log, with the `verdicts` on its levels."""
-    health = epoch.get("codebook_health") or {}
-    size = facts["model_settings"]["codebook_size"]
-    return epoch | {"verdicts": level_verdicts(health, size, facts.get("validation_vectors", 0))}
