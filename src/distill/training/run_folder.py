@@ -22,6 +22,7 @@ from distill.training.metrics import (
     event_to_dict,
     to_json,
 )
+from distill.training.preview_files import preview_files
 from distill.training.run_info import RunInfo
 
 WARNING = "Warning"  # what an entry of the log that is no event has as its "event"
@@ -183,9 +184,9 @@ class RunFolder:
         if self.usage_path.exists():
             atomic_write_text(self.usage_path, _as_lines([one for one in self.usage() if one["epoch"] < epoch]))
         with storage_errors(self.previews):
-            for path in self.previews.glob("epoch_*.wav"):
-                if (match := re.match(r"epoch_(\d+)_", path.name)) and int(match[1]) >= epoch:
-                    path.unlink()
+            for file in preview_files(self.previews):
+                if file.epoch >= epoch:
+                    file.path.unlink()
 
 
 class _WarningLog(logging.Handler):
