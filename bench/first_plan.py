@@ -86,11 +86,11 @@ class FirstPlan(nn.Module):
             waveforms, _MEL.n_fft, _MEL.hop_length, window=self.spectrogram.window,
             pad_mode="constant", return_complex=True,
         )  # fmt: skip
-        return torch.log1p(self.spectrogram.filters @ spectrum.abs().square()).unsqueeze(1)
+        return torch.log1p(self.spectrogram.mel_scale.filters @ spectrum.abs().square()).unsqueeze(1)
 
     def sound(self, mel: Tensor, length: int) -> Tensor:
         """Sound `[S]` of the first mel of `[1, 1, M, T]`."""
-        filters = self.spectrogram.filters
+        filters = self.spectrogram.mel_scale.filters
         magnitude = (torch.linalg.pinv(filters) @ mel.clamp(min=0).expm1()).clamp(min=0).sqrt()
         floor, ceiling = math.log(_MEL.magnitude_floor), math.log(_MEL.magnitude_ceiling)
         level = ((filters @ magnitude).clamp(min=_MEL.magnitude_floor).log() - floor) / (ceiling - floor)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
+from distill.training.objectives import VQFamily
 from torch import Tensor, nn
 from torch.optim import AdamW
 from vector_quantize_pytorch import ResidualVQ
@@ -14,7 +15,6 @@ from distill.audio.spectrogram import AudioSpectrogram
 from distill.models.quantizer import Quantized, ResidualQuantizer
 from distill.models.vqvae import ConvVQVAE
 from distill.training.config import VQVAEConfig, get_adaptive_vqvae_config
-from distill.training.families import VQFamily
 from distill.training.objective import Context
 from distill.training.step import TrainStep
 from reference_step import ReferenceStep, noise

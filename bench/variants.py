@@ -123,7 +123,7 @@ VARIANTS = (
         patch=_constant("distill.models.transform_coding:TransformDecoder.forward", TransformDecoder.uncorrected),
     ),
     Variant("nearest code, no search", patch=_constant(f"{_QUANTIZER}.__init__", _GREEDY)),
-    Variant("one window in the phase search", patch=_constant("distill.audio.spectrogram:_SHORT_SHARE", 0.0)),
+    Variant("one window in the phase search", patch=_constant("distill.audio.vocoder:_SHORT_WEIGHT", 0.0)),
     Variant("squared error", patch=_constant("distill.models.losses:spectral_loss", _squared)),
     Variant("dropout 0.2", {"dropout": 0.2}),
     Variant("codebook dim 8", {"codebook_dim": 8}),

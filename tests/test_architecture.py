@@ -19,7 +19,7 @@ MODULES = {name.removesuffix(".__init__"): path for name, path in FILES.items()}
 
 # Lowest first. A module may import its own folder and what lies below it, nothing above and nothing beside.
 LAYERS = (
-    {"errors", "paths", "schema", "storage", "home", "distributed"},
+    {"errors", "paths", "schema", "storage", "home", "distributed", "families", "notices"},
     {"audio", "library"},
     {"data"},
     {"models"},
@@ -39,9 +39,17 @@ def layer(module: str) -> int:
     return next(number for number, parts in enumerate(LAYERS) if part(module) in parts)
 
 
+def walk(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but what only a type checker reads, which may look up."""
+    yield tree
+    if not (isinstance(tree, ast.If) and ast.unparse(tree.test) == "TYPE_CHECKING"):
+        for node in ast.iter_child_nodes(tree):
+            yield from walk(node)
+
+
 def imports(tree: ast.AST, roots: Collection[str] = ("distill",)) -> Iterator[str]:
     """Modules of these roots that a piece of source imports, inside functions too."""
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] in roots)
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in roots:

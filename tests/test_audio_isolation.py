@@ -25,10 +25,11 @@ from distill.audio.io import read_recording
 from distill.audio.limits import AudioLimits
 from distill.audio.reader import AudioReader
 from distill.cli.app import app
-from distill.data.collection import find_audio_files, load_sounds, scan
+from distill.data.collection import find_audio_files
+from distill.data.opening import open_collection
 from distill.errors import AudioError, Cancelled, ConfigError
 from distill.paths import printable
-from distill.training.request import plan_resume, plan_run
+from distill.training.request import TrainingRequest
 from support.sounds import RATE, tone
 from support.waiting import until
 
@@ -285,7 +286,7 @@ def test_loading_a_collection_can_be_cancelled(collection: Path) -> None:
     cancel = threading.Event()
     cancel.set()
     with pytest.raises(Cancelled):
-        load_sounds(find_audio_files(collection), RATE, cancel_event=cancel)
+        open_collection(find_audio_files(collection), RATE, cancel_event=cancel)
 
 
 def test_a_worker_that_cannot_start_is_explained(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,7 +354,7 @@ def test_what_is_no_regular_file_is_named_and_never_opened(
     monkeypatch.chdir(folder)  # the name of a socket must be short
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("socket.wav")
-        reasons = {file.path.name: file.reason for file in scan(find_audio_files(folder)).unreadable}
+        reasons = {file.path.name: file.reason for file in open_collection(find_audio_files(folder)).unreadable}
     assert reasons == {
         "fifo.wav": "not a regular file (a FIFO)",
         "zero.wav": "not a regular file (a device)",
@@ -425,7 +426,7 @@ def test_a_folder_that_may_not_be_opened_is_named(good: Path) -> None:
         try:
             if user == 0:
                 os.seteuid(65534)  # root may open anything
-            (unreadable,) = scan(find_audio_files(Path(place))).unreadable
+            (unreadable,) = open_collection(find_audio_files(Path(place))).unreadable
             assert (unreadable.path, unreadable.reason) == (closed, "Permission denied")
         finally:
             os.seteuid(user)
@@ -455,7 +456,7 @@ def test_a_file_of_any_name_is_read_and_shown_on_one_line(good: Path) -> None:
     with open(os.path.join(os.fsencode(good.parent), b"bad\n\xff.wav"), "wb") as file:  # noqa: PTH118, PTH123
         file.write(b"no sound")
 
-    collection = scan(find_audio_files(good.parent))
+    collection = open_collection(find_audio_files(good.parent))
     said = CliRunner().invoke(app, ["inspect", str(good.parent)])
     as_json = CliRunner().invoke(app, ["inspect", str(good.parent), "--json"])
 
@@ -628,8 +629,8 @@ def test_the_command_line_raises_a_limit(write_sound: Write) -> None:
 
 
 def test_a_run_keeps_its_limits_when_it_is_resumed(collection: Path, tmp_path: Path) -> None:
-    plan, _ = plan_run(collection, output_dir=tmp_path / "run", audio_limits=AudioLimits(hours=48))
-    assert plan.arguments()["audio_limits"] == AudioLimits(hours=48)
+    request = TrainingRequest.for_folder(collection, output_dir=tmp_path / "run", audio_limits=AudioLimits(hours=48))
+    assert request.audio_limits == AudioLimits(hours=48)
     facts = {
         "format": "distill_run",
         "family": "vqvae",
@@ -643,4 +644,4 @@ def test_a_run_keeps_its_limits_when_it_is_resumed(collection: Path, tmp_path: P
     (tmp_path / "run").mkdir()
     for noted, hours in (({"audio_limits": {"hours": 48.0}}, 48), ({}, 2)):
         (tmp_path / "run" / "run.json").write_text(json.dumps(facts | noted))
-        assert plan_resume(tmp_path / "run").audio_limits == AudioLimits(hours=hours)
+        assert TrainingRequest.resume(tmp_path / "run").audio_limits == AudioLimits(hours=hours)

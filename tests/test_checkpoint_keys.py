@@ -16,6 +16,7 @@ from distill.errors import CheckpointError
 from distill.training import setup
 from distill.training.checkpoint import list_checkpoints, read_checkpoint
 from distill.training.loop import train, train_vqvae
+from distill.training.run import Run
 from distill.training.trainer import Trainer
 from support.runs import small_config, small_vae_config
 from support.sounds import RATE, tone, write_collection
@@ -47,19 +48,19 @@ class Ready(Exception):
     """A run is set up; no step of it is wanted."""
 
 
-def trainer_of(family: str, sounds: list[Path], folder: Path) -> Trainer:
-    """The trainer of the run in `folder`, as it is when the run is about to go on."""
-    trainers: list[Trainer] = []
+def run_of(family: str, sounds: list[Path], folder: Path) -> Run:
+    """The run in `folder`, as it is when it is about to go on."""
+    runs: list[Run] = []
 
     def fit(trainer: Trainer) -> bool:
-        trainers.append(trainer)
+        runs.append(trainer.run)
         raise Ready
 
     begin, make = MADE[family]
     with pytest.MonkeyPatch.context() as patch, suppress(Ready):
         patch.setattr(Trainer, "fit", fit)
         begin(make(augmentation_copies=3), sounds, folder, resume_from=folder)
-    return trainers[0]
+    return runs[0]
 
 
 def key_paths(value: Any, path: tuple = ()) -> Iterator[tuple]:
@@ -85,30 +86,30 @@ def without(content: dict[str, Any], path: tuple) -> dict[str, Any]:
 @pytest.mark.parametrize("family", MADE)
 def test_a_checkpoint_without_any_one_of_its_keys_is_refused(family, every, stopped, sounds, tmp_path):
     (newest,) = list_checkpoints(shutil.copytree(stopped[family], tmp_path / "run") / "checkpoints")[-1:]
-    trainer = trainer_of(family, sounds, tmp_path / "run")
+    run = run_of(family, sounds, tmp_path / "run")
     content = torch.load(newest, weights_only=True)
     paths, accepted = list(key_paths(content)), []
     tried = [path for place, path in enumerate(paths) if place % every == 0 or not MANY & set(path)]
     for path in tried:
         torch.save(without(content, path), tmp_path / "other.pt")
         try:
-            setup._go_on(trainer, read_checkpoint(tmp_path / "other.pt", family))
+            setup._go_on(run, read_checkpoint(tmp_path / "other.pt", family))
         except CheckpointError:
             continue
         accepted.append(path)
     assert accepted == []
-    assert {("identity", "config", "minutes"), ("totals", "sums", "train_loss"), ("environment", "torch")} < set(tried)
-    setup._go_on(trainer, read_checkpoint(newest, family))  # nothing but the missing keys was in the way
+    assert {("identity", "config", "minutes"), ("totals", "sums", "train_loss"), ("made_with", "torch")} < set(tried)
+    setup._go_on(run, read_checkpoint(newest, family))  # nothing but the missing keys was in the way
 
 
 @pytest.mark.parametrize("family", MADE)
 def test_a_checkpoint_without_the_moments_of_its_optimizer_is_refused(family, stopped, sounds, tmp_path):
-    trainer = trainer_of(family, sounds, shutil.copytree(stopped[family], tmp_path / "run"))
+    run = run_of(family, sounds, shutil.copytree(stopped[family], tmp_path / "run"))
     content = torch.load(list_checkpoints(tmp_path / "run" / "checkpoints")[-1], weights_only=True)
     content["optimizer_state"]["state"] = {}
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="parts of it are missing"):
-        setup._go_on(trainer, read_checkpoint(tmp_path / "other.pt", family))
+        setup._go_on(run, read_checkpoint(tmp_path / "other.pt", family))
 
 
 # Changed circumstances

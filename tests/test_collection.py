@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from distill.data.collection import Collection, find_audio_files, load_sounds, scan
+from distill.data.collection import Collection, find_audio_files
+from distill.data.opening import open_collection
 from distill.errors import CollectionError
 from support.sounds import RATE, tone
 
@@ -35,7 +36,7 @@ def test_names_in_any_script_and_suffixes_in_any_case_are_found(write_sound: Wri
         write_sound(name, tone(440, 0.1))
     found = find_audio_files(tmp_path / "sounds")
     assert {path.name for path in found} == set(names)
-    assert len(scan(found).usable) == 1 + 1  # the same tone five times, as wav and as flac
+    assert len(open_collection(found).usable) == 1 + 1  # the same tone five times, as wav and as flac
 
 
 def test_hidden_files_and_apple_doubles_are_passed_over(write_sound: Write, tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_an_empty_folder_is_refused_with_the_kinds_that_were_looked_for(tmp_path
 
 def test_a_sound_file_is_described(write_sound: Write) -> None:
     stereo = np.stack([tone(440, 0.5, rate=44_100), np.zeros(22_050)], axis=1)
-    file = only(scan([write_sound("a.flac", stereo, 44_100)]))
+    file = only(open_collection([write_sound("a.flac", stereo, 44_100)]))
     assert (file.format, file.sample_rate, file.channels) == ("FLAC", 44_100, 2)
     assert file.duration_s == pytest.approx(0.5)
     assert file.peak == pytest.approx(np.abs(stereo).max(), abs=1e-4)
@@ -96,7 +97,7 @@ def test_a_copy_is_a_duplicate_of_the_first_whatever_its_name(write_sound: Write
     copy = first.with_name("another name.wav")
     shutil.copy(first, copy)
 
-    collection = scan([first, copy])
+    collection = open_collection([first, copy])
 
     assert [file.duplicate_of for file in collection.files] == [None, first]
     assert collection.files[1].notes == [f"duplicate of {first}"]
@@ -106,7 +107,9 @@ def test_a_copy_is_a_duplicate_of_the_first_whatever_its_name(write_sound: Write
 def test_a_copy_with_other_oddities_is_left_out_for_being_a_copy(write_sound: Write) -> None:
     clipped = np.clip(4 * tone(440, 0.2), -1, 1)
     first, copy = write_sound("a.wav", clipped), write_sound("b.wav", clipped)
-    assert [(file.path, file.reason) for file in scan([first, copy]).left_out] == [(copy, f"duplicate of {first}")]
+    assert [(file.path, file.reason) for file in open_collection([first, copy]).left_out] == [
+        (copy, f"duplicate of {first}")
+    ]
 
 
 @pytest.mark.parametrize(("level", "silent"), [(0.0, True), (0.0009, True), (0.002, False)])
@@ -114,7 +117,7 @@ def test_a_file_in_which_nothing_is_louder_than_minus_60_db_is_silent(
     write_sound: Write, level: float, silent: bool
 ) -> None:
     sound = np.full(4800, level, np.float32) * (-1) ** np.arange(4800)
-    file = only(scan([write_sound("a.wav", sound, subtype="FLOAT")]))
+    file = only(open_collection([write_sound("a.wav", sound, subtype="FLOAT")]))
     assert file.silent == silent
     assert file.usable == (not silent)
     assert ("silent" in file.notes) == silent
@@ -123,13 +126,13 @@ def test_a_file_in_which_nothing_is_louder_than_minus_60_db_is_silent(
 def test_a_file_whose_channels_cancel_out_is_silent_too(write_sound: Write) -> None:
     left = tone(440, 0.2)
     path = write_sound("a.wav", np.stack([left, -left], axis=1))
-    assert only(scan([path])).silent
-    assert [file.reason for file in load_sounds([path], RATE)[1]] == ["silent"]
+    assert only(open_collection([path])).silent
+    assert [file.reason for file in open_collection([path], RATE).left_out] == ["silent"]
 
 
 @pytest.mark.parametrize(("gain", "clipped"), [(4.0, True), (1.0, False)])
 def test_a_file_that_sits_at_full_scale_is_clipped(write_sound: Write, gain: float, clipped: bool) -> None:
-    file = only(scan([write_sound("a.wav", np.clip(gain * tone(440, 0.2), -1, 1))]))
+    file = only(open_collection([write_sound("a.wav", np.clip(gain * tone(440, 0.2), -1, 1))]))
     assert file.clipped == clipped
     assert file.usable
 
@@ -138,7 +141,7 @@ def test_a_file_that_sits_at_full_scale_is_clipped(write_sound: Write, gain: flo
 def test_a_file_under_a_twentieth_of_a_second_is_very_short_yet_usable(
     write_sound: Write, seconds: float, short: bool
 ) -> None:
-    file = only(scan([write_sound("a.wav", tone(440, seconds))]))
+    file = only(open_collection([write_sound("a.wav", tone(440, seconds))]))
     assert file.short == short
     assert ("very short" in file.notes) == short
     assert file.usable
@@ -148,7 +151,7 @@ def test_a_file_under_a_twentieth_of_a_second_is_very_short_yet_usable(
 def test_a_truncated_file_is_noted_and_what_is_left_of_it_used(write_sound: Write, suffix: str) -> None:
     path = write_sound(f"a.{suffix}", tone(440, 1.0, decay=0.5))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    file = only(scan([path]))
+    file = only(open_collection([path]))
     assert file.truncated
     assert any("truncated" in note for note in file.notes)
     assert 0.2 < file.duration_s < 0.6
@@ -156,7 +159,7 @@ def test_a_truncated_file_is_noted_and_what_is_left_of_it_used(write_sound: Writ
 
 def test_a_whole_file_of_any_kind_is_not_called_truncated(write_sound: Write) -> None:
     kinds = ["wav", "flac", "aiff", "ogg", "mp3"]
-    files = scan([write_sound(f"a.{kind}", tone(440, 1.0)) for kind in kinds]).files
+    files = open_collection([write_sound(f"a.{kind}", tone(440, 1.0)) for kind in kinds]).files
     assert [file.path.suffix for file in files if file.truncated] == []
 
 
@@ -169,7 +172,7 @@ def test_what_cannot_be_read_is_listed_with_the_reason_and_does_not_stop_the_res
     write_sound("nan.wav", np.full(4800, np.nan, np.float32), subtype="FLOAT")
     write_sound("no_frames.wav", np.zeros(0, np.float32))
 
-    collection = scan([*find_audio_files(tmp_path / "sounds"), tmp_path / "gone.wav"])
+    collection = open_collection([*find_audio_files(tmp_path / "sounds"), tmp_path / "gone.wav"])
 
     reasons = {file.path.name: file.reason for file in collection.unreadable}
     assert [file.path for file in collection.usable] == [good]
@@ -185,13 +188,13 @@ def test_what_cannot_be_read_is_listed_with_the_reason_and_does_not_stop_the_res
 def test_progress_is_told_after_every_file_readable_or_not(write_sound: Write, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     paths = [write_sound("a.wav", tone(440, 0.1)), tmp_path / "gone.wav"]
-    scan(paths, lambda done, total: seen.append((done, total)))
+    open_collection(paths, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
 
 
 def test_a_collection_counts_and_adds_up(write_sound: Write) -> None:
     paths = [write_sound(f"{n}.wav", tone(110 * n, 0.1 * n)) for n in (1, 2)] + [write_sound("f.flac", tone(99, 0.3))]
-    collection = scan(paths)
+    collection = open_collection(paths)
     assert collection.count(lambda file: file.format) == {"WAV": 2, "FLAC": 1}
     assert list(collection.count(lambda file: file.format)) == ["WAV", "FLAC"]
     assert collection.duration_s == pytest.approx(0.6)
@@ -202,23 +205,24 @@ def test_a_collection_counts_and_adds_up(write_sound: Write) -> None:
 
 def test_sounds_are_loaded_mono_at_the_rate_asked_for(write_sound: Write) -> None:
     path = write_sound("a.wav", np.stack([tone(440, 0.5, rate=44_100)] * 2, axis=1), 44_100)
-    (sound,), left_out = load_sounds([path], RATE)
+    opened = open_collection([path], RATE)
+    (sound,) = opened.sounds
     assert (sound.waveform.dtype, sound.waveform.shape) == (np.float32, (RATE // 2,))
-    assert left_out == []
+    assert opened.left_out == ()
 
 
-def test_loading_and_scanning_leave_out_the_same_files(write_sound: Write, collection: Path) -> None:
+def test_files_are_left_out_alike_whether_sounds_are_kept_or_not(write_sound: Write, collection: Path) -> None:
     extra = collection / "silent.wav"
     soundfile.write(extra, np.zeros(4800), RATE)
     shutil.copy(collection / "tone_00.wav", collection / "zz_copy.wav")
     (collection / "text.wav").write_text("no sound")
     paths = find_audio_files(collection)
 
-    sounds, left_out = load_sounds(paths, RATE)
+    opened = open_collection(paths, RATE)
 
-    assert {sound.path for sound in sounds} == {file.path for file in scan(paths).usable}
-    assert {file.path.name: file.reason.split(" (")[0] for file in left_out} == {
+    assert {sound.path for sound in opened.sounds} == {file.path for file in open_collection(paths).usable}
+    assert {file.path.name: file.reason.split(" (")[0] for file in opened.left_out} == {
         "silent.wav": "silent",
-        "zz_copy.wav": f"same content as {collection / 'tone_00.wav'}",
+        "zz_copy.wav": f"duplicate of {collection / 'tone_00.wav'}",
         "text.wav": "not readable as audio",
     }

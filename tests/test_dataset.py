@@ -15,11 +15,12 @@ from torch import Tensor
 from distill.audio.reader import AudioReader
 from distill.audio.spectrogram import PADDING, AudioSpectrogram, SpectrogramConfig, mark_end
 from distill.data import chunks
+from distill.data.batches import Loader, initial_batches, split_by_file
 from distill.data.chunks import NO_CHUNK, SPEED_EPOCHS, SPEEDS, ChunkDataset, MelDataset
 from distill.data.collection import Sound, find_audio_files
 from distill.errors import CollectionError
 from distill.training.config import EngineConfig
-from distill.training.dataset import Loader, create_data_loaders, initial_batches, split_by_file
+from distill.training.dataset import create_data_loaders
 from support.sounds import RATE, tone, write_collection
 
 SLOW_RATE = 8_000  # fewer samples, same behaviour

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from distill.data.collection import find_audio_files, scan
+from distill.data.collection import find_audio_files
 from distill.data.demo import write_demo_collection
+from distill.data.opening import open_collection
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +33,13 @@ def test_another_seed_gives_other_sounds_under_the_same_names(demo: list[Path], 
 
 
 def test_every_sound_is_usable_and_none_has_a_flaw(demo: list[Path]) -> None:
-    collection = scan(demo)
+    collection = open_collection(demo)
     assert len(collection.usable) == 24
     assert {str(file.path): file.notes for file in collection.files if file.notes} == {}
 
 
 def test_lengths_rates_and_levels_are_those_of_one_shots(demo: list[Path]) -> None:
-    files = scan(demo).files
+    files = open_collection(demo).files
     assert {file.sample_rate for file in files} == {44_100, 48_000}
     assert {file.channels for file in files} == {1, 2}
     assert {file.format for file in files} == {"WAV", "FLAC"}

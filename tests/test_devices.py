@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from distill.audio.spectrogram import mel_filters
+from distill.audio.mel import mel_filters
 from distill.data.collection import find_audio_files
 from distill.errors import ConfigError
 from distill.training.config import TrainingConfig, VQVAEConfig
@@ -50,7 +50,7 @@ def test_a_run_needs_no_double_precision(
     collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
     filters = mel_filters(48_000, 2048, 128)  # made on the CPU, wherever they are used
-    monkeypatch.setattr("distill.audio.spectrogram.mel_filters", lambda *_: filters)
+    monkeypatch.setattr("distill.audio.mel.mel_filters", lambda *_: filters)
     files, shared = find_audio_files(collection), {"max_epochs": 1, "batch_size": 4}
     with NothingDouble() as mode:
         if family == "vqvae":

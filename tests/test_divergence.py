@@ -29,25 +29,25 @@ Fault = Callable[[int], bool]  # of the steps taken so far: whether the loss of 
 @contextmanager
 def poisoned(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> Iterator[None]:
     """A loss turned into NaN wherever `fault` says so."""
-    real, taken = TrainStep.take, 0
+    real, taken = TrainStep.launch, 0
 
-    def take(self, mel, progress):
+    def launch(self, batch, progress):
         nonlocal taken
         taken += 1
         with pytest.MonkeyPatch.context() as patch:
             if fault(taken - 1):
-                family = type(self.context.family)
-                judge = family.evaluate
+                objective = type(self.context.objective)
+                judge = objective.evaluate
 
                 def evaluate(*arguments):
                     judged = judge(*arguments)
-                    return Evaluation(judged.total * math.nan, judged.terms, judged.observed)
+                    return Evaluation((judged.totals[0] * math.nan,), judged.terms, judged.observed)
 
-                patch.setattr(family, "evaluate", evaluate)
-            return real(self, mel, progress)
+                patch.setattr(objective, "evaluate", evaluate)
+            return real(self, batch, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainStep, "take", take)
+        patch.setattr(TrainStep, "launch", launch)
         yield
 
 
@@ -126,7 +126,7 @@ def test_skipped_steps_are_counted_and_shown(config, files, tmp_path, monkeypatc
         train_vqvae(config, files, tmp_path / "run", "cpu")
     assert newest(tmp_path / "run").skips == {"total": 3, "in_row": 0}
     assert caplog.text.count("the step was skipped") == 3
-    assert RunFolder(tmp_path / "run").read_info()["skipped_steps"] == 3
+    assert RunFolder(tmp_path / "run").read_info().skipped_steps == 3
 
 
 def odd_sounds(folder: Path) -> Path:

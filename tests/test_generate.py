@@ -18,7 +18,7 @@ from distill.data.collection import find_audio_files
 from distill.errors import AudioError, ConfigError, LibraryError, ModelFileError
 from distill.library.catalog import ModelLibrary
 from distill.models.analysis import PROPERTIES
-from distill.models.generate import interpolate, move, named_directions, render, sample_latents
+from distill.models.generate import between, move, named_directions, render, sample_latents
 from distill.models.loaded import LoadedModel, LoadedVQModel
 from distill.models.persistence import (
     ModelMetadata,
@@ -268,7 +268,8 @@ def test_an_unknown_direction_is_refused_by_naming_the_known(trained):
 
 def test_a_walk_begins_at_one_sound_and_ends_at_the_other(trained, world):
     ends = [world / "kit" / name for name in ("tone_00.wav", "tone_03.wav")]
-    walk = interpolate(trained, *ends, steps=5)
+    sounds = [read_waveform(path, RATE) for path in ends]
+    walk = torch.stack([between(trained, *sounds, step / 4) for step in range(5)])
     for place, path in zip((0, -1), ends):
         waveform = mark_end(torch.from_numpy(read_waveform(path, RATE)))
         with torch.no_grad():
@@ -279,9 +280,10 @@ def test_a_walk_begins_at_one_sound_and_ends_at_the_other(trained, world):
 
 def test_a_walk_may_begin_with_a_sound_longer_than_a_chunk(trained, world, write_sound):
     long = write_sound("long.wav", tone(220, 2.5))
-    assert interpolate(trained, long, world / "kit" / "tone_00.wav", 3).isfinite().all()
+    (sound,) = trained.interpolate(long, world / "kit" / "tone_00.wav", [0.5])
+    assert np.isfinite(sound).all()
     with pytest.raises(AudioError):
-        interpolate(trained, long, world / "missing.wav", 3)
+        next(trained.interpolate(long, world / "missing.wav", [0.5]))
 
 
 # Rendering

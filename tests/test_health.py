@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from distill.errors import CheckpointError, StorageError
 from distill.models.quantizer import ResidualQuantizer
 from distill.training.budget import epochs_within
-from distill.training.health import utilization_warnings, verdict
+from distill.training.health import low_levels, verdict
 from distill.training.metrics import EpochMetrics, PreviewEvent, StepMetrics, TrainingCompleteEvent, VQStepMetrics
 from distill.training.run_folder import RunFolder
+from support.runs import run_info
 
 
 def health_of(*codes_by_level: list[int], size: int) -> dict[str, dict[str, float]]:
@@ -27,34 +28,34 @@ def level(utilization: float, perplexity: float = 20.0) -> dict[str, float]:
 
 def test_a_warning_says_level_share_and_threshold_word_for_word():
     health = {"level_0": level(0.5), "level_1": level(0.2949), "level_2": level(0.0625)}
-    assert utilization_warnings(health, codebook_size=64, vectors=1000) == [
+    assert list(map(str, low_levels(health, codebook_size=64, vectors=1000))) == [
         "Level 1: utilization 29% (below 30% threshold)",
         "Level 2: utilization 6% (below 30% threshold)",
     ]
 
 
 def test_thirty_percent_is_not_below_thirty_percent():
-    assert utilization_warnings({"level_0": level(0.30)}, 100, 1000) == []
-    assert len(utilization_warnings({"level_0": level(0.2999)}, 100, 1000)) == 1
+    assert low_levels({"level_0": level(0.30)}, 100, 1000) == []
+    assert len(low_levels({"level_0": level(0.2999)}, 100, 1000)) == 1
 
 
 @given(st.integers(2, 512), st.data())
 def test_a_small_set_alone_is_no_cause_for_a_warning(size, data):
     vectors = data.draw(st.integers(1, size))
     health = health_of(list(range(vectors)), list(reversed(range(vectors))), size=size)
-    assert utilization_warnings(health, size, vectors) == []
+    assert low_levels(health, size, vectors) == []
     assert verdict(health["level_0"], size, vectors) == "healthy"
 
 
 @given(st.integers(6, 512), st.integers(6, 2000))
 def test_a_collapse_is_told_whatever_the_size_of_the_set(size, vectors):
     health = health_of([0] * vectors, [1] * vectors, size=size)
-    assert len(utilization_warnings(health, size, vectors)) == 2
+    assert len(low_levels(health, size, vectors)) == 2
     assert verdict(health["level_0"], size, vectors) == "collapsed"
 
 
 def test_nothing_counted_is_no_cause_for_a_warning():
-    assert utilization_warnings({"level_0": level(0.0, 1.0)}, 64, 0) == []
+    assert low_levels({"level_0": level(0.0, 1.0)}, 64, 0) == []
 
 
 def test_a_level_with_some_codes_in_use_is_underused_and_not_collapsed():
@@ -184,14 +185,26 @@ def test_a_log_that_cannot_be_written_is_a_storage_error(tmp_path):
         RunFolder(tmp_path / "missing").append(EVENTS[0])
 
 
-def test_the_facts_of_a_run_come_back(tmp_path):
-    facts = {"format": "distill_run", "files": ["Größe.wav"], "config": {"minutes": None}}
-    RunFolder(tmp_path).write_info(facts)
-    assert RunFolder(tmp_path).read_info() == facts
+def test_the_record_of_a_run_comes_back_with_what_another_version_wrote_there(tmp_path):
+    info = run_info(files=["Größe.wav"], config={"minutes": None}, others={"of_later": [1, 2]})
+    RunFolder(tmp_path).write_info(info)
+    assert RunFolder(tmp_path).read_info() == info
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"files": "one.wav"}, {"config": [1]}, {"family": None}, {"duration_s": "long"}, {"total_epochs": 2.5}],
+    ids=str,
+)
+def test_a_record_of_the_wrong_form_is_refused_in_a_sentence(tmp_path, damage):
+    content = run_info().to_dict() | damage
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=next(iter(damage))):
+        RunFolder(tmp_path).read_info()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"{}", b"\xff", b'{"format": "other"}'])
-def test_a_folder_without_the_facts_of_a_run_is_refused(tmp_path, content):
+def test_a_folder_without_the_record_of_a_run_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=str(tmp_path)):

@@ -40,7 +40,7 @@ from support.checkpoints import checkpoint, same
 from support.commands import run
 from support.faults import Disk, FaultyOS, failing, in_child, kill, striking
 from support.models import NARROW, write_model
-from support.runs import same_run, small_config
+from support.runs import run_info, same_run, small_config
 from support.sounds import write_collection
 from support.stops import StopAt
 
@@ -173,11 +173,11 @@ def write_event(folder: Path, n: int) -> None:
 
 
 def write_info(folder: Path, n: int) -> None:
-    RunFolder(folder).write_info({"format": "distill_run", "n": n, "filling": "x" * 10_000})
+    RunFolder(folder).write_info(run_info(train_files=n, model_name="x" * 10_000))
 
 
 def read_info(folder: Path) -> int:
-    return RunFolder(folder).read_info()["n"] if RunFolder(folder).info_path.exists() else 0
+    return RunFolder(folder).read_info().train_files if RunFolder(folder).info_path.exists() else 0
 
 
 def write_sound(folder: Path, n: int) -> None:
@@ -330,7 +330,7 @@ def on(disk: Disk) -> Iterator[Disk]:
         yield disk
 
 
-def check_cancelled(sounds: list[Path], folder: Path) -> None:
+def go_on(sounds: list[Path], folder: Path) -> None:
     """What is done after a run was broken off: resume it, or start it again where it had not begun."""
     begun = list_checkpoints(folder / "checkpoints")
     train_vqvae(CONFIG, sounds, folder, models_dir=folder.parent / "models", resume_from=folder if begun else None)
@@ -359,13 +359,13 @@ def test_a_run_killed_at_any_moment_ends_like_the_uninterrupted_one(
 
     def work(say: Callable[[object], None]) -> None:
         with striking(at, kill):
-            check_cancelled(sounds, tmp_path / "run")
+            go_on(sounds, tmp_path / "run")
 
     moments = random.Random(seed)
     for _ in range(2):
         at = moments.randrange(calls.count)
         in_child(work)
-    check_cancelled(sounds, tmp_path / "run")
+    go_on(sounds, tmp_path / "run")
     assert_ended_alike(tmp_path / "run", whole)
 
 
@@ -408,9 +408,9 @@ def test_where_the_disk_is_full_nothing_is_lost_and_with_room_again_the_run_goes
             StorageError, match=r"No space left on device \([\d,.]+ [kM]B needed, [\d,.]+ MB free\); free some"
         ),
     ):
-        check_cancelled(sounds, tmp_path / "run")
+        go_on(sounds, tmp_path / "run")
     assert_nothing_lost(tmp_path, disk)
-    check_cancelled(sounds, tmp_path / "run")
+    go_on(sounds, tmp_path / "run")
     assert_ended_alike(tmp_path / "run", whole)
 
 
@@ -419,9 +419,9 @@ def test_where_the_disk_turns_read_only_nothing_is_lost_and_then_the_run_goes_on
     files: int, sounds: list[Path], whole: Whole, tmp_path: Path
 ) -> None:
     with on(Disk(files=files)) as disk, pytest.raises(StorageError, match="choose a folder that you may write to"):
-        check_cancelled(sounds, tmp_path / "run")
+        go_on(sounds, tmp_path / "run")
     assert_nothing_lost(tmp_path, disk)
-    check_cancelled(sounds, tmp_path / "run")
+    go_on(sounds, tmp_path / "run")
     assert_ended_alike(tmp_path / "run", whole)
 
 
@@ -448,11 +448,11 @@ def test_on_a_real_full_disk_nothing_is_lost_and_with_room_again_the_run_goes_on
     filling = tiny_disk / "filling"
     filling.write_bytes(bytes(1_400_000))
     with pytest.raises(StorageError, match=r"No space left on device \([\d,.]+ [kM]B needed, [\d,.]+ [kM]B free\)"):
-        check_cancelled(sounds, tiny_disk / "run")
+        go_on(sounds, tiny_disk / "run")
     assert [read_checkpoint(path, "vqvae") for path in list_checkpoints(tiny_disk / "run" / "checkpoints")]
     filling.unlink()
     subprocess.run(["mount", "-o", "remount,size=32m", tiny_disk], check=True)
-    check_cancelled(sounds, tiny_disk / "run")
+    go_on(sounds, tiny_disk / "run")
     assert_ended_alike(tiny_disk / "run", whole)
 
 
@@ -540,7 +540,7 @@ def test_a_run_that_fits_in_what_is_said_to_be_needed_goes_through(sounds, tmp_p
             super().replace(source, target)
 
     with on(Watched()):
-        check_cancelled(sounds, tmp_path / "run")
+        go_on(sounds, tmp_path / "run")
     shutil.rmtree(tmp_path / "run"), shutil.rmtree(tmp_path / "models")
     monkeypatch.setattr("distill.training.setup.free_bytes", lambda place: most[place.name] - 1)
     first = StopAt(VQStepMetrics, epoch=0, step=0)
@@ -602,7 +602,7 @@ def test_from_a_damaged_newest_checkpoint_a_run_goes_back_to_the_one_before_and_
 ) -> None:
     newest, content = damaged_copy(stopped, tmp_path / "run", damage)
     before = list_checkpoints(newest.parent)[-2]
-    check_cancelled(sounds, tmp_path / "run")
+    go_on(sounds, tmp_path / "run")
     assert f"{newest}: " in caplog.text
     assert f"kept aside, going on from the one before it, {before.name}" in caplog.text
     assert_kept_aside(newest, content)
@@ -651,14 +651,14 @@ def test_at_every_moment_of_a_run_that_keeps_one_checkpoint_there_is_a_good_one(
 def test_a_way_back_that_is_broken_off_loses_no_event(stopped, sounds, whole, tmp_path, monkeypatch) -> None:
     shutil.copytree(stopped, tmp_path / "run")
     older = list_checkpoints(tmp_path / "run" / "checkpoints")[0]
-    for half in ("distill.training.trainer.drop_later", "distill.training.run_folder.RunFolder.rewind"):
+    for half in ("distill.training.snapshot.drop_later", "distill.training.run_folder.RunFolder.rewind"):
         with monkeypatch.context() as patch:
             patch.setattr(half, broken_off)
             with pytest.raises(StorageError):
                 train_vqvae(CONFIG, sounds, tmp_path / "run", resume_from=older)
         (*_, last) = (event for event in RunFolder(tmp_path / "run").events() if isinstance(event, VQStepMetrics))
         assert last.epoch == 2
-    check_cancelled(sounds, tmp_path / "run")
+    go_on(sounds, tmp_path / "run")
     assert_ended_alike(tmp_path / "run", whole)
 
 
@@ -707,6 +707,6 @@ def test_the_next_listing_of_the_library_clears_away_what_the_killed_left(tmp_pa
 def test_the_next_run_clears_away_what_the_killed_left(stopped, sounds, tmp_path) -> None:
     shutil.copytree(stopped, tmp_path / "run")
     left = [half_written(tmp_path / "run" / name) for name in ("", "checkpoints", "previews")]
-    check_cancelled(sounds, tmp_path / "run")
+    go_on(sounds, tmp_path / "run")
     assert not any(dead.exists() for dead, _ in left)
     assert all(mine.exists() for _, mine in left)

@@ -19,7 +19,14 @@ from distill.errors import ConfigError, ModelFileError, StorageError
 from distill.library.catalog import ModelLibrary
 from distill.library.header import read_header
 from distill.models import persistence
-from distill.models.persistence import LoadedVQModel, ModelMetadata, load_model_v2, rename_model, save_model_v2
+from distill.models.persistence import (
+    LoadedVQModel,
+    ModelMetadata,
+    load_any,
+    load_model_v2,
+    rename_model,
+    save_model_v2,
+)
 from distill.models.vqvae import ConvVQVAE
 from distill.training.config import VQVAEConfig
 from support.models import BANDS, CURVES, HEALTH, MEL, SIZES, save_rvq_vae, small_rvq_vae
@@ -320,7 +327,10 @@ def test_a_senseless_version_is_refused(content, write, version):
 
 
 def test_another_family_is_refused(content, write):
-    assert "'prior'" in refused(write(content | {"model_type": "prior"}))
+    other = write(content | {"model_type": "prior"})
+    assert refused(other) == "Not a v2 VQ-VAE model. Use load_model() for v1 models."
+    with pytest.raises(ModelFileError, match="'prior', a family that is not known"):
+        load_any(other)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -17,7 +17,9 @@ import torch
 from distill.audio.reader import AudioReader
 from distill.audio.spectrogram import AudioSpectrogram, real_frames
 from distill.data import chunks, prefetch, probe
-from distill.data.collection import find_audio_files, scan
+from distill.data.batches import split_by_file
+from distill.data.collection import find_audio_files
+from distill.data.opening import open_collection
 from distill.data.prefetch import PrefetchedWaveform
 from distill.data.reading import read_each
 from distill.data.waveforms import WaveformStore
@@ -25,11 +27,12 @@ from distill.errors import Cancelled, CollectionError, StorageError
 from distill.models import quantizer
 from distill.models.vqvae import ConvVQVAE
 from distill.training import loop
-from distill.training.dataset import create_data_loaders, split_by_file
-from distill.training.loop import train, train_vqvae
+from distill.training.dataset import create_data_loaders
+from distill.training.execution import run_training
+from distill.training.loop import train_vqvae
 from distill.training.metrics import VQEpochMetrics, VQStepMetrics
 from distill.training.preview import generate_vqvae_reconstruction_preview
-from distill.training.request import plan_resume, plan_run
+from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
 from support.models import NARROW
 from support.runs import no_picture, same_run, small_config
@@ -84,7 +87,7 @@ class Gate:
 def test_a_glance_sees_what_a_scan_does_without_the_samples(write_sound: Write, name: str) -> None:
     stereo = np.stack([tone(440, 0.7, rate=44_100), tone(220, 0.7, rate=44_100)], axis=1)
     path = write_sound(name, stereo, 44_100)
-    (seen,), (decoded,) = probe.probe_headers([path]).files, scan([path]).files
+    (seen,), (decoded,) = probe.probe_headers([path]).files, open_collection([path]).files
     for fact in ("path", "format", "sample_rate", "channels", "duration_s", "short", "usable"):
         assert getattr(seen, fact) == getattr(decoded, fact)
     assert np.isnan(seen.peak)
@@ -94,7 +97,7 @@ def test_what_a_header_already_rules_out_is_told_as_by_a_scan(write_sound: Write
     good = write_sound("good.wav", tone(440, 0.2))
     paths = [good, tmp_path / "gone.wav", write_sound("none.wav", np.zeros(0)), tmp_path / "sounds" / "text.flac"]
     paths[-1].write_text("no sound")
-    assert probe.probe_headers(paths).unreadable == scan(paths).unreadable
+    assert probe.probe_headers(paths).unreadable == open_collection(paths).unreadable
     assert len(probe.probe_headers(paths).unreadable) == 3
 
 
@@ -138,7 +141,7 @@ def test_sounds_that_cannot_be_told_apart_are_no_collection(write_sound: Write) 
 
 def test_a_collection_is_long_by_size_and_by_duration(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = find_audio_files(folder)
-    size, seconds = 2 * sum(path.stat().st_size for path in paths), scan(paths).duration_s
+    size, seconds = 2 * sum(path.stat().st_size for path in paths), open_collection(paths).duration_s
     for bytes_allowed, seconds_allowed, long in [
         (size - 1, seconds - 0.01, True),
         (size, seconds - 0.01, False),
@@ -162,9 +165,9 @@ def test_what_is_left_of_a_long_folder_may_be_short(folder: Path, monkeypatch: p
     used = find_audio_files(folder)
     monkeypatch.setattr(probe, "_LONG_BYTES", 2 * sum(path.stat().st_size for path in used))
     (folder / "no sound.wav").write_bytes(bytes(1 << 20))
-    plan, _ = plan_run(folder, output_dir=folder.with_name("run"))
-    assert plan.file_paths == tuple(used)
-    assert not any(isinstance(sound.waveform, PrefetchedWaveform) for sound in plan.sounds)
+    request = TrainingRequest.for_folder(folder, output_dir=folder.with_name("run"))
+    assert request.file_paths == tuple(used)
+    assert not any(isinstance(sound.waveform, PrefetchedWaveform) for sound in request.sounds)
 
 
 # Training
@@ -192,18 +195,19 @@ def test_how_fast_sounds_are_decoded_changes_nothing(
     folder: Path, tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     settings = {"family": family, "max_epochs": 2, "batch_size": 4, "chunk_duration_s": 0.5, "augmentation_copies": 2}
-    slow, quick = (plan_run(folder, output_dir=tmp_path / name, **settings)[0] for name in ("slow", "quick"))
+    slow, quick = (
+        TrainingRequest.for_folder(folder, output_dir=tmp_path / name, **settings) for name in ("slow", "quick")
+    )
     assert all(isinstance(sound.waveform, PrefetchedWaveform) for sound in slow.sounds)
-    training = train_vqvae if family == "vqvae" else train
     with monkeypatch.context() as patch:
         gate = Gate(patch, free=2)
         threading.Timer(0.5, gate.open.set).start()
-        training(**slow.arguments())
+        run_training(slow)
     decoding = prefetch.start_prefetch(quick.sounds, RATE)
     for sound in quick.sounds:
         sound.waveform[:]
     del decoding
-    training(**quick.arguments())
+    run_training(quick)
     same_run(tmp_path / "slow", tmp_path / "quick", family)
 
 
@@ -221,20 +225,20 @@ def test_the_first_epoch_goes_through_part_after_part_and_later_ones_mix_all(fol
 def test_a_cancellation_does_not_wait_for_a_sound_and_the_run_goes_on_as_if_nothing_had_been(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    whole, _ = plan_run(folder, output_dir=tmp_path / "whole", **vars(config()))
-    train_vqvae(**whole.arguments())
-    stopped, _ = plan_run(folder, output_dir=tmp_path / "stopped", **vars(config()))
+    whole = TrainingRequest.for_folder(folder, output_dir=tmp_path / "whole", **vars(config()))
+    run_training(whole)
+    stopped = TrainingRequest.for_folder(folder, output_dir=tmp_path / "stopped", **vars(config()))
     with monkeypatch.context() as patch:
         Gate(patch, free=4)  # and never opens
         cancel = threading.Event()
         threading.Timer(0.7, cancel.set).start()
         begun = time.monotonic()
-        train_vqvae(**stopped.arguments(), cancel_event=cancel)
+        run_training(stopped, cancel_event=cancel)
         assert time.monotonic() - begun < 20
     steps = [event.step for event in RunFolder(tmp_path / "stopped").events() if isinstance(event, VQStepMetrics)]
     assert 0 < len(steps) < len(list(create_data_loaders(whole.file_paths, whole.config)[0]))
     assert steps == list(range(len(steps)))
-    train_vqvae(**plan_resume(tmp_path / "stopped").arguments())
+    run_training(TrainingRequest.resume(tmp_path / "stopped"))
     same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
@@ -379,7 +383,7 @@ def test_worker_processes_begin_when_all_is_there(folder: Path) -> None:
 
 
 def test_part_of_what_is_awaited_is_part_of_what_was_decoded(folder: Path) -> None:
-    decoded = {file.path: file for file in scan(find_audio_files(folder)).files}
+    decoded = {file.path: file for file in open_collection(find_audio_files(folder)).files}
     sounds = prefetch.prefetched_sounds(probe.probe_headers(list(decoded)), 32_000)
     decoding = prefetch.start_prefetch(sounds, 32_000)
     with AudioReader() as reader:

@@ -11,7 +11,7 @@ import pytest
 
 from distill.audio.recording import Recording
 from distill.data import reading
-from distill.data.collection import scan
+from distill.data.opening import open_collection
 from distill.data.reading import expected_bytes, read_each
 from distill.errors import AudioError, Cancelled, StorageError
 from support.sounds import RATE, tone
@@ -125,7 +125,7 @@ def test_a_scan_reports_alike_however_many_read(
 ) -> None:
     again = write_sound("again.wav", tone(203, 0.1))
     todo = [*paths, again, tmp_path / "gone.wav"]
-    several = scan(todo)
+    several = open_collection(todo)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    assert scan(todo) == several
+    assert open_collection(todo) == several
     assert several.files[-1].duplicate_of == paths[3]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from distill.audio import spectrogram as spectrogram_module
+from distill.audio import vocoder
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig, mark_end
 from distill.models import reconstruct
 from distill.models.blocks import STRIDE
@@ -18,10 +18,10 @@ from support.sounds import RATE, tone
 TINY = AudioSpectrogram(SpectrogramConfig(sample_rate=8000, n_fft=256, hop_length=64, n_mels=32))
 
 
-class Recorder(AudioSpectrogram):
-    """Keeps the mel it was asked to make audible, and answers with silence."""
+class Recorder:
+    """A vocoder that keeps the mel it was asked to make audible, and answers with silence."""
 
-    def mel_to_waveform(self, mel: Tensor, length: int | None = None) -> Tensor:
+    def __call__(self, mel: Tensor, length: int | None) -> Tensor:
         self.mel = mel
         return torch.zeros(1, 1, length)
 
@@ -64,12 +64,13 @@ def test_the_default_spectrogram_takes_any_length_too(samples):
 @pytest.mark.parametrize("samples", [1, 64, 64 * STRIDE * 6, 64 * STRIDE * 6 + 1, 25_001])
 @pytest.mark.parametrize("columns", [1, 2, 5])
 def test_blocks_give_the_mel_that_one_block_gives(monkeypatch, samples, columns):
-    wave, net, listener = sound(samples), model(), Recorder(TINY.config)
-    reconstruct_waveform(net.reconstruct, listener, wave)
-    whole = listener.mel
+    wave, net, recorder = sound(samples), model(), Recorder()
+    spectrogram = AudioSpectrogram(TINY.config, recorder)
+    reconstruct_waveform(net.reconstruct, spectrogram, wave)
+    whole = recorder.mel
     monkeypatch.setattr(reconstruct, "_BLOCK", columns * STRIDE)
-    reconstruct_waveform(net.reconstruct, listener, wave)
-    torch.testing.assert_close(listener.mel, whole, rtol=0, atol=1e-4)
+    reconstruct_waveform(net.reconstruct, spectrogram, wave)
+    torch.testing.assert_close(recorder.mel, whole, rtol=0, atol=1e-4)
 
 
 def test_the_blocks_see_the_mel_of_the_whole_sound(monkeypatch):
@@ -81,7 +82,7 @@ def test_the_blocks_see_the_mel_of_the_whole_sound(monkeypatch):
         blocks.append(mel)
         return mel
 
-    reconstruct_waveform(overheard, Recorder(TINY.config), wave)
+    reconstruct_waveform(overheard, AudioSpectrogram(TINY.config, Recorder()), wave)
     whole = TINY.waveform_to_mel(mark_end(wave)[None, None])
     for number, mel in enumerate(blocks):
         first, stop = max(0, number * block - context), (number + 1) * block + context
@@ -96,7 +97,7 @@ def test_no_block_is_longer_than_a_block_and_its_context(monkeypatch):
         lengths.append(mel.shape[-1])
         return mel
 
-    reconstruct_waveform(measured, Recorder(TINY.config), sound(64 * 800))
+    reconstruct_waveform(measured, AudioSpectrogram(TINY.config, Recorder()), sound(64 * 800))
     assert len(lengths) == -(-801 // (2 * STRIDE))
     assert max(lengths) == 2 * STRIDE + 2 * reconstruct.CONTEXT
 
@@ -121,7 +122,7 @@ def local_levels(wave: np.ndarray, window: int) -> np.ndarray:
 
 def test_a_steady_tone_has_no_click_and_no_jump_in_level_at_a_block_boundary(monkeypatch):
     monkeypatch.setattr(reconstruct, "_BLOCK", 4 * STRIDE)
-    monkeypatch.setattr(spectrogram_module, "_BLOCK_FRAMES", 192)
+    monkeypatch.setattr(vocoder, "_BLOCK_FRAMES", 192)
     seconds = 4
     wave = 0.4 * np.sin(2 * np.pi * 440 * np.arange(seconds * RATE) / RATE).astype(np.float32)
     made = reconstruct_waveform(unchanged, AudioSpectrogram(), torch.from_numpy(wave)).numpy().astype(np.float64)

@@ -15,15 +15,17 @@ from distill.audio.spectrogram import SpectrogramConfig
 from distill.data.collection import find_audio_files
 from distill.errors import CheckpointError, ConfigError
 from distill.models.quantizer import ResidualQuantizer
-from distill.training import families
+from distill.training import loop
 from distill.training.checkpoint import list_checkpoints
 from distill.training.config import TrainingConfig
 from distill.training.dataset import create_data_loaders
+from distill.training.execution import run_training
 from distill.training.loop import train, train_vqvae
 from distill.training.metrics import VQStepMetrics
-from support.runs import differences, models_of, newest, parts, saved_parts, small_config
+from distill.training.request import TrainingRequest
+from support.runs import differences, models_of, newest, parts, saved_parts, small_config, ticking
 from support.sounds import write_collection
-from support.stops import AtEvent, InCall, StopAt, check_cancelled
+from support.stops import AtEvent, InCall, StopAt, go_on
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
 
@@ -45,27 +47,27 @@ def at_steps(epochs: int) -> Stops:
 
 
 VQ_STOPS: Stops = {
-    "before k-means": InCall("training.families.VQFamily.prepare"),
+    "before k-means": InCall("training.loop.VQVAEObjective.prepare"),
     "in k-means": InCall("models.quantizer.kmeans"),
-    "in a preview": InCall("training.families.VQFamily.preview"),
+    "in a preview": InCall("training.loop.VQVAEObjective.preview"),
     "killed in an epoch": AtEvent("StepMetrics", killed=True, epoch=1, step=3),
     "in the last k-means": InCall("models.quantizer.kmeans", 2),
-    "in the first checkpoint": InCall("training.trainer.write_checkpoint", 0),
-    "in a later checkpoint": InCall("training.trainer.write_checkpoint", 1),
-    "in a validation": InCall("training.trainer.validate", 1),
-    "in the last validation": InCall("training.trainer.validate", 2),
+    "in the first checkpoint": InCall("training.snapshot.write_checkpoint", 0),
+    "in a later checkpoint": InCall("training.snapshot.write_checkpoint", 1),
+    "in a validation": InCall("training.validation.validate", 1),
+    "in the last validation": InCall("training.validation.validate", 2),
     "at the end of epoch 0": AtEvent("EpochMetrics", epoch=0),
     "at the end of epoch 1": AtEvent("EpochMetrics", epoch=1),
     **at_steps(3),
 }
 VAE_STOPS: Stops = {
     "at the end of epoch 1": AtEvent("EpochMetrics", epoch=1),
-    "in a preview": InCall("training.families.VAEFamily.preview"),
+    "in a preview": InCall("training.vae_loop.VAEObjective.preview"),
     "killed in an epoch": AtEvent("StepMetrics", killed=True, epoch=1, step=3),
-    "in a checkpoint": InCall("training.trainer.write_checkpoint", 1),
-    "in the first checkpoint": InCall("training.trainer.write_checkpoint", 0),
-    "in a validation": InCall("training.trainer.validate", 0),
-    "in the last validation": InCall("training.trainer.validate", 2),
+    "in a checkpoint": InCall("training.snapshot.write_checkpoint", 1),
+    "in the first checkpoint": InCall("training.snapshot.write_checkpoint", 0),
+    "in a validation": InCall("training.validation.validate", 0),
+    "in the last validation": InCall("training.validation.validate", 2),
     "at the end of epoch 0": AtEvent("EpochMetrics", epoch=0),
     **at_steps(2),
 }
@@ -165,7 +167,7 @@ def uninterrupted(config, sounds, tmp_path_factory):
 def stopped_and_gone_on(run: Whole, stops: Stops, folder: Path) -> dict[str, list[str]]:
     """For each stop, in what the run that was stopped there and went on in a new process ended otherwise."""
     folders = {name: run.stopped(folder / name, stop) for name, stop in stops.items()}
-    check_cancelled(*((place, None) for place in folders.values()))
+    go_on(*((place, None) for place in folders.values()))
     return {name: differing for name, place in folders.items() if (differing := run.ended_otherwise(place))}
 
 
@@ -187,7 +189,7 @@ def test_a_run_stopped_again_and_again_each_time_in_a_new_process_ends_alike(tim
     first, *later = [{"epoch": epoch, "step": step} for epoch, step in places]
     folder = whole_vqvae.stopped(tmp_path / "run", AtEvent("StepMetrics", **first))
     for stop in [*later, None]:
-        check_cancelled((folder, stop))
+        go_on((folder, stop))
     assert whole_vqvae.ended_otherwise(folder) == []
 
 
@@ -197,8 +199,8 @@ def test_workers_previews_and_health_figures_do_not_move_the_training(whole_vqva
         run.train(dataclasses.replace(run.config, **changes), run.sounds, tmp_path / name)
     stopped = dataclasses.replace(run, config=dataclasses.replace(run.config, num_workers=1))
     stopped.stopped(tmp_path / "gone on", AtEvent("StepMetrics", epoch=1, step=2))
-    check_cancelled((tmp_path / "gone on", None))
-    monkeypatch.setattr(families, "_HEALTH_INTERVAL", 1)
+    go_on((tmp_path / "gone on", None))
+    monkeypatch.setattr(loop, "_HEALTH_INTERVAL", 1)
     run.train(run.config, run.sounds, tmp_path / "health")
     figures = {"steps", "epochs", "log"}  # where the figures themselves stand
     for name, shown in {"previews": set(), "worker": set(), "gone on": set(), "health": figures}.items():
@@ -209,11 +211,13 @@ def test_workers_previews_and_health_figures_do_not_move_the_training(whole_vqva
 def test_a_run_under_a_time_budget_that_is_settled_goes_on_exactly(whole_vqvae, tmp_path):
     run = dataclasses.replace(whole_vqvae, config=dataclasses.replace(whole_vqvae.config, minutes=0.1))
     one, other = tmp_path / "one", tmp_path / "other"
-    run.stopped(one, InCall("training.trainer.Trainer.note", 2))  # where the number of epochs is settled
+    request = TrainingRequest.of_arguments("vqvae", run.config, run.sounds, one, models_dir=models_of(one))
+    with InCall("training.run.Run.update_info", 2).laid() as options:  # where the number of epochs is settled
+        run_training(request, clock=ticking(), **options)
     settled = newest(one)
     assert settled.planned
     shutil.copytree(one, other)
-    check_cancelled((one, None), (other, {"epoch": settled.epoch, "step": 1}), (other, None))
+    go_on((one, None), (other, {"epoch": settled.epoch, "step": 1}), (other, None))
     ends = [saved_parts(folder, run.validation, "vqvae") for folder in (one, other)]
     assert differences(*ends) == []
     assert ends[0]["total_epochs"] == settled.total_epochs == ends[0]["epoch"]

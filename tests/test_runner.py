@@ -129,7 +129,7 @@ def test_a_run_cancelled_while_its_sounds_are_read_has_the_usual_result_and_no_f
 
 
 def test_a_run_cancelled_while_it_reads_its_sounds_to_go_on_keeps_what_it_had(config, sounds, tmp_path):
-    with InCall("training.trainer.validate").laid() as options:
+    with InCall("training.validation.validate").laid() as options:
         train_vqvae(config, sounds, tmp_path / "run", **options)
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
     with InCall("audio.reader.AudioReader.read", 2).laid() as options:
@@ -165,10 +165,10 @@ class Broken:
 
 ERRORS = [ValueError, SystemExit, KeyboardInterrupt, MemoryError, GeneratorExit]
 PLACES = {
-    "a preview": "distill.training.families.VQFamily.preview",
-    "a checkpoint": "distill.training.trainer.write_checkpoint",
-    "the first model": "distill.training.families.VQFamily.prepare",
-    "a validation": "distill.training.trainer.validate",
+    "a preview": "distill.training.loop.VQVAEObjective.preview",
+    "a checkpoint": "distill.training.snapshot.write_checkpoint",
+    "the first model": "distill.training.loop.VQVAEObjective.prepare",
+    "a validation": "distill.training.validation.validate",
     "the end": "distill.training.loop.save_model_v2",
 }
 

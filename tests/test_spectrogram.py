@@ -1,4 +1,4 @@
-"""Waveform to mel agrees with librosa, padding is told from silence, and the way back sounds the same."""
+"""Waveform to mel agrees with librosa, and padding is told from silence."""
 
 import math
 
@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import distill.audio.spectrogram as module
+from distill.audio.mel import mel_filters
 from distill.audio.spectrogram import (
     PADDING,
     SILENCE,
     AudioSpectrogram,
     SpectrogramConfig,
     mark_end,
-    mel_filters,
     real_frames,
 )
 from distill.errors import ConfigError
@@ -96,22 +96,19 @@ def test_a_mel_is_the_same_twice_and_the_same_alone_as_in_a_batch() -> None:
     torch.testing.assert_close(mels[1:2], spectrogram.waveform_to_mel(sounds[1:2]))
 
 
+def test_a_batch_is_made_mel_as_each_of_its_sounds_is() -> None:
+    sounds = torch.randn(9, 1, RATE) * 0.1  # more than are looked at at once
+    spectrogram = AudioSpectrogram()
+    one_by_one = torch.cat([spectrogram.waveform_to_mel(sound[None]) for sound in sounds])
+    torch.testing.assert_close(spectrogram.waveform_to_mel(sounds), one_by_one)
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("hop_length", 0), ("n_mels", 100), ("magnitude_floor", 0.0), ("magnitude_ceiling", math.nan)]
 )
 def test_a_mel_that_makes_no_sense_cannot_be_configured(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=field):
         SpectrogramConfig(**{field: value})
-
-
-@pytest.mark.parametrize("hop", [16, 48, 64, 4096])
-def test_a_configuration_that_is_accepted_can_be_inverted(hop: int) -> None:
-    try:
-        spectrogram = AudioSpectrogram(SpectrogramConfig(n_fft=64, hop_length=hop, n_mels=16))
-    except ConfigError:
-        return
-    sound = batch(noise(10_000))
-    assert spectrogram.mel_to_waveform(spectrogram.waveform_to_mel(sound), 10_000).shape == sound.shape
 
 
 # Padding and silence
@@ -131,11 +128,8 @@ def test_padding_fills_the_frames_after_the_end_and_no_others(sounding: int, aft
     assert torch.equal(real_frames(mel).flatten(), ~after_end)
 
 
-def test_a_waveform_of_zeros_is_padding_throughout_and_comes_back_as_zeros() -> None:
-    spectrogram = AudioSpectrogram()
-    mel = spectrogram.waveform_to_mel(torch.zeros(2, 1, 9000))
-    assert (mel == PADDING).all()
-    assert (spectrogram.mel_to_waveform(mel, 9000) == 0).all()
+def test_a_waveform_of_zeros_is_padding_throughout() -> None:
+    assert (AudioSpectrogram().waveform_to_mel(torch.zeros(2, 1, 9000)) == PADDING).all()
 
 
 def test_a_silent_tail_with_a_marked_end_is_silence_and_not_padding() -> None:
@@ -146,11 +140,6 @@ def test_a_silent_tail_with_a_marked_end_is_silence_and_not_padding() -> None:
     assert (spectrogram.waveform_to_mel(sound)[..., tail] == PADDING).all()
     assert (marked[..., tail] == SILENCE).all()
     assert real_frames(marked).all()
-
-
-def test_silence_comes_back_as_silence() -> None:
-    sound = AudioSpectrogram().mel_to_waveform(torch.full((1, 1, 128, 20), SILENCE))
-    assert (sound == 0).all()
 
 
 @given(st.lists(st.sampled_from([0.0, 0.25, -1.0]), min_size=1, max_size=20))
@@ -189,120 +178,3 @@ def test_a_louder_mel_is_that_of_the_louder_sound_where_that_was_above_the_floor
     above = mel > SILENCE
     torch.testing.assert_close(louder[above], wanted[above], atol=1e-4, rtol=0)
     assert torch.equal(louder[~above], mel[~above])
-
-
-# Mel to waveform
-
-
-@given(st.integers(1, 3000))
-def test_the_way_back_has_exactly_the_length_asked_for(samples: int) -> None:
-    spectrogram = AudioSpectrogram(SMALL)
-    sound = spectrogram.mel_to_waveform(spectrogram.waveform_to_mel(batch(noise(samples))), samples)
-    assert sound.shape == (1, 1, samples)
-    assert torch.isfinite(sound).all()
-
-
-@pytest.mark.parametrize("samples", [1, 2, 511, 513, 2047, 5001])
-def test_short_and_odd_lengths_keep_their_length_and_about_their_level(samples: int) -> None:
-    sound = batch(noise(samples) + 0.1)
-    spectrogram = AudioSpectrogram()
-    back = spectrogram.mel_to_waveform(spectrogram.waveform_to_mel(sound), samples)
-    assert back.shape == sound.shape
-    assert torch.isfinite(back).all()
-    if samples > 500:
-        assert 0.5 < float(back.square().mean() / sound.square().mean()) < 2
-
-
-@pytest.mark.parametrize("frames", [2, 3, 4, 5, 40])
-def test_without_a_length_the_sound_spans_the_frames(frames: int) -> None:
-    assert AudioSpectrogram(SMALL).mel_to_waveform(torch.full((2, 1, 32, frames), -0.2)).shape == (
-        2, 1, (frames - 1) * 64,
-    )  # fmt: skip
-
-
-# Mean error of the mel of the inverse; the scale is 2 for 120 dB, so 0.01 is 0.6 dB. Measured: tone 0.0397, noise
-# 0.0107, decay 0.0162. librosa over four random starts: 0.0145 to 0.0257, 0.0087 to 0.0090, 0.0141 to 0.0147.
-# So it is better at a steady tone; hence the factor of 3 below, and its random start is seeded. What the second, short
-# window costs here is little beside what it wins on mels that come from codes (docs/quality.md).
-SOUNDS = {"tone": steady(24_000), "noise": noise(24_000), "decay": tone(440, 0.5, 12)}
-
-
-@third_party
-@pytest.mark.parametrize(("kind", "tolerance"), [("tone", 0.045), ("noise", 0.015), ("decay", 0.018)])
-def test_the_mel_of_the_inverse_is_close_to_the_mel_and_not_three_times_as_far_as_librosas(
-    kind: str, tolerance: float
-) -> None:
-    librosa = pytest.importorskip("librosa")
-    spectrogram = AudioSpectrogram()
-    mel = spectrogram.waveform_to_mel(batch(SOUNDS[kind]))
-
-    def error(sound: Tensor) -> float:
-        return float((spectrogram.waveform_to_mel(sound) - mel).abs().mean())
-
-    ours = error(spectrogram.mel_to_waveform(mel, 24_000))
-    magnitude = np.exp((mel[0, 0].numpy() + 1) / 2 * math.log(1e6)) * 1e-5
-    linear = librosa.feature.inverse.mel_to_stft(magnitude, sr=RATE, n_fft=2048, power=1)
-    theirs = error(
-        batch(librosa.griffinlim(linear, hop_length=512, length=24_000, pad_mode="constant", random_state=0))
-    )
-    assert ours < tolerance
-    assert ours < 3 * theirs
-
-
-def test_the_inverse_is_the_same_every_time_and_moves_no_random_state() -> None:
-    spectrogram = AudioSpectrogram(SMALL)
-    mel = spectrogram.waveform_to_mel(batch(noise(5000)))
-    before = torch.get_rng_state()
-    assert torch.equal(spectrogram.mel_to_waveform(mel, 5000), spectrogram.mel_to_waveform(mel, 5000))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_the_inverse_of_a_batch_is_that_of_its_members() -> None:
-    spectrogram = AudioSpectrogram(SMALL)
-    mel = spectrogram.waveform_to_mel(torch.cat([batch(noise(4000, seed=n)) for n in range(2)]))
-    together = spectrogram.mel_to_waveform(mel, 4000)
-    torch.testing.assert_close(together[1:], spectrogram.mel_to_waveform(mel[1:], 4000), atol=1e-3, rtol=1e-3)
-
-
-@pytest.mark.parametrize("kind", ["tone", "noise"])
-def test_a_long_sound_has_no_seams_where_its_blocks_meet(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    sound = steady(400 * 512) if kind == "tone" else noise(400 * 512)
-    spectrogram = AudioSpectrogram()
-    mel = spectrogram.waveform_to_mel(batch(sound))
-
-    def levels(block_frames: int) -> np.ndarray:
-        monkeypatch.setattr(module, "_BLOCK_FRAMES", block_frames)
-        back = spectrogram.mel_to_waveform(mel, len(sound))[0, 0].numpy().reshape(-1, 2048)
-        return np.sqrt((back**2).mean(axis=1))[1:-1] / np.sqrt((sound**2).mean())
-
-    whole, blocks = levels(100_000), levels(128)
-
-    assert blocks.min() > 0.9 * whole.min()
-    assert blocks.max() < 1.1 * whole.max()
-
-
-def test_a_sound_of_many_blocks_has_the_length_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BLOCK_FRAMES", 24)
-    monkeypatch.setattr(module, "_OVERLAP_FRAMES", 8)
-    spectrogram = AudioSpectrogram(SMALL)
-    for samples in range(64 * 22, 64 * 60, 157):
-        mel = spectrogram.waveform_to_mel(batch(noise(samples)))
-        sound = spectrogram.mel_to_waveform(mel, samples)
-        assert sound.shape == (1, 1, samples)
-        assert torch.isfinite(sound).all()
-
-
-@given(st.sampled_from([(512, 128), (512, 120), (64, 16), (100, 30)]), st.integers(8, 20), st.integers(1, 2))
-def test_spectra_are_made_sound_as_torch_makes_them(shape: tuple[int, int], frames: int, batch: int) -> None:
-    length, hop = shape
-    window = torch.hann_window(length)
-    sound = torch.randn(batch, hop * frames, generator=torch.Generator().manual_seed(0))
-    spectrum = torch.stft(sound, length, hop, window=window, return_complex=True) * 1.3
-    torch.testing.assert_close(module._istft(spectrum, window, hop), torch.istft(spectrum, length, hop, window=window))
-
-
-def test_a_batch_is_made_mel_as_each_of_its_sounds_is() -> None:
-    sounds = torch.randn(9, 1, RATE) * 0.1  # more than are looked at at once
-    spectrogram = AudioSpectrogram()
-    one_by_one = torch.cat([spectrogram.waveform_to_mel(sound[None]) for sound in sounds])
-    torch.testing.assert_close(spectrogram.waveform_to_mel(sounds), one_by_one)

@@ -17,13 +17,12 @@ from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
 from distill.data.chunks import NO_CHUNK, MelDataset
 from distill.data.collection import Sound, find_audio_files
 from distill.models.vqvae import ConvVQVAE
-from distill.training.config import TrainingConfig
-from distill.training.device import same_each_time
-from distill.training.families import VQFamily
-from distill.training.loop import train, train_vqvae
+from distill.training.config import TrainingConfig, VQVAEConfig
+from distill.training.device import deterministic
+from distill.training.loop import VQVAEObjective, train, train_vqvae
 from distill.training.metrics import StepMetrics, VQStepMetrics
-from distill.training.objective import Context, Evaluation
-from distill.training.step import TrainStep, step_unless
+from distill.training.objective import Batch, Context, Evaluation
+from distill.training.step import Outcome, TrainStep, step_unless
 from support.runs import same_run, small_config
 from support.stops import StopAt
 
@@ -56,46 +55,50 @@ def test_a_fused_optimizer_told_to_skip_changes_neither_weights_nor_what_it_reme
 
 
 class Bench:
-    """A model on a GPU that has begun, the mels of some noise, and a stepper."""
+    """A model on a GPU that has begun, the mels of some noise, and its training step."""
 
     def __init__(self, *, recorded: bool, spoilt: Callable[[Tensor], Tensor] = lambda total: total) -> None:
         torch.manual_seed(0)
         self.model = ConvVQVAE(codebook_size=32).to(GPU).train()
         spectrogram = AudioSpectrogram().to(GPU)
         self.mels = [spectrogram.waveform_to_mel(torch.randn(8, 1, 48_000, device=GPU) * 0.1) for _ in range(4)]
-        family = Spoilt(spoilt)
-        family.prepare(self.model, self.mels, lambda: None)
+        objective = Spoilt(spoilt)
+        objective.prepare(self.model, self.mels, lambda: None)
         optimizer = AdamW(self.model.parameters(), lr=1e-3, fused=True)
-        bench = Context(family, self.model, spectrogram, GPU)
-        self.stepper = TrainStep(bench, optimizer, 1.0, recorded=recorded)
+        context = Context(objective, self.model, spectrogram, GPU)
+        self.train_step = TrainStep(context, [optimizer], 1.0, recorded=recorded)
+
+    def launch(self, number: int) -> Outcome:
+        """Begin a step with one of the mels."""
+        return self.train_step.launch(Batch(self.mels[number % len(self.mels)]), 0.5)
 
     def steps(self, count: int) -> Iterator[tuple[dict[str, float], bool]]:
         """The losses of so many steps, and whether each was learnt from."""
         for number in range(count):
             torch.manual_seed(number)
-            yield self.stepper.settle(self.stepper.take(self.mels[number % len(self.mels)], 0.5))
+            yield self.train_step.read(self.launch(number))
 
 
-class Spoilt(VQFamily):
+class Spoilt(VQVAEObjective):
     """The family, with something done to its losses."""
 
     def __init__(self, spoilt: Callable[[Tensor], Tensor]) -> None:
-        super().__init__(0.25)
+        super().__init__(VQVAEConfig())
         self.spoilt = spoilt
 
-    def evaluate(self, model: nn.Module, mel: Tensor, progress: Tensor) -> Evaluation:
-        judged = super().evaluate(model, mel, progress)
-        return Evaluation(self.spoilt(judged.total), judged.terms, judged.observed)
+    def evaluate(self, model: nn.Module, batch: Batch, progress: Tensor) -> Evaluation:
+        judged = super().evaluate(model, batch, progress)
+        return Evaluation((self.spoilt(judged.totals[0]),), judged.terms, judged.observed)
 
 
 @gpu
 def test_replayed_steps_are_the_steps_taken_one_by_one() -> None:
     replayed, usual = Bench(recorded=True), Bench(recorded=False)
-    with same_each_time():
+    with deterministic():
         for (losses, learnt), (expected, _) in zip(replayed.steps(40), usual.steps(40)):
             assert learnt
             assert losses == expected
-    assert replayed.stepper._recordings
+    assert replayed.train_step._recordings
     for name, value in usual.model.state_dict().items():
         assert torch.equal(replayed.model.state_dict()[name], value), name
 
@@ -105,7 +108,7 @@ def test_a_replayed_step_has_the_learning_rate_of_the_moment() -> None:
     bench = Bench(recorded=True)
     list(bench.steps(10))
     before = {name: value.clone() for name, value in bench.model.named_parameters()}
-    bench.stepper.optimizer.param_groups[0].update(lr=0.0)
+    bench.train_step.optimizers[0].param_groups[0].update(lr=0.0)
     list(bench.steps(3))
     assert all(torch.equal(before[name], value) for name, value in bench.model.named_parameters())
 
@@ -117,10 +120,10 @@ def test_nothing_in_a_step_waits_for_the_gpu() -> None:
     list(bench.steps(3))
     try:
         torch.cuda.set_sync_debug_mode("error")
-        outcome = bench.stepper.take(bench.mels[0], 0.5)
+        outcome = bench.launch(0)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert bench.stepper.settle(outcome)[1]
+    assert bench.train_step.read(outcome)[1]
 
 
 @gpu

@@ -18,13 +18,13 @@ from distill.errors import CheckpointError
 from distill.models import load_model
 from distill.models.vae import ConvVAE
 from distill.training.checkpoint import list_checkpoints, load_checkpoint, load_vqvae_checkpoint
-from distill.training.families import VAEFamily
 from distill.training.loop import train, train_epoch, validate_epoch
 from distill.training.metrics import EpochMetrics, PreviewEvent, StepMetrics, TrainingCompleteEvent
-from distill.training.objective import Epoch
+from distill.training.objective import EpochResult
 from distill.training.preview import generate_preview, list_previews
 from distill.training.run_folder import RunFolder
 from distill.training.runner import TrainingRunner
+from distill.training.vae_loop import VAEObjective
 from support.runs import RESULT_KEYS, same_run, small_vae_config
 from support.sounds import write_collection
 from support.stops import StopAt
@@ -178,10 +178,10 @@ def test_the_run_folder_tells_the_whole_story(finished):
     result, events, _, _ = finished
     folder = RunFolder(result["output_dir"])
     assert folder.events() == events
-    facts = folder.read_info()
-    assert facts["family"] == "vae"
-    assert facts["config"]["kl_weight_max"] == WEIGHT
-    assert Path(facts["model_path"]).is_file()
+    info = folder.read_info()
+    assert info.family == "vae"
+    assert info.config["kl_weight_max"] == WEIGHT
+    assert Path(info.model_path).is_file()
     assert folder.picture_path.read_bytes().startswith(b"\x89PNG")
 
 
@@ -301,7 +301,11 @@ def test_a_run_that_is_not_pressed_is_not_warned_of(files, tmp_path, caplog):
     assert "collapse" not in caplog.text
 
 
-def told(caplog, family: VAEFamily, active: int, epoch: int, divergence: float = 0.5) -> str:
+def watched(**settings) -> VAEObjective:
+    return VAEObjective(small_vae_config(**settings))
+
+
+def told(caplog, objective: VAEObjective, active: int, epoch: int, divergence: float = 0.5) -> str:
     """What is logged for an epoch of ten in which `active` of 64 dimensions have this divergence, the others none."""
     mu = torch.zeros(8, 64)
     mu[:, :active] = math.sqrt(2 * divergence)
@@ -309,33 +313,33 @@ def told(caplog, family: VAEFamily, active: int, epoch: int, divergence: float =
     validation = {"val_loss": 1.0, "val_recon_loss": 1.0, "val_kl_loss": 0.0}
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        family.epoch_event(ConvVAE(), Epoch(epoch, 10, 1.0, validation, 1e-3, 0.0, 1.0), observed)
+        objective.epoch_event(ConvVAE(), EpochResult(epoch, 10, 1.0, validation, 1e-3, 0.0, 1.0), observed)
     return caplog.text
 
 
 @pytest.mark.parametrize(("active", "warned"), [(0, True), (6, True), (7, False), (64, False)])
 def test_fewer_than_a_tenth_of_the_dimensions_is_a_collapse(active, warned, caplog):
-    text = told(caplog, VAEFamily(1.0, 0.1, 0.5), active, 9)
+    text = told(caplog, watched(free_bits=0.1, kl_warmup_fraction=0.5), active, 9)
     assert f"latent space: {active} of 64 dimensions active, KL {active * 0.5:.1f} nats" in text
     assert (f"only {active} of 64 latent dimensions say anything about the sound" in text) == warned
 
 
 @pytest.mark.parametrize(("epoch", "warned"), [(0, False), (4, False), (5, True), (9, True)])
 def test_a_collapse_is_none_before_the_warmup_is_over(epoch, warned, caplog):
-    assert ("posterior collapse" in told(caplog, VAEFamily(1.0, 0.1, 0.5), 0, epoch)) == warned
+    assert ("posterior collapse" in told(caplog, watched(free_bits=0.1, kl_warmup_fraction=0.5), 0, epoch)) == warned
 
 
 def test_a_collapse_under_a_warmup_as_long_as_the_run_is_told_at_its_end(caplog):
-    assert "posterior collapse" in told(caplog, VAEFamily(1.0, 0.1, 1.0), 0, 9)
+    assert "posterior collapse" in told(caplog, watched(free_bits=0.1, kl_warmup_fraction=1.0), 0, 9)
 
 
 def test_a_dimension_held_at_its_free_bits_is_not_counted_as_active(caplog):
     # Pressed by a heavy weight a dimension hovers about its free bits, a hair above as often as below.
-    assert "posterior collapse" in told(caplog, VAEFamily(1.0, 0.1, 0.0), 64, 9, divergence=0.102)
+    assert "posterior collapse" in told(caplog, watched(free_bits=0.1, kl_warmup_fraction=0.0), 64, 9, divergence=0.102)
 
 
 def test_without_free_bits_a_trace_of_divergence_is_no_activity(caplog):
-    assert "posterior collapse" in told(caplog, VAEFamily(1.0, 0.0, 0.0), 64, 9, divergence=1e-4)
+    assert "posterior collapse" in told(caplog, watched(free_bits=0.0, kl_warmup_fraction=0.0), 64, 9, divergence=1e-4)
 
 
 # One epoch

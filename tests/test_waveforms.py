@@ -15,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.audio.reader import AudioReader
-from distill.data.collection import find_audio_files, load_sounds
+from distill.data.collection import find_audio_files
+from distill.data.opening import open_collection
 from distill.data.waveforms import WaveformStore
 from distill.errors import StorageError
 from distill.training.config import VQVAEConfig
 from distill.training.dataset import create_data_loaders
-from distill.training.loop import train_vqvae
-from distill.training.request import plan_run
+from distill.training.execution import run_training
+from distill.training.request import TrainingRequest
 from support.sounds import write_collection
 
 RATE = 48_000
@@ -109,19 +110,21 @@ def test_a_planned_run_decodes_each_file_once(tmp_path: Path, monkeypatch: pytes
     usual: Callable[..., object] = AudioReader.read
     monkeypatch.setattr(AudioReader, "read", lambda self, path: (read.append(path), usual(self, path))[1])
     folder = write_collection(tmp_path / "kit", 4)
-    plan, _ = plan_run(folder, output_dir=tmp_path / "run", max_epochs=1, codebook_size=16, batch_size=4)
-    train_vqvae(**plan.arguments())
+    request = TrainingRequest.for_folder(
+        folder, output_dir=tmp_path / "run", max_epochs=1, codebook_size=16, batch_size=4
+    )
+    run_training(request)
     assert sorted(read) == find_audio_files(folder)
-    assert plan.sounds is not None
-    again, _ = load_sounds(plan.file_paths, RATE)
-    for one, other in zip(plan.sounds, again):
+    assert request.sounds is not None
+    again = open_collection(request.file_paths, RATE).sounds
+    for one, other in zip(request.sounds, again):
         assert (one.path, one.digest) == (other.path, other.digest)
         np.testing.assert_array_equal(one.waveform[:], other.waveform[:])
 
 
 def test_a_run_on_decoded_sounds_that_is_cancelled_before_it_begins_leaves_nothing(tmp_path: Path, home: Path) -> None:
     folder, cancelled = write_collection(tmp_path / "kit", 4), threading.Event()
-    plan, _ = plan_run(folder, output_dir=tmp_path / "run", max_epochs=1)
+    request = TrainingRequest.for_folder(folder, output_dir=tmp_path / "run", max_epochs=1)
     cancelled.set()
-    assert train_vqvae(**plan.arguments(), cancel_event=cancelled)["best_checkpoint_path"] is None
+    assert run_training(request, cancel_event=cancelled)["best_checkpoint_path"] is None
     assert not (tmp_path / "run").exists()

@@ -19,16 +19,21 @@ from distill.audio.io import read_recording
 from distill.audio.limits import AudioLimits
 from distill.audio.reader import AudioReader
 from distill.errors import AudioError, ConfigError, StorageError
+from distill.families import register, unregister
 from distill.models.persistence import load_any
+from distill.notices import BudgetTooShort, LevelUnderused, Notice, Overfitting
+from distill.training.families import VAE, VQVAE
 from distill.training.metrics import TrainingCompleteEvent, VQEpochMetrics, event_from_dict
 from distill.training.preview import list_previews
-from distill.training.request import plan_run
+from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
 from distill.web import folders, queue_file
 from distill.web.feed import Feed, Tail, entries_from
 from distill.web.fresh_thread import in_fresh_thread
+from distill.web.log_entries import annotated
 from distill.web.messages import in_page_words
 from distill.web.queue_file import QueueFile
+from support.runs import run_info
 from support.sounds import RATE, tone, write_collection
 from support.web_server import Web, web_server
 
@@ -248,12 +253,15 @@ def test_a_run_is_watched_live_and_replayed_alike(web: Web, collection: Path, ho
     replayed = messages(web, run["id"], "finished")
     assert log(replayed) == log(live)
     on_disk = RunFolder(home / "runs" / run["id"])
-    plain = [{name: value for name, value in entry.items() if name != "verdicts"} for entry in log(live)]
+    added = {"type", "verdicts", "subject"}
+    plain = [{name: value for name, value in entry.items() if name not in added} for entry in log(live)]
     assert plain == on_disk.log()
     events = [event_from_dict(entry) for entry in plain if entry["event"] != "Warning"]
     assert isinstance(events[-1], TrainingCompleteEvent)
     epochs = [entry for entry in log(live) if entry["event"] == "VQEpochMetrics"]
     assert [len(epoch["verdicts"]) for epoch in epochs] == [4, 4]
+    assert [epoch["type"] for epoch in epochs] == ["epoch", "epoch"]
+    assert {entry["type"] for entry in log(live)} - {"warning"} == {"step", "epoch", "preview", "complete"}
     assert {verdict["colour"] for epoch in epochs for verdict in epoch["verdicts"]} <= {"green", "amber", "red"}
     assert web.get(f"/api/runs/{run['id']}")["model_id"] == web.get("/api/models")[0]["id"]
 
@@ -261,9 +269,47 @@ def test_a_run_is_watched_live_and_replayed_alike(web: Web, collection: Path, ho
 def test_what_a_warning_says_can_be_done_on_the_page(web: Web, collection: Path) -> None:
     run = train(web, collection, max_epochs=1)
     messages(web, run["id"], "finished")
-    web.state.runs.folder(run["id"]).append_warning("10 steps were skipped; try a lower --learning-rate")
+    web.state.runs.folder(run["id"]).append_warning(BudgetTooShort(0.5))
     told = [entry["message"] for entry in log(messages(web, run["id"], "finished")) if entry["event"] == "Warning"]
-    assert told[-1] == "10 steps were skipped; try a lower learning rate"
+    assert told[-1] == "going through the sounds once takes longer than the 0.5 minutes given"
+
+
+def test_warnings_of_one_subject_are_told_to_be_so() -> None:
+    def subjects(*entries: dict) -> list[str]:
+        return [entry["subject"] for entry in annotated([{"event": "Warning"} | entry for entry in entries], None)]
+
+    def told(notice: Notice) -> dict:
+        return {"message": str(notice)} | json.loads(json.dumps(notice.to_dict()))
+
+    first, again, other = (LevelUnderused(0, 0.1), LevelUnderused(0, 0.2), LevelUnderused(1, 0.1))
+    one, two, three = subjects(*map(told, (first, again, other)))
+    assert one == two != three
+    gap, wider = subjects(told(Overfitting(0.3)), told(Overfitting(0.4)))
+    assert gap == wider
+    changed = told(Overfitting(0.3)) | {"values": {"of": "another version"}}
+    assert annotated([{"event": "Warning"} | changed], None)[0]["message"] == changed["message"]
+
+
+def test_an_event_of_a_later_version_has_no_type() -> None:
+    assert annotated([{"event": "FromTheFuture", "epoch": 1}], None) == [
+        {"event": "FromTheFuture", "epoch": 1, "type": None}
+    ]
+
+
+def test_the_page_is_told_of_every_family_in_the_registry(web: Web) -> None:
+    codes, space = web.get("/api/about")["families"]
+    assert [family["name"] for family in (codes, space)] == ["vqvae", "vae"]
+    assert [family["has_codes"] for family in (codes, space)] == [True, False]
+    assert ("num_quantizers" in codes["settings"], "num_quantizers" in space["settings"]) == (True, False)
+    assert codes["losses"][0] == dataclasses.asdict(VQVAE.losses[0])
+    assert (codes["panel"], space["panel"]["figures"][0]) == (None, ["kl_divergence", "KL divergence"])
+    register(dataclasses.replace(VAE, name="waves", title="Waves", losses=()))
+    try:
+        assert web.get("/api/about")["families"][2] == space | {"name": "waves", "title": "Waves", "losses": []}
+        unknown = web.client.post("/api/runs", json={"collection": "x", "family": "gan"}).json()["error"]
+        assert unknown == "the family must be 'vqvae' or 'vae' or 'waves'"
+    finally:
+        unregister("waves")
 
 
 def test_how_the_codes_are_used_is_told_for_each_epoch(web: Web, collection: Path) -> None:
@@ -373,11 +419,11 @@ def test_a_run_that_has_not_read_its_sounds_when_the_server_is_killed_is_begun_b
     home: Path, collection: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, killed = threading.Event(), threading.Event()
-    plan, _ = plan_run(collection, output_dir=home / "runs" / "one", **SMALL, max_epochs=1)
+    request = TrainingRequest.for_folder(collection, output_dir=home / "runs" / "one", **SMALL, max_epochs=1)
     read = AudioReader.read
     with web_server(home) as web, monkeypatch.context() as patch:
         patch.setattr(AudioReader, "read", lambda *args: (reading.set(), killed.wait(60), read(*args))[2])
-        web.state.runs.add(dataclasses.replace(plan, sounds=None))
+        web.state.runs.add(dataclasses.replace(request, sounds=None))
         assert reading.wait(60)
         listed = (home / "runs" / "waiting.json").read_text()
         killed.set()
@@ -413,7 +459,7 @@ def test_of_two_servers_only_the_first_keeps_the_list(home: Path, collection: Pa
         assert not (home / "runs" / "waiting.json").exists()
         beside.state.runs.close()
         with pytest.raises(ConfigError, match="is ending"):
-            beside.state.runs.add(plan_run(collection, output_dir=home / "runs" / "late")[0])
+            beside.state.runs.add(TrainingRequest.for_folder(collection, output_dir=home / "runs" / "late"))
 
 
 def test_a_list_of_waiting_runs_is_read_as_far_as_it_makes_sense(home: Path, collection: Path) -> None:
@@ -423,7 +469,7 @@ def test_a_list_of_waiting_runs_is_read_as_far_as_it_makes_sense(home: Path, col
         place.write_text(content, encoding="latin-1")
         with web_server(home) as web:
             assert web.get("/api/runs") == []
-    good = plan_run(collection, output_dir=home / "runs" / "one", **SMALL, max_epochs=1)[0].to_dict()
+    good = TrainingRequest.for_folder(collection, output_dir=home / "runs" / "one", **SMALL, max_epochs=1).to_dict()
     place.write_text(json.dumps([good | {"config": {"no": "such"}}, good, good | {"resume_from": str(home)}]))
     with web_server(home) as web:
         web.wait("/api/runs/one", state="finished")
@@ -446,7 +492,7 @@ def test_a_run_that_fails_says_why_and_the_next_one_goes_on(web: Web, collection
 def test_a_run_of_the_command_line_is_watched_and_cannot_be_stopped_here(web: Web, home: Path) -> None:
     run = RunFolder(home / "runs" / "drums")
     with run.in_use():
-        run.write_info({"model_name": "drums", "started": "2026-01-01T00:00:00+00:00"})
+        run.write_info(run_info(started="2026-01-01T00:00:00+00:00"))
         (found,) = web.get("/api/runs")
         assert (found["state"], found["stoppable"]) == ("running", False)
         assert web.client.post("/api/runs/drums/cancel").status_code == 404
@@ -687,7 +733,7 @@ def test_a_wrong_request_is_told_with_the_field_in_words_and_what_is_allowed(web
         "colour is not known here": post("/api/collections/uploads", json={"name": "x", "colour": 1}),
         "the family must be 'vqvae' or 'vae'": post("/api/runs", json={"collection": "x", "family": "gan"}),
         "the list of sounds to leave out must be a list": post("/api/runs", json={"collection": "x", "excluded": 1}),
-        "the number of levels must be at most 4": get("/api/sounds/x/reconstruction", params={"levels": 5}),
+        "the number of levels must be at least 1": get("/api/sounds/x/reconstruction", params={"levels": 0}),
         "the number of levels must be a whole number": get("/api/sounds/x/reconstruction", params={"levels": "a"}),
         "the length in seconds must be more than 0": get("/api/models/x/generate", params={"seconds": 0}),
         "the seed must be less than 4294967296": get("/api/models/x/generate", params={"seed": 2**32}),

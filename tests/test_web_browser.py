@@ -1,13 +1,21 @@
 """The web app as a musician uses it, in a real browser: from a folder of sounds to a model that is heard."""
 
+import dataclasses
 import re
 import shutil
 from pathlib import Path
 
+import pydantic
 import pytest
 import soundfile
+import torch
 
+from distill.families import Family, FigurePanel, Loss, register, unregister
 from distill.library.catalog import ModelLibrary
+from distill.training.config import EngineConfig
+from distill.training.families import VAE
+from distill.training.metrics import EVENT_TYPES, EpochEvent, EpochMetrics, History, StepEvent, StepMetrics
+from distill.training.run_folder import RunFolder
 from support.sounds import RATE, tone, write_collection
 from support.web_server import TOKEN, Web, web_server
 
@@ -289,3 +297,127 @@ def test_a_page_that_nobody_sees_draws_nothing_and_catches_up(open_page, collect
     assert epoch.text_content() == before
     page.evaluate("window.isHidden = false; document.dispatchEvent(new Event('visibilitychange'))")
     expect(epoch).not_to_have_text(before, timeout=SOON)
+
+
+# A model family that the page has never heard of
+
+LEVELS = 5
+WAVES = "Waves"
+
+
+@pytest.fixture
+def waves():
+    """A third family, with codes, figures and two losses of its own; its last epoch and step as `log`."""
+
+    @pydantic.dataclasses.dataclass
+    class WaveConfig(EngineConfig):
+        latent_dim: int = 8
+
+    @dataclasses.dataclass(frozen=True)
+    class WaveStep(StepMetrics):
+        drift: float = 0.25
+
+    @dataclasses.dataclass(frozen=True)
+    class WaveEpoch(EpochMetrics):
+        val_phase_loss: float = 0.125
+        codebook_health: dict | None = None
+
+    class WaveHistory(History[StepEvent, EpochEvent]):
+        step_type, epoch_type = WaveStep, WaveEpoch
+
+        def get_loss_curves(self) -> dict[str, list[float]]:
+            return self._curves(phase_losses="val_phase_loss", kl_losses="val_kl_loss")
+
+    losses = (Loss("val_phase_loss", "phase_losses", "Phase", "How"), Loss("val_kl_loss", "kl_losses", "Foam", "How"))
+    panel = FigurePanel("The sea", "As it is.", {"drift": "Drift", "kl_divergence": "Swell", "nothing": "Nothing"})
+    kinds = {"config": WaveConfig, "history": WaveHistory, "losses": losses, "panel": panel}
+    about = {"name": "waves", "title": WAVES, "summary": "Goes up and down.", "has_codes": True, "generates": True}
+    yield register(dataclasses.replace(VAE, **kinds, **about))
+    unregister("waves")
+    del EVENT_TYPES["WaveStep"], EVENT_TYPES["WaveEpoch"]
+
+
+def write_run(home: Path, family: str, log: list) -> None:
+    """A run folder of that family, as a training that was stopped leaves it."""
+    run = RunFolder(home / "runs" / family)
+    run.path.mkdir(parents=True)
+    facts = {"family": family, "started": "2026-01-01T00:00:00+00:00", "dataset_name": "shore", "model_name": family}
+    config = {"config": {"max_epochs": 3}, "model_settings": {"codebook_size": 16}, "validation_vectors": 99}
+    run.write_info({"format": "distill_run", "version": 1} | facts | config)
+    for event in log:
+        run.append(event)
+
+
+def test_a_third_family_is_chosen_in_the_form_and_has_its_settings(open_page, collection: Path, waves: Family) -> None:
+    page = open_page()
+    open_collection(page, collection)
+    page.get_by_text("Advanced settings").click()
+    cards = page.locator("label.card-choice").filter(has=page.locator("input[name=family]"))
+    expect(cards).to_have_text([re.compile("Codes.*recommended"), re.compile("Continuous"), re.compile(WAVES)])
+
+    def offered() -> list[str]:
+        names = ("Levels of codes", "Codebook size", "Dimensions", "KL weight", "Learning rate", "Variation")
+        found = {"Levels of codes": page.get_by_role("group", name="Levels of codes")}
+        return [name for name in names if found.get(name, page.get_by_label(name, exact=True)).is_visible()]
+
+    assert offered() == ["Levels of codes", "Codebook size", "Learning rate", "Variation"]
+    cards.nth(1).click()
+    assert offered() == ["Dimensions", "KL weight", "Learning rate", "Variation"]
+    cards.nth(2).click()
+    assert offered() == ["Dimensions", "Learning rate", "Variation"]
+    assert_accessible(page)
+
+
+def test_curves_and_panels_of_a_run_are_those_of_its_family(open_page, home: Path, waves: Family) -> None:
+    level = {"utilization": 0.9, "perplexity": 12.0, "dead_codes": 1}
+    health = {f"level_{number}": level for number in range(LEVELS)}
+    step = waves.history.step_type(2, 0, 1, 0.5, 0.5, 0.5, 0.5, 1e-3, 0.1)
+    epoch = waves.history.epoch_type(2, 3, 0.5, 0.5, 0.5, 0.75, 7.5, 0.0, 1e-3, 0.0, 9.0, codebook_health=health)
+    write_run(home, "waves", [step, epoch])
+    page = open_page("#/runs/waves")
+    expect(by(page, "epoch-now")).to_contain_text("Epoch 3", timeout=SOON)
+    expect(page.locator("header.panel")).to_contain_text(WAVES)
+    legend = by(page, "loss-chart").locator("li")
+    expect(legend).to_have_text(["Training 0.5", "Set aside 0.5", "Phase 0.125", "Foam 0.75"])
+    figures = page.get_by_role("region", name="The sea").locator("dl div")
+    expect(figures).to_have_text(["Drift0.25", "Swell7.5", "Nothing–"])
+    expect(by(page, "level-panel")).to_have_count(LEVELS)
+    expect(by(page, "level-panel").last).to_contain_text("Level 5")
+    expect(by(page, "level-verdict").last).to_contain_text("healthy")
+    assert_accessible(page)
+
+
+def test_a_model_is_shown_as_its_family_says(web: Web, open_page, waves: Family) -> None:
+    from test_library import write_model
+
+    path = write_model(web.state.library.folder / "sea.distill", "Sea", model_type="waves", vqvae_config={})
+    curves = {name: [2.0, 1.0] for name in ("train_losses", "val_losses", "kl_losses", "phase_losses", "other")}
+    torch.save(torch.load(path) | {"loss_curve_history": curves}, path)
+    page = open_page("#/library")
+    page.get_by_label("Family").select_option(label=WAVES)
+    expect(by(page, "model-card")).to_contain_text(WAVES)
+    by(page, "model-card").get_by_role("link").first.click()
+    legend = by(page, "loss-chart").locator("li")
+    expect(legend).to_have_text(["Training 1", "Set aside 1", "Phase 1", "Foam 1"], timeout=SOON)
+    expect(page.get_by_role("heading", name="New sounds")).to_be_visible()
+    expect(by(page, "level-panel")).to_have_count(1)
+
+
+def test_a_run_and_a_model_of_an_unknown_family_go_by_its_name(web: Web, open_page, home: Path) -> None:
+    from test_library import write_model
+
+    write_run(home, "tides", [])
+    run = RunFolder(home / "runs" / "tides")
+    run.events_path.write_text('{"event": "TideEpoch", "epoch": 0, "train_loss": 1.0}\n')
+    write_model(web.state.library.folder / "sea.distill", "Sea", model_type="tides", vqvae_config={})
+    page = open_page("#/runs")
+    expect(by(page, "run-row")).to_contain_text("tides", timeout=SOON)
+    by(page, "run-row").get_by_role("link").first.click()
+    expect(page.locator("header.panel")).to_contain_text("shore · tides")
+    expect(by(page, "loss-chart").locator("li")).to_have_count(2)
+    page.get_by_role("link", name="Library").click()
+    page.get_by_label("Family").select_option(label="tides")
+    by(page, "model-card").get_by_role("link").first.click()
+    expect(page.get_by_role("heading", name="Listen")).to_be_visible(timeout=SOON)
+    expect(page.locator("p.muted").filter(has_text="tides")).to_be_visible()
+    assert_accessible(page)

@@ -4,7 +4,7 @@ The way of the data, with its shapes (legend in `distill.models`):
 
     audio files ─ decode, mono, resample ─▶ waveform ─ split by file, cut into chunks ─▶ [B,1,S] in [-1,1]
        ─ AudioSpectrogram (or first) ─▶ mel [B,1,M,T] ─ encoder ─▶ [B,D,H,W] ─ residual quantizer ─▶ codes [B,H·W,Q]
-       ─ decoder ─▶ mel [B,1,M,T] ─ AudioSpectrogram ─▶ waveform ─▶ audio file
+       ─ decoder ─▶ mel [B,1,M,T] ─ its vocoder ─▶ waveform ─▶ audio file
     config ─▶ training engine ─▶ events ─▶ CLI · web · run folder      engine ─▶ checkpoint ─▶ .distill ─▶ library
 
 Folders, lowest first (imports run one way): `audio`, `data`, `library` → `models` → `training` → `web` → `cli`.

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from distill.home import default_models_dir
 from distill.library.catalog import ModelLibrary, as_path
-from distill.models.loaded import LoadedModel, LoadedVQModel
+from distill.models.loaded import LoadedFamily
 from distill.models.persistence import load_any
 
 if TYPE_CHECKING:
     from distill.training.metrics import MetricsCallback
-    from distill.training.request import ModelFamily
 
 
 def train(
@@ -19,36 +18,33 @@ def train(
     model_name: str | None = None,
     models_dir: Path | str | None = None,
     output_dir: Path | str | None = None,
-    family: "ModelFamily" = "vqvae",
+    family: str = "vqvae",
     callback: "MetricsCallback | None" = None,
     **settings: Any,
-) -> LoadedModel | LoadedVQModel:
+) -> LoadedFamily:
     """Train a model on the sounds in `folder`, save it in the library, and return it ready for use.
 
     `settings` are fields of `VQVAEConfig`, or `TrainingConfig` for the family "vae" (minutes=2, seed=1, …), that
     replace what suits how much sound there is.
     Raises `CollectionError`, `ConfigError`, `StorageError`, `TrainingError`.
     """
-    from distill.training import loop  # here, for who only loads a model need not wait for it
-    from distill.training.request import plan_run
+    from distill.training.execution import run_training  # here, for who only loads a model need not wait for it
+    from distill.training.request import TrainingRequest
     from distill.training.run_folder import RunFolder
 
-    plan, _ = plan_run(
+    request = TrainingRequest.for_folder(
         Path(folder),
+        family=family,
         model_name=model_name,
         models_dir=Path(models_dir) if models_dir else None,
         output_dir=Path(output_dir) if output_dir else None,
-        family=family,
         **settings,
     )
-    begin = loop.train_vqvae if family == "vqvae" else loop.train
-    result = begin(**plan.arguments(), callback=callback)
-    return load_any(RunFolder(result["output_dir"]).read_info()["model_path"])
+    result = run_training(request, callback)
+    return load_any(RunFolder(result["output_dir"]).read_info().model_path or "")
 
 
-def load(
-    model: Path | str, *, models_dir: Path | str | None = None, device: str = "cpu"
-) -> LoadedModel | LoadedVQModel:
+def load(model: Path | str, *, models_dir: Path | str | None = None, device: str = "cpu") -> LoadedFamily:
     """Load a model by its path, or by its name or id in the library; raises `ModelFileError`, `LibraryError`."""
     library = ModelLibrary(models_dir or default_models_dir())
     path = as_path(str(model)) or library.path(library.find(str(model)))

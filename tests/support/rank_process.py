@@ -28,14 +28,14 @@ def main(folder: Path, output: Path, family: str, batch_size: int, resume: bool,
 
 def kill_in_step(number: int) -> None:
     """The process ends in the middle of its n-th step, as if the machine had been switched off."""
-    usual, steps = TrainStep.take, iter(range(number, -1, -1))
+    usual, steps = TrainStep.launch, iter(range(number, -1, -1))
 
     def take(*arguments):
         if next(steps) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return usual(*arguments)
 
-    TrainStep.take = take
+    TrainStep.launch = take
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Small runs: what they are made with, how they end, and whether two of them ended alike."""
 
 import dataclasses
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from distill.training.checkpoint import Checkpoint, list_checkpoints, read_check
 from distill.training.config import TrainingConfig, VQVAEConfig
 from distill.training.metrics import PreviewEvent
 from distill.training.run_folder import RunFolder
+from distill.training.run_info import RunInfo
 from support.checkpoints import same
 
 RESULT_KEYS = {
@@ -33,6 +36,17 @@ def small_vae_config(**changes) -> TrainingConfig:
 
 def no_picture(*_: object) -> None:
     """Takes the place of what costs more than a whole run here, and is no part of what is compared."""
+
+
+def ticking(seconds: float = 0.5) -> Callable[[], float]:
+    """A clock on which so many seconds pass between two looks at it, however long they take."""
+    return itertools.count(0.0, seconds).__next__
+
+
+def run_info(**changes) -> RunInfo:
+    """The record of a run that never was."""
+    needed = {"family": "vqvae", "model_name": "drums", "dataset_name": "kit", "files": [], "duration_s": 1.0}
+    return RunInfo(**(needed | {"config": {}} | changes))
 
 
 # What two runs have in common

@@ -82,6 +82,6 @@ def asked_to_go_on(*jobs: tuple[Path, dict[str, int] | None]) -> "subprocess.Com
     )
 
 
-def check_cancelled(*jobs: tuple[Path, dict[str, int] | None]) -> None:
+def go_on(*jobs: tuple[Path, dict[str, int] | None]) -> None:
     said = asked_to_go_on(*jobs)
     assert said.returncode == 0, said.stderr

@@ -1,5 +1,6 @@
 """`distill generate`: new sounds from a continuous VAE."""
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +9,7 @@ import typer
 from distill.cli.options import Device, DeviceName, ModelArgument, ModelsDir
 
 if TYPE_CHECKING:
-    from distill.models.loaded import LoadedModel
+    from distill.models.loaded import LoadedFamily
 
 
 _COUNT = 8
@@ -42,28 +43,22 @@ def generate(
     from distill.api import load
     from distill.audio.io import write_wav
     from distill.cli.console import out
-    from distill.errors import ConfigError, StorageError
-    from distill.models import generate as generator
-    from distill.models.loaded import LoadedModel
+    from distill.errors import StorageError
     from distill.training.device import resolve_device
 
     loaded = load(model, models_dir=models_dir, device=str(resolve_device(device.value)))
-    if not isinstance(loaded, LoadedModel):
-        raise ConfigError(
-            f"{loaded.metadata.name!r} is a vqvae model: generating from its codes needs a prior, which does not exist "
-            "yet. `distill reconstruct` plays sounds through it; a model trained with --model vae can generate"
-        )
     if interpolate:
-        latents = generator.interpolate(loaded, *interpolate, steps)
+        shares = [step / max(1, steps - 1) for step in range(steps)]
+        sounds, number = loaded.interpolate(*interpolate, shares, seconds, amounts), steps
     else:
-        latents = generator.sample_latents(loaded, count or _COUNT, seed)
-    latents = generator.move(loaded, latents, amounts)
+        number = count or _COUNT
+        sounds = loaded.generate(number, seed, seconds, amounts)
+    first = next(sounds)  # before anything is written: the model may be of a family that makes no new sounds
     _warn_beyond_safe_range(loaded, amounts)
-    targets = [output_dir / f"{number:03d}.wav" for number in range(1, len(latents) + 1)]
+    targets = [output_dir / f"{place:03d}.wav" for place in range(1, number + 1)]
     if (taken := next((target for target in targets if target.exists()), None)) and not overwrite:
-        raise StorageError(f"{taken} is there already; choose another folder with -o, or give --overwrite")
-    for target, latent, towards in zip(targets, latents, latents.roll(-1, dims=0)):
-        sound = generator.render(loaded, latent, seconds, None if interpolate else towards)
+        raise StorageError(f"{taken} is there already", "choose another folder with -o, or give --overwrite")
+    for target, sound in zip(targets, itertools.chain([first], sounds)):
         write_wav(target, sound, loaded.sample_rate)
         out.print(str(target), markup=False)
 
@@ -81,11 +76,10 @@ def _amounts(context: typer.Context, given: list[str]) -> dict[str, float]:
     return amounts
 
 
-def _warn_beyond_safe_range(loaded: "LoadedModel", amounts: dict[str, float]) -> None:
+def _warn_beyond_safe_range(loaded: "LoadedFamily", amounts: dict[str, float]) -> None:
     from distill.cli.console import err
-    from distill.models.generate import named_directions
 
     for name, amount in amounts.items():
-        low, high = named_directions(loaded)[name]["safe_range"]
+        low, high = loaded.directions()[name]
         if not low <= amount <= high:
             err.print(f"{name} {amount:+g} is outside {low:+.1f} to {high:+.1f}, where the sounds are", style="yellow")

@@ -22,11 +22,14 @@ def inspect(
 ) -> None:
     """Look through a folder of sounds: what is in it, what is odd, what cannot be read and why."""
     from distill.cli.console import print_json
-    from distill.cli.progress import scanned
+    from distill.cli.progress import file_progress
     from distill.data.collection import find_audio_files
+    from distill.data.opening import open_collection
 
     limits = audio_limits(context, limit)
-    collection = scanned(find_audio_files(folder), limits, quiet=json)
+    paths = find_audio_files(folder)
+    with file_progress(quiet=json) as progress:
+        collection = open_collection(paths, progress=progress, limits=limits)
     if json:
         print_json(_as_json(folder, collection))
     else:

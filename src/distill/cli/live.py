@@ -12,19 +12,10 @@ from rich.text import Text
 from distill.cli.console import duration, out, plural
 from distill.cli.tables import level_table
 from distill.cli.views import TextView
-from distill.training.config import VQVAEConfig
-from distill.training.metrics import (
-    EpochMetrics,
-    Event,
-    PreviewEvent,
-    StepMetrics,
-    TrainingCompleteEvent,
-    VQEpochMetrics,
-    VQStepMetrics,
-)
+from distill.training.metrics import EpochEvent, Event, PreviewEvent, StepEvent, TrainingCompleteEvent
 
 if TYPE_CHECKING:
-    from distill.training.request import RunPlan
+    from distill.training.request import TrainingRequest
 
 _WARNINGS_SHOWN = 6
 
@@ -32,10 +23,10 @@ _WARNINGS_SHOWN = 6
 class LiveView(TextView):
     """The terminal: progress, losses and one row per level, redrawn in place; warnings stay below."""
 
-    def __init__(self, plan: "RunPlan", overridden: set[str]) -> None:
-        super().__init__(plan, overridden)
-        self._step: VQStepMetrics | StepMetrics | None = None
-        self._epoch: VQEpochMetrics | EpochMetrics | None = None
+    def __init__(self, request: "TrainingRequest") -> None:
+        super().__init__(request)
+        self._step: StepEvent | None = None
+        self._epoch: EpochEvent | None = None
         self._vectors = 0
         self._remark, self._notice = "looking at the sounds", ""
         self._live = Live(console=out, refresh_per_second=8, get_renderable=self._draw)
@@ -50,27 +41,29 @@ class LiveView(TextView):
     def event(self, event: Event) -> None:
         """Take the event into the picture."""
         super().event(event)
-        if isinstance(event, VQStepMetrics | StepMetrics):
+        if isinstance(event, StepEvent):
             self._step = event
             if event.step:
                 self._remark = ""
-        elif isinstance(event, VQEpochMetrics | EpochMetrics):
+        elif isinstance(event, EpochEvent):
             self._epoch = event
-            if isinstance(event, VQEpochMetrics) and not self._vectors:
-                self._vectors = self.facts().get("validation_vectors", 0)
+            if not self._vectors:
+                info = self.info()
+                self._vectors = (info.validation_vectors if info else None) or 0
         elif isinstance(event, PreviewEvent):
-            self._remark = f"previews in {self.plan.output_dir / 'previews'}"
+            self._remark = f"previews in {self.request.output_dir / 'previews'}"
         elif isinstance(event, TrainingCompleteEvent):
             self._remark = self._notice = ""
 
-    def notice(self, message: str) -> None:
-        """Keep the notice on the screen."""
+    def say(self, message: str) -> None:
+        """Keep the message on the screen."""
         self._notice = message
 
     def _draw(self) -> RenderableType:
         parts: list[RenderableType] = [self._headline(), self._progress()]
-        if isinstance(self._epoch, VQEpochMetrics) and self._epoch.codebook_health:
-            parts.append(level_table(self._epoch.codebook_health, self._codes(), self._vectors))
+        health = getattr(self._epoch, "codebook_health", None)
+        if health:
+            parts.append(level_table(health, self._codes(), self._vectors))
         if self.state:
             parts.append(Text(self.state))
         parts += [Text(f"! {text}", style="yellow") for text in list(self.warnings.values())[-_WARNINGS_SHOWN:]]
@@ -78,21 +71,18 @@ class LiveView(TextView):
         return Group(*parts)
 
     def _headline(self) -> Text:
-        config, files = self.plan.config, plural(len(self.plan.file_paths), "file")
-        if isinstance(config, VQVAEConfig):
-            what, name = f"{config.num_quantizers} levels of {config.codebook_size} codes", "codebook_size"
-        else:
-            what, name = f"{config.latent_dim} latent dimensions", "latent_dim"
-        source = "override" if name in self.overridden else "auto"
-        return Text.assemble((self.plan.model_name, "bold"), f"  {files}, {what} ", (f"({source})", "dim"))
+        config, files = self.request.config, plural(len(self.request.file_paths), "file")
+        source = "override" if config.size_setting in self.request.chosen else "auto"
+        what = f"  {files}, {config.headline()} "
+        return Text.assemble((self.request.model_name, "bold"), what, (f"({source})", "dim"))
 
     def _progress(self) -> Table:
         grid = Table.grid(padding=(0, 2))
         step, epoch = self._step, self._epoch
         if step is None:
             return grid
-        total = epoch.total_epochs if epoch else self.plan.config.max_epochs
-        settled = epoch is not None or self.plan.config.minutes is None
+        total = epoch.total_epochs if epoch else self.request.config.max_epochs
+        settled = epoch is not None or self.request.config.minutes is None
         grid.add_row(
             f"epoch {step.epoch + 1}/{total if settled else '?'}",
             ProgressBar(total=total, completed=step.epoch + (step.step + 1) / step.total_steps, width=30),

@@ -106,6 +106,8 @@ def show_model(model: ModelArgument, models_dir: ModelsDir = None, json: Json = 
     facts = {"file": path, "model_type": header.model_type, **dataclasses.asdict(header.metadata), **header.settings}
     for name, value in facts.items():
         out.print(f"{name:>24}  {value}", markup=False)
+    if header.lacks:
+        out.print(f"{'lacks':>24}  {', '.join(header.lacks)}", markup=False)
     for name, (low, high) in header.safe_ranges().items():
         out.print(f"{name:>24}  {low:+.1f} to {high:+.1f}  (for `distill generate --set`)", markup=False)
     if header.health:

@@ -8,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from distill.audio.limits import AudioLimits
+    from distill.families import Family
 
 
 class DeviceName(StrEnum):
@@ -17,13 +18,6 @@ class DeviceName(StrEnum):
     cpu = "cpu"
     cuda = "cuda"
     mps = "mps"
-
-
-class FamilyName(StrEnum):
-    """The model families."""
-
-    vqvae = "vqvae"
-    vae = "vae"
 
 
 ModelArgument = Annotated[str, typer.Argument(help="A model: its file, its name, or its id.")]
@@ -51,3 +45,13 @@ def audio_limits(context: typer.Context, given: list[str] | None) -> "AudioLimit
         return AudioLimits(**values)
     except ConfigError as error:
         raise typer.BadParameter(f"--limit: {error}", ctx=context) from None
+
+
+def family_named(context: typer.Context, name: str | None) -> "Family":
+    """The family that `--model` names, the default one where it names none; raises `BadParameter`."""
+    from distill.families import all_families
+
+    families = {family.name: family for family in all_families()}
+    if name is not None and name not in families:
+        raise typer.BadParameter(f"--model: {name!r} is not one of {', '.join(families)}", ctx=context)
+    return families[name] if name is not None else next(iter(families.values()))

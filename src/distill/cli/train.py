@@ -1,5 +1,6 @@
 """`distill train`: a folder of sounds becomes a model."""
 
+import dataclasses
 import importlib
 import logging
 import os
@@ -14,22 +15,20 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from distill.cli.options import Device, DeviceName, FamilyName, Limits, ModelsDir, audio_limits
+from distill.cli.options import Device, DeviceName, Limits, ModelsDir, audio_limits, family_named
 from distill.cli.streams import flush_output
+from distill.notices import Notice, Remark
+from distill.paths import printable
 
 if TYPE_CHECKING:
     from distill.cli.views import View
-    from distill.training.request import RunPlan
+    from distill.families import Family
+    from distill.training.request import TrainingRequest
     from distill.training.runner import TrainingRunner
 
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _POLL_S = 0.1
-_CODE_SETTINGS = {
-    "num_quantizers": "--rvq-levels",
-    "codebook_size": "--codebook-size",
-    "codebook_dim": "--codebook-dim",
-    "commitment_weight": "--commitment-weight",
-}
+_OPTIONS = {"max_epochs": "--epochs", "num_quantizers": "--rvq-levels", "augment": "--augment/--no-augment"}
 
 
 def train(
@@ -53,9 +52,11 @@ def train(
         float | None, typer.Option(min=0.01, max=1e6, help="Train for about this long instead of a number of epochs.")
     ] = None,
     model: Annotated[
-        FamilyName | None,
+        str | None,
         typer.Option(
-            help="vqvae learns levels of codes; vae a continuous space to generate from.", show_default="vqvae"
+            metavar="[vqvae|vae]",
+            help="vqvae learns levels of codes; vae a continuous space to generate from.",
+            show_default="vqvae",
         ),
     ] = None,
     rvq_levels: Annotated[
@@ -105,39 +106,54 @@ def train(
         "seed": seed,
     }
     overrides = {name: value for name, value in settings.items() if value is not None}
-    if model is FamilyName.vae and (codes := _CODE_SETTINGS.keys() & overrides.keys()):
-        options = ", ".join(sorted(_CODE_SETTINGS[name] for name in codes))
-        raise typer.BadParameter(f"a vae has no codes; leave out {options}, or use --model vqvae", ctx=context)
+    family = family_named(context, model)
+    _check_settings(context, family, set(overrides))
     new_only = {"--model": model, "--model-name": model_name, "--output-dir": output_dir, "--limit": limit}
     _check_usage(context, folder, resume, overrides | new_only)
     limits = audio_limits(context, limit)
-    from distill.cli.progress import file_progress
-    from distill.paths import printable
-    from distill.training.request import overridden, plan_resume, plan_run
+    from distill.training.request import TrainingRequest
 
-    follows = int(os.environ.get("RANK", "0")) > 0  # one of several processes of a run, and not the one that leads
-    if follows:
-        output_dir = None
+    is_worker = int(os.environ.get("RANK", "0")) > 0  # one of several processes of a run, and not the one that leads
     if resume is not None:
-        plan = plan_resume(resume, device=device.value, models_dir=models_dir)
+        request = TrainingRequest.resume(resume, device=device.value, models_dir=models_dir)
     else:
         assert folder is not None  # _check_usage saw to it
-        with _imports_meanwhile(), file_progress(quiet=json or follows) as progress:
-            plan, collection = plan_run(
-                folder,
-                model_name=model_name,
-                models_dir=models_dir,
-                output_dir=output_dir,
-                progress=progress,
-                device=device.value,
-                family=(model or FamilyName.vqvae).value,
-                audio_limits=limits,
-                **overrides,
-            )
-        if not follows:
-            _warn_left_out([f"{printable(file.path)}: {file.reason}" for file in collection.left_out])
-    given_now = overridden(plan) if resume else set(overrides)
-    _end(_follow(plan) if follows else _run(plan, given_now, json))
+        request = TrainingRequest.new(
+            printable(folder.resolve().name),
+            family=family.name,
+            model_name=model_name,
+            models_dir=models_dir,
+            output_dir=None if is_worker else output_dir,
+            audio_limits=limits,
+            device=device.value,
+            **overrides,
+        )
+        request = _with_sounds(request, folder, quiet=json, is_worker=is_worker)
+        request = dataclasses.replace(request, chosen=frozenset(overrides))  # a device is nobody's override
+    _end(_work(request) if is_worker else _run(request, json))
+
+
+def _with_sounds(request: "TrainingRequest", folder: Path, *, quiet: bool, is_worker: bool) -> "TrainingRequest":
+    """The request for the sounds in `folder`; what trains is imported while they are read."""
+    from distill.cli.progress import file_progress
+    from distill.data.collection import find_audio_files
+    from distill.data.opening import open_collection
+
+    paths, rate = find_audio_files(folder), request.spectrogram_config.sample_rate
+    with _imports_meanwhile(), file_progress(quiet=quiet or is_worker) as progress:
+        collection = open_collection(paths, rate, progress=progress, limits=request.audio_limits)
+    request = request.with_sounds(collection, folder)
+    if not is_worker:
+        _warn_left_out([f"{printable(file.path)}: {file.reason}" for file in collection.left_out])
+    return request
+
+
+def _check_settings(context: typer.Context, family: "Family", settings: set[str]) -> None:
+    """Refuse options that a family has no use for; raises `BadParameter`."""
+    foreign = settings - {item.name for item in dataclasses.fields(family.config)}
+    if foreign:
+        options = ", ".join(sorted(_OPTIONS.get(name, f"--{name.replace('_', '-')}") for name in foreign))
+        raise typer.BadParameter(f"a {family.name} has no use for {options}; leave it out", ctx=context)
 
 
 @contextmanager
@@ -182,25 +198,24 @@ def _end(code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _follow(plan: "RunPlan") -> int:
+def _work(request: "TrainingRequest") -> int:
     """Train beside the first process of a run, which says and decides everything; returns the exit code."""
-    from distill.training.loop import train, train_vqvae
+    from distill.training.execution import run_training
 
     for number in _EXIT_CODES:  # Ctrl-C reaches all processes of a terminal; the first one tells when to stop
         signal.signal(number, signal.SIG_IGN)
-    (train_vqvae if plan.family == "vqvae" else train)(**plan.arguments())
+    run_training(request)
     return 0
 
 
-def _run(plan: "RunPlan", overridden: set[str], json: bool) -> int:
+def _run(request: "TrainingRequest", json: bool) -> int:
     """Train on a background thread while this one draws; returns the exit code."""
     from distill.training.runner import TrainingRunner
 
     runner, events = TrainingRunner(), queue.SimpleQueue[Any]()
     signals = _StopSignals(runner.cancel)
-    with _choose_view(plan, overridden, json) as view, _logged_to(events):
-        start = runner.start_vqvae if plan.family == "vqvae" else runner.start
-        start(**plan.arguments(), callback=events.put)
+    with _choose_view(request, json) as view, _logged_to(events):
+        runner.start_request(request, events.put)
         if signals.received:  # before there was anything to cancel
             runner.cancel()
         try:
@@ -209,22 +224,23 @@ def _run(plan: "RunPlan", overridden: set[str], json: bool) -> int:
             runner.cancel()
             runner.wait()
             raise
-    if runner.cancelled and "model_path" not in view.facts():
+    info = view.info()
+    if runner.cancelled and (info is None or info.model_path is None):
         view.interrupted()
         return _EXIT_CODES[signals.received or signal.SIGINT]
     view.summary(result)
     return 0
 
 
-def _choose_view(plan: "RunPlan", overridden: set[str], json: bool) -> "View":
+def _choose_view(request: "TrainingRequest", json: bool) -> "View":
     """JSON when asked for, live on a terminal, plain lines elsewhere."""
     from distill.cli.console import out
     from distill.cli.live import LiveView
     from distill.cli.views import JsonView, PlainView
 
     if json:
-        return JsonView(plan, overridden)
-    return (LiveView if out.is_terminal else PlainView)(plan, overridden)
+        return JsonView(request)
+    return (LiveView if out.is_terminal else PlainView)(request)
 
 
 def _watch(
@@ -235,7 +251,7 @@ def _watch(
     while (result := runner.wait(_POLL_S)) is None:
         _drain(events, view)
         if signals.received and not told:
-            view.notice("stopping after this step, with a checkpoint (once more to leave at once)")
+            view.say("stopping after this step, with a checkpoint (once more to leave at once)")
             told = True
     _drain(events, view)
     return result
@@ -245,7 +261,8 @@ def _drain(events: "queue.SimpleQueue[Any]", view: "View") -> None:
     while not events.empty():
         item = events.get()
         if isinstance(item, logging.LogRecord):
-            (view.warning if item.levelno >= logging.WARNING else view.status)(item.getMessage())
+            notice = item.msg if isinstance(item.msg, Notice) else Remark(item.getMessage())
+            (view.warning if item.levelno >= logging.WARNING else view.status)(notice)
         else:
             view.event(item)
 

@@ -10,20 +10,21 @@ from rich.markup import escape
 from distill.cli.console import duration, err, out, plural, print_json
 from distill.cli.tables import level_table
 from distill.errors import CheckpointError
+from distill.notices import Notice
 from distill.training.health import verdict
 from distill.training.metrics import (
     OVERFITTING_GAP,
     CodebookHealth,
-    EpochMetrics,
+    EpochEvent,
     Event,
     PreviewEvent,
-    VQEpochMetrics,
     event_to_dict,
 )
 from distill.training.run_folder import RunFolder
+from distill.training.run_info import RunInfo
 
 if TYPE_CHECKING:
-    from distill.training.request import RunPlan
+    from distill.training.request import TrainingRequest
 
 _SHOWN_SETTINGS = {
     "codebook_size": "codebook size",
@@ -41,20 +42,20 @@ _SHOWN_SETTINGS = {
 
 
 class View(ABC):
-    """What the train command shows of a run; a context manager around the training."""
+    """How the train command shows a run; a context manager around the training."""
 
-    def __init__(self, plan: "RunPlan", overridden: set[str]) -> None:
-        self.plan, self.overridden = plan, overridden
-        self.warnings: dict[str, str] = {}  # the subject of each warning → its latest wording
+    def __init__(self, request: "TrainingRequest") -> None:
+        self.request = request
+        self.warnings: dict[tuple[Any, ...], str] = {}  # the subject of each warning → its latest wording
         self.epoch = 0  # the one being trained, counted from 1 as people do
-        self.state = ""  # what the engine last said of the model
+        self.state = ""  # the engine's last remark on the model
 
-    def facts(self) -> dict[str, Any]:
-        """What the run's folder says of it so far."""
+    def info(self) -> RunInfo | None:
+        """The record in the run's folder, None before there is one."""
         try:
-            return RunFolder(self.plan.output_dir).read_info()
+            return RunFolder(self.request.output_dir).read_info()
         except CheckpointError:
-            return {}
+            return None
 
     def __enter__(self) -> Self:
         return self
@@ -66,24 +67,24 @@ class View(ABC):
         """Show an event."""
         self.epoch = getattr(event, "epoch", self.epoch - 1) + 1
 
-    def warning(self, message: str) -> None:
-        """Keep a warning; the same level's or the same file's later one takes its place."""
-        self.warnings[_subject(message)] = f"{message} (epoch {self.epoch})" if self.epoch else message
+    def warning(self, notice: Notice) -> None:
+        """Keep a warning; a later one on the same subject takes its place."""
+        self.warnings[notice.subject] = f"{notice} (epoch {self.epoch})" if self.epoch else str(notice)
 
     @abstractmethod
-    def notice(self, message: str) -> None:
+    def say(self, message: str) -> None:
         """Say something to the user while the run goes on."""
 
-    def status(self, message: str) -> None:
-        """Take a remark of the engine's on the state of the model; each replaces the one before."""
-        self.state = message
+    def status(self, notice: Notice) -> None:
+        """Take a remark on the state of the model; each replaces the one before."""
+        self.state = str(notice)
 
     def interrupted(self) -> None:
         """Say where the run stopped and how to go on."""
-        if not self.facts():
+        if self.info() is None:
             err.print("stopped before training began; nothing is lost, start it again with the same command")
             return
-        folder = shlex.quote(str(self.plan.output_dir))
+        folder = shlex.quote(str(self.request.output_dir))
         err.print(f"stopped; a checkpoint is saved. Go on with:\n  distill train --resume {folder}", markup=False)
 
     @abstractmethod
@@ -91,20 +92,14 @@ class View(ABC):
         """Show how the finished run went."""
 
 
-def _subject(message: str) -> str:
-    """What a warning is about: its text without the figures that change from epoch to epoch."""
-    head = message.split(":")[0]
-    return head if head.startswith("Level") else "".join(c for c in message if not c.isdigit())
-
-
 def settings_lines(view: View) -> list[str]:
     """The settings used, each marked (auto) or (override)."""
-    config = view.plan.config
+    config, info = view.request.config, view.info()
     values = {name: getattr(config, name, None) for name in _SHOWN_SETTINGS}
     unplanned = None if config.minutes else config.max_epochs
-    values["max_epochs"] = view.facts().get("total_epochs", unplanned)
+    values["max_epochs"] = info.total_epochs if info else unplanned
     return [
-        f"{label} {values[name]} ({'override' if name in view.overridden else 'auto'})"
+        f"{label} {values[name]} ({'override' if name in view.request.chosen else 'auto'})"
         for name, label in _SHOWN_SETTINGS.items()
         if values[name] is not None
     ]
@@ -118,22 +113,22 @@ class JsonView(View):
         super().event(event)
         print_json(event_to_dict(event))
 
-    def warning(self, message: str) -> None:
+    def warning(self, notice: Notice) -> None:
         """Print the warning."""
-        super().warning(message)
-        print_json({"event": "Warning", "message": message})
+        super().warning(notice)
+        print_json({"event": "Warning", "message": str(notice), **notice.to_dict()})
 
-    def notice(self, message: str) -> None:
-        """Print the notice."""
+    def say(self, message: str) -> None:
+        """Print the message."""
         print_json({"event": "Notice", "message": message})
 
-    def status(self, message: str) -> None:
+    def status(self, notice: Notice) -> None:
         """Print the remark."""
-        self.notice(message)
+        print_json({"event": "Notice", "message": str(notice), **notice.to_dict()})
 
     def interrupted(self) -> None:
         """Print where the run can be resumed."""
-        print_json({"event": "Interrupted", "resume": str(self.plan.output_dir) if self.facts() else None})
+        print_json({"event": "Interrupted", "resume": str(self.request.output_dir) if self.info() else None})
 
     def summary(self, result: dict[str, Any]) -> None:
         """Print the run's facts and outcome."""
@@ -144,9 +139,9 @@ def outcome(view: View, result: dict[str, Any]) -> dict[str, Any]:
     """The end of a run as plain values."""
     history = result["metrics_history"]
     best = history.epoch_metrics[history.get_best_epoch()]
-    facts, folder = view.facts(), RunFolder(view.plan.output_dir)
+    info, folder = view.info(), RunFolder(view.request.output_dir)
     return {
-        "model_path": facts.get("model_path"),
+        "model_path": info.model_path if info else None,
         "run_folder": str(folder.path),
         "picture": str(folder.picture_path),
         "previews": str(folder.previews),
@@ -158,9 +153,9 @@ def outcome(view: View, result: dict[str, Any]) -> dict[str, Any]:
         "codebook_health": result.get("final_codebook_health"),
         "kl_divergence": getattr(best, "kl_divergence", None),
         "directions": [c["name"] for c in (result.get("analysis") or {}).get("components", []) if "name" in c],
-        "validation_vectors": facts.get("validation_vectors", 0),
-        "settings": dataclasses.asdict(view.plan.config) | {"max_epochs": facts.get("total_epochs")},
-        "overridden": sorted(view.overridden),
+        "validation_vectors": (info.validation_vectors if info else None) or 0,
+        "settings": dataclasses.asdict(view.request.config) | {"max_epochs": info.total_epochs if info else None},
+        "overridden": sorted(view.request.chosen),
         "warnings": list(view.warnings.values()),
         "elapsed_seconds": history.epoch_metrics[-1].elapsed_seconds,
     }
@@ -171,13 +166,13 @@ class TextView(View):
 
     def _codes(self) -> int:
         """The codebook size; 0 for a family without codes."""
-        return int(getattr(self.plan.config, "codebook_size", 0))
+        return int(getattr(self.request.config, "codebook_size", 0))
 
     def summary(self, result: dict[str, Any]) -> None:
         """Print losses, levels, settings, warnings and where everything is."""
         end = outcome(self, result)
         out.print(
-            f"\n[bold]{escape(self.plan.model_name)}[/]: "
+            f"\n[bold]{escape(self.request.model_name)}[/]: "
             f"{plural(end['epochs'], 'epoch')} in {duration(end['elapsed_seconds'])}; "
             f"kept epoch {end['best_epoch'] + 1}: validation loss {end['val_loss']:.4f}, "
             f"training loss {end['train_loss']:.4f}"
@@ -202,41 +197,49 @@ class TextView(View):
 class PlainView(TextView):
     """Lines for a log: one per epoch, and each warning when it is new."""
 
+    _previewed = -1  # the last epoch whose previews were told of
+
     def __enter__(self) -> Self:
-        out.print(f"training {self.plan.model_name} on {len(self.plan.file_paths)} files", markup=False)
+        out.print(f"training {self.request.model_name} on {len(self.request.file_paths)} files", markup=False)
         out.print("settings: " + ", ".join(settings_lines(self)), markup=False)
-        out.print(f"run folder: {self.plan.output_dir}", markup=False)
+        out.print(f"run folder: {self.request.output_dir}", markup=False)
         return self
 
     def event(self, event: Event) -> None:
         """Print a line for an epoch or a preview."""
         super().event(event)
-        if isinstance(event, VQEpochMetrics | EpochMetrics):
+        if isinstance(event, EpochEvent):
             out.print(self._epoch_line(event), markup=False)
-        elif isinstance(event, PreviewEvent) and event.audio_path.endswith("_1_reconstruction.wav"):
-            out.print(f"epoch {event.epoch + 1}: previews in {self.plan.output_dir / 'previews'}", markup=False)
+        elif isinstance(event, PreviewEvent) and event.epoch != self._previewed:  # of several files of an epoch
+            self._previewed = event.epoch
+            out.print(f"epoch {event.epoch + 1}: previews in {self.request.output_dir / 'previews'}", markup=False)
 
-    def _epoch_line(self, event: VQEpochMetrics | EpochMetrics) -> str:
-        parts = [self.state] if isinstance(event, EpochMetrics) else self._levels(event.codebook_health or {})
+    def _epoch_line(self, event: EpochEvent) -> str:
+        health = getattr(event, "codebook_health", None)
+        parts = self._levels(health) if health else [self.state] if self.state else self._losses(event)
         return (
             f"epoch {event.epoch + 1}/{event.total_epochs} train {event.train_loss:.4f} validation "
             f"{event.val_loss:.4f} | {' | '.join(parts)} | {duration(event.eta_seconds)} left"
         )
 
+    def _losses(self, event: EpochEvent) -> list[str]:
+        return [f"{loss.label} {getattr(event, loss.field):.4f}" for loss in self.request.family.losses]
+
     def _levels(self, health: CodebookHealth) -> list[str]:
-        vectors = self.facts().get("validation_vectors", 0)
+        info = self.info()
+        vectors = (info.validation_vectors if info else None) or 0
         return [
             f"L{number} {level['utilization']:.0%} perplexity {level['perplexity']:.1f} dead {level['dead_codes']:.0f} "
             f"{verdict(level, self._codes(), vectors)}"
             for number, level in enumerate(health.values())
         ]
 
-    def warning(self, message: str) -> None:
+    def warning(self, notice: Notice) -> None:
         """Print a warning the first time its subject comes up."""
-        if _subject(message) not in self.warnings:
-            out.print(f"warning: {message}", markup=False)
-        super().warning(message)
+        if notice.subject not in self.warnings:
+            out.print(f"warning: {notice}", markup=False)
+        super().warning(notice)
 
-    def notice(self, message: str) -> None:
-        """Print the notice."""
+    def say(self, message: str) -> None:
+        """Print the message."""
         out.print(message, markup=False)

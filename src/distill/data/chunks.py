@@ -55,7 +55,7 @@ class ChunkDataset(Dataset[Tensor]):
     speed, and so pitch: sounds that the collection does not have, but could.
     """
 
-    decoding: Prefetch  # of its sounds goes on as long as somebody has the data set
+    prefetch: Prefetch  # goes on as long as somebody has the data set
 
     def __init__(self, sounds: Sequence[Sound], samples: int, sample_rate: int, seed: int, augment: bool) -> None:
         self.waveforms: list[Waveform] = [sound.waveform for sound in sounds]

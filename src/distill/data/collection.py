@@ -2,21 +2,17 @@
 
 import hashlib
 import os
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from distill.audio.limits import AudioLimits
 from distill.audio.recording import Recording, peak_of
 from distill.audio.suffixes import AUDIO_SUFFIXES
-from distill.data.reading import read_each
-from distill.data.waveforms import Waveform, WaveformStore
+from distill.data.waveforms import Waveform
 from distill.errors import AudioError, CollectionError
 from distill.paths import printable
 
@@ -77,11 +73,21 @@ class UnreadableFile:
 
 
 @dataclass(frozen=True)
+class Sound:
+    """One sound: mono float32 `[frames]` in [-1, 1], known by its content, not by its path."""
+
+    path: Path
+    digest: str
+    waveform: Waveform
+
+
+@dataclass(frozen=True)
 class Collection:
-    """What a scan found, in the order of the paths."""
+    """Sound files that were looked through, in the order of their paths."""
 
     files: tuple[SoundFile, ...]
     unreadable: tuple[UnreadableFile, ...]
+    sounds: tuple[Sound, ...] | None = field(default=None, repr=False)  # the usable ones by content, where kept
 
     @property
     def usable(self) -> tuple[SoundFile, ...]:
@@ -90,9 +96,9 @@ class Collection:
 
     @property
     def left_out(self) -> tuple[UnreadableFile, ...]:
-        """The files that training does not use, each with the reason."""
+        """The files that training does not use, each with the reason, in the order of their paths."""
         unused = (UnreadableFile(file.path, file.notes[0]) for file in self.files if not file.usable)
-        return (*self.unreadable, *unused)
+        return tuple(sorted([*self.unreadable, *unused], key=lambda file: file.path))
 
     @property
     def duration_s(self) -> float:
@@ -132,29 +138,6 @@ def find_audio_files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def scan(
-    paths: Iterable[Path],
-    progress: Progress | None = None,
-    limits: AudioLimits | None = None,
-    look: Callable[[Path, Recording], None] | None = None,
-    cancel_event: threading.Event | None = None,
-) -> Collection:
-    """Decode every file once and report on it; `progress(done, total)` is called after each.
-
-    `look` is shown every recording, in threads, so that who wants more of it need not decode it again. Raises
-    `Cancelled` soon after `cancel_event` is set.
-    """
-    todo = list(paths)
-
-    def take(path: Path, recording: Recording) -> SoundFile:
-        if look:
-            look(path, recording)
-        return _describe(path, recording)
-
-    with closing(read_each(todo, take, limits, cancel_event)) as outcomes:
-        return collected(outcomes, len(todo), progress)
-
-
 def collected(
     outcomes: Iterable[tuple[Path, SoundFile | AudioError]],
     total: int,
@@ -179,7 +162,8 @@ def collected(
     return Collection(tuple(files), tuple(unreadable))
 
 
-def _describe(path: Path, recording: Recording) -> SoundFile:
+def describe(path: Path, recording: Recording) -> SoundFile:
+    """The report on a decoded file."""
     peak = peak_of(recording.samples)
     clipped = int((np.abs(recording.samples) >= _FULL_SCALE).sum()) if peak >= _FULL_SCALE else 0
     duration = len(recording.samples) / recording.sample_rate
@@ -206,43 +190,5 @@ def content_digest(recording: Recording) -> str:
 
 
 def is_silent(recording: Recording) -> bool:
-    """Whether the mean of the channels never exceeds `SILENT_PEAK`; channels can cancel each other out."""
+    """True if the mean of the channels never exceeds `SILENT_PEAK`; channels can cancel each other out."""
     return peak_of(recording.mixed) < SILENT_PEAK
-
-
-@dataclass(frozen=True)
-class Sound:
-    """One sound: mono float32 `[frames]` in [-1, 1], known by its content, not by its path."""
-
-    path: Path
-    digest: str
-    waveform: Waveform
-
-
-def load_sounds(
-    paths: Sequence[Path],
-    sample_rate: int,
-    limits: AudioLimits | None = None,
-    cancel_event: threading.Event | None = None,
-) -> tuple[list[Sound], list[UnreadableFile]]:
-    """Decode the distinct, sounding files among `paths`, ordered by content; the others come back with a reason.
-
-    Raises `Cancelled` soon after `cancel_event` is set, `StorageError` when there is no room for so much sound.
-    """
-    store, sounds = WaveformStore(), dict[str, Sound]()
-    left_out: list[UnreadableFile] = []
-
-    def take(path: Path, recording: Recording) -> Sound | None:  # kept here: what waits to be looked at takes no room
-        if is_silent(recording):
-            return None
-        return Sound(path, content_digest(recording), store.keep(recording.mono(sample_rate)))
-
-    with closing(read_each(paths, take, limits, cancel_event)) as outcomes:
-        for path, sound in outcomes:
-            if isinstance(sound, AudioError):
-                left_out.append(UnreadableFile.of(path, sound))
-            elif sound is None:
-                left_out.append(UnreadableFile(path, "silent"))
-            elif sounds.setdefault(sound.digest, sound) is not sound:
-                left_out.append(UnreadableFile(path, f"same content as {printable(sounds[sound.digest].path)}"))
-    return [sounds[digest] for digest in sorted(sounds)], left_out

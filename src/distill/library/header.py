@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict  # pydantic needs it below Python 3.12
 
 from distill.errors import ConfigError, ModelFileError
+from distill.families import find_family
 from distill.library.container import malformed_as, read_structure
 from distill.schema import VALIDATED, Validated
 
@@ -73,6 +74,12 @@ class Header(Validated):
     analysis: LatentAnalysis | None = None
     curves: dict[str, list[float | None]] | None = None  # losses, one value per epoch
 
+    @property
+    def lacks(self) -> list[str]:
+        """The parts that models of this family can have, and this one has not."""
+        family = find_family(self.model_type)
+        return [name for name in family.file.parts if name not in self.settings] if family else []
+
     def safe_ranges(self) -> dict[str, list[float]]:
         """The named directions of a VAE and how far to go along each, in standard deviations."""
         components: list[Any] = [*self.analysis["components"]] if self.analysis else []
@@ -85,11 +92,12 @@ def read_header(path: Path) -> Header:
         content = read_structure(file)
     if not isinstance(content, dict) or content.get("format") != MODEL_FORMAT_MARKER:
         raise ModelFileError(f"{path}: not a distill model")
+    family = find_family(content.get("model_type"))
     try:
         return Header(
             model_type=content["model_type"],
             metadata=ModelMetadata(**content["metadata"]),
-            settings=content.get("vqvae_config") or content.get("vae_config") or {},
+            settings=(content.get(family.file.settings_key) if family else None) or {},
             health=content.get("codebook_health_snapshot"),
             analysis=content.get("latent_analysis"),
             curves=content.get("loss_curve_history"),

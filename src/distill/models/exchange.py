@@ -16,7 +16,7 @@ from distill.library.catalog import ModelLibrary
 from distill.library.container import check_depth, malformed_as
 from distill.library.members import Malformed
 from distill.models.archive import check_tensors
-from distill.models.format import check_marker, check_parts, kind_of, read_content
+from distill.models.format import check_file, check_marker, family_of, read_content
 from distill.models.persistence import add_to_library
 from distill.storage import atomic_write
 
@@ -29,7 +29,7 @@ _MAX_JSON = 8 << 20  # characters; the longest real one has the curves of 100,00
 def export_safetensors(model_path: Path, target: Path) -> Path:
     """Write the model at `model_path` to `target` as safetensors; raises `ModelFileError`, `StorageError`."""
     content = read_content(model_path)
-    check_parts(model_path, content, kind_of(content))
+    check_file(model_path, content, family_of(model_path, content))
     weights = content.pop(_WEIGHTS)
     atomic_write(target, save(weights, metadata={_KEY: json.dumps(content)}))
     return target
@@ -41,12 +41,12 @@ def import_model(path: Path, models_dir: Path) -> Path:
     Raises `ModelFileError` when anything in it is not as it should be, `LibraryError` when the library has it already.
     """
     content = _read_safetensors(path) if path.suffix.lower() == SAFETENSORS else read_content(path)
-    parts = check_parts(path, content, kind_of(content))
+    file = check_file(path, content, family_of(path, content))
     for entry in ModelLibrary(models_dir).entries():
-        if entry.model_id and entry.model_id == parts.metadata.model_id:
+        if entry.model_id and entry.model_id == file.metadata.model_id:
             raise LibraryError(f"{path}: this model is in the library already, as {entry.name!r} ({entry.file})")
     del content["metadata"]
-    return add_to_library(content, parts.metadata, models_dir)
+    return add_to_library(content, file.metadata, models_dir)
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

@@ -5,13 +5,11 @@ the decoder has learnt nothing (Ghosh et al. 2020, "ex-post density estimation")
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from distill.audio.io import read_waveform
 from distill.audio.recording import Samples
 from distill.audio.spectrogram import mark_end
 from distill.errors import ConfigError
@@ -47,12 +45,6 @@ def move(loaded: LoadedModel, latents: Tensor, amounts: Mapping[str, float]) -> 
         step = torch.tensor(known[name]["direction"], device=latents.device) * known[name]["std"]
         latents = latents + amount * step
     return latents
-
-
-def interpolate(loaded: LoadedModel, first: Path, second: Path, steps: int) -> Tensor:
-    """Latents `[steps, L]` in a straight line from one sound file to another; raises `AudioError`."""
-    start, end = (read_waveform(path, loaded.sample_rate) for path in (first, second))
-    return torch.stack([between(loaded, start, end, step / max(1, steps - 1)) for step in range(steps)])
 
 
 def between(loaded: LoadedModel, first: Samples, second: Samples, share: float) -> Tensor:

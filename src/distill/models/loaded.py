@@ -1,30 +1,62 @@
 """A model ready for use: sounds in, sounds out."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import soxr
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.audio.recording import Samples
 from distill.audio.spectrogram import AudioSpectrogram, mark_end
-from distill.errors import AudioError, ConfigError
+from distill.errors import AudioError, ConfigError, GeneratingFamily
+from distill.families import Family, all_families, get_family
 from distill.library.header import ModelMetadata
 from distill.models.blocks import STRIDE
 from distill.models.reconstruct import CONTEXT, reconstruct_waveform
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
 
+if TYPE_CHECKING:
+    from distill.models.format import CheckedFile
 
-class Reconstructor(ABC):
-    """What the loaded models of both families can do."""
 
+@dataclass(frozen=True)
+class CodeGrid:
+    """The codes of a sound: int64 `[Q, H, W]`, -1 where nothing sounds, and how often each is used, `[Q, K]`."""
+
+    codes: Tensor
+    counts: Tensor
+    column_seconds: float
+
+
+class LoadedFamily(ABC):
+    """A loaded model of any family: sounds through it, and, where the family has them, its codes and new sounds."""
+
+    model: nn.Module
     spectrogram: AudioSpectrogram
+    metadata: ModelMetadata
     device: torch.device
+    family_name: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def from_file(cls, file: "CheckedFile") -> Self:
+        """The model of a file that was checked."""
+
+    @property
+    def family(self) -> Family:
+        """The row of its family in the registry."""
+        return get_family(self.family_name)
+
+    @property
+    def lacks(self) -> list[str]:
+        """The parts that models of its family can have, and this one has not."""
+        return [name for name in self.family.file.parts if not hasattr(self.model, name)]
 
     @abstractmethod
     def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
@@ -33,6 +65,43 @@ class Reconstructor(ABC):
     def _context(self) -> int:
         """How many frames around a block of a long sound the model has to be shown."""
         return CONTEXT
+
+    def code_grid(self, sound: Path | str | Samples, sample_rate: int | None = None) -> CodeGrid | None:
+        """The codes of a sound, given as to `reconstruct`; None where the family has no codes."""
+        del sound, sample_rate
+        return None
+
+    def directions(self) -> dict[str, list[float]]:
+        """The directions that new sounds can be moved in, each with how far to go, in standard deviations."""
+        return {}
+
+    def generate(
+        self, count: int, seed: int = 0, seconds: float = 1.0, moves: Mapping[str, float] | None = None
+    ) -> Iterator[Samples]:
+        """New sounds, float32 `[S]` each, moved so far along named directions; the same seed gives the same sounds.
+
+        Raises `ConfigError` where the family makes no new sounds, or has no such direction.
+        """
+        del count, seed, seconds, moves
+        raise self._no_new_sounds()
+
+    def interpolate(
+        self, first: Path | str | Samples, second: Path | str | Samples, shares: Sequence[float],
+        seconds: float | None = None, moves: Mapping[str, float] | None = None,
+    ) -> Iterator[Samples]:  # fmt: skip
+        """Sounds float32 `[S]` so far on the way from one sound to another, 0 to 1; raises as `generate` does.
+
+        Sounds are given as to `reconstruct`. Without `seconds` each lasts as long as the longer of the two, or as much
+        as the model takes at a time.
+        """
+        del first, second, shares, seconds, moves
+        raise self._no_new_sounds()
+
+    def _no_new_sounds(self) -> ConfigError:
+        others = tuple(family.name for family in all_families() if family.generates)
+        return ConfigError(
+            f"{self.metadata.name!r} is a {self.family_name} model, which makes no new sounds", GeneratingFamily(others)
+        )
 
     @property
     def sample_rate(self) -> int:
@@ -47,14 +116,15 @@ class Reconstructor(ABC):
         The result is at the model's rate and lasts as long as the sound; `levels` uses only the first so many
         levels of codes. Raises `AudioError` for an unreadable file, `ConfigError` for impossible levels.
         """
-        waveform = torch.from_numpy(self._waveform(sound, sample_rate)).to(self.device)
+        waveform = torch.from_numpy(self.waveform(sound, sample_rate)).to(self.device)
         made = reconstruct_waveform(
             lambda mel: self._mel_to_mel(mel, levels), self.spectrogram, waveform, self._context()
         )
         samples: Samples = made.cpu().numpy()
         return samples
 
-    def _waveform(self, sound: Path | str | Samples, sample_rate: int | None) -> Samples:
+    def waveform(self, sound: Path | str | Samples, sample_rate: int | None = None) -> Samples:
+        """A sound, given as to `reconstruct`, as mono float32 `[S]` at the model's rate; raises `AudioError`."""
         if isinstance(sound, Path | str):
             from distill.audio.io import read_waveform  # here, so that loading a model does not wait for it
 
@@ -67,7 +137,7 @@ class Reconstructor(ABC):
 
 
 @dataclass(frozen=True)
-class LoadedVQModel(Reconstructor):
+class LoadedVQModel(LoadedFamily):
     """An RVQ-VAE (v1.1), in eval mode."""
 
     model: ConvVQVAE
@@ -77,12 +147,24 @@ class LoadedVQModel(Reconstructor):
     codebook_health: dict[str, dict[str, float]] | None
     vqvae_config: dict[str, Any]
 
+    family_name: ClassVar[str] = "vqvae"
+
+    @classmethod
+    def from_file(cls, file: "CheckedFile") -> Self:
+        """The model of a file that was checked."""
+        return cls(file.model, file.spectrogram, file.metadata, file.device, file.record, file.model.settings)
+
     @torch.no_grad()
     def codes(self, sound: Path | str | Samples, sample_rate: int | None = None) -> Tensor:
         """The grid of codes int64 `[Q, H, W]` of a sound, given as to `reconstruct`; -1 where nothing sounds."""
-        waveform = torch.from_numpy(self._waveform(sound, sample_rate)).to(self.device)
+        waveform = torch.from_numpy(self.waveform(sound, sample_rate)).to(self.device)
         codes = self.model.encode_to_codes(self.spectrogram.waveform_to_mel(mark_end(waveform)[None, None]))
         return codes[0].T.reshape(codes.shape[-1], self.model.bands // STRIDE, -1).cpu()
+
+    def code_grid(self, sound: Path | str | Samples, sample_rate: int | None = None) -> CodeGrid:
+        """The codes of a sound, given as to `reconstruct`, and how often each is used."""
+        codes = self.codes(sound, sample_rate)
+        return CodeGrid(codes, self.model.quantizer.code_counts(codes.flatten(1).T), self.column_seconds)
 
     @property
     def column_seconds(self) -> float:
@@ -96,7 +178,7 @@ class LoadedVQModel(Reconstructor):
 
 
 @dataclass(frozen=True)
-class LoadedModel(Reconstructor):
+class LoadedModel(LoadedFamily):
     """A continuous VAE (v1), in eval mode; `analysis` is that of `distill.models.analysis`, or None."""
 
     model: ConvVAE
@@ -104,6 +186,41 @@ class LoadedModel(Reconstructor):
     metadata: ModelMetadata
     device: torch.device
     analysis: dict[str, Any] | None
+
+    family_name: ClassVar[str] = "vae"
+
+    @classmethod
+    def from_file(cls, file: "CheckedFile") -> Self:
+        """The model of a file that was checked."""
+        return cls(file.model, file.spectrogram, file.metadata, file.device, file.record)
+
+    def directions(self) -> dict[str, list[float]]:
+        """The named directions of its latent space, each with how far to go, in standard deviations."""
+        components = self.analysis["components"] if self.analysis else []
+        return {component["name"]: component["safe_range"] for component in components if "name" in component}
+
+    def generate(
+        self, count: int, seed: int = 0, seconds: float = 1.0, moves: Mapping[str, float] | None = None
+    ) -> Iterator[Samples]:
+        """New sounds, as `LoadedFamily.generate` says; a long one goes on towards the next and back."""
+        from distill.models.generate import move, render, sample_latents  # which builds on this module
+
+        latents = move(self, sample_latents(self, count, seed), moves or {})
+        for latent, towards in zip(latents, latents.roll(-1, dims=0)):
+            yield render(self, latent, seconds, towards)
+
+    def interpolate(
+        self, first: Path | str | Samples, second: Path | str | Samples, shares: Sequence[float],
+        seconds: float | None = None, moves: Mapping[str, float] | None = None,
+    ) -> Iterator[Samples]:  # fmt: skip
+        """Sounds on a straight line between the latents of two sounds, as `LoadedFamily.interpolate` says."""
+        from distill.models.generate import between, move, render
+
+        start, end = self.waveform(first), self.waveform(second)
+        longest = self.model.frames * self.spectrogram.config.hop_length
+        length = seconds or min(max(len(start), len(end)), longest) / self.sample_rate
+        for share in shares:
+            yield render(self, move(self, between(self, start, end, share), moves or {}), length)
 
     def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
         if levels is not None:

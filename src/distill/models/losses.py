@@ -1,4 +1,4 @@
-"""What training minimises. Padding (see `distill.audio.spectrogram`) counts in none of it, but for `vae_loss`.
+"""What training minimises. Padding (see `distill.audio.mel`) counts in none of it, but for `vae_loss`.
 
 Where several processes train together, each has its part of a loss, and the loss is the sum of the parts.
 """

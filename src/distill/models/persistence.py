@@ -12,6 +12,7 @@ import torch
 
 from distill.audio.spectrogram import SpectrogramConfig
 from distill.errors import ConfigError, ModelFileError, StorageError
+from distill.families import Family, get_family
 from distill.library.catalog import ModelEntry, ModelLibrary
 from distill.library.container import malformed_as
 from distill.library.header import MODEL_FILE_EXTENSION, MODEL_FORMAT_MARKER, ModelMetadata
@@ -20,16 +21,13 @@ from distill.models.archive import read_archive, write_archive
 from distill.models.format import (
     SAVED_MODEL_VERSION,
     SAVED_MODEL_VERSION_V2,
-    VAE,
-    VQVAE,
-    Kind,
     build_model,
-    check_parts,
-    kind_of,
+    check_file,
+    family_of,
     read_content,
+    split_settings,
 )
-from distill.models.loaded import LoadedModel, LoadedVQModel
-from distill.models.settings import VAESettings
+from distill.models.loaded import LoadedFamily, LoadedModel, LoadedVQModel
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
 from distill.storage import storage_errors
@@ -48,6 +46,7 @@ __all__ = [
     "load_model",
     "load_model_v2",
     "rename_model",
+    "save_family_model",
     "save_model",
     "save_model_from_checkpoint",
     "save_model_v2",
@@ -73,8 +72,10 @@ def save_model_v2(
     given = {name: value for name, value in _as_dict(vqvae_config).items() if name in model.settings}
     if differing := [name for name, value in given.items() if value != model.settings[name]]:
         raise ModelFileError(f"vqvae_config does not describe this model: {', '.join(differing)} differ")
-    content = _content(VQVAE, model, spectrogram_config, training_config, codebook_health, loss_curve_history)
-    return add_to_library(content, metadata, Path(models_dir))
+    return save_family_model(
+        get_family("vqvae"), model, spectrogram_config, training_config, metadata, models_dir,
+        codebook_health, loss_curve_history,
+    )  # fmt: skip
 
 
 def save_model(
@@ -87,7 +88,35 @@ def save_model(
     loss_curve_history: dict[str, list[float]] | None = None,
 ) -> Path:
     """Save a VAE in the library `models_dir`, as `save_model_v2` does an RVQ-VAE; raises `StorageError`."""
-    content = _content(VAE, model, spectrogram_config, training_config, analysis, loss_curve_history)
+    return save_family_model(
+        get_family("vae"), model, spectrogram_config, training_config, metadata, models_dir,
+        analysis, loss_curve_history,
+    )  # fmt: skip
+
+
+def save_family_model(
+    family: Family,
+    model: Any,
+    spectrogram_config: SpectrogramConfig,
+    training_config: Settings,
+    metadata: ModelMetadata,
+    models_dir: Path | str,
+    record: Any = None,
+    loss_curve_history: dict[str, list[float]] | None = None,
+) -> Path:
+    """Save a model of any family, with what its training left on `record`; raises `ModelFileError`, `StorageError`."""
+    curves = {name: _gaps(curve) for name, curve in (loss_curve_history or {}).items()}
+    content = {
+        "format": MODEL_FORMAT_MARKER,
+        "version": family.file.version,
+        "model_type": family.name,
+        "model_state_dict": dict(model.state_dict()),
+        family.file.settings_key: dict(model.settings),
+        "spectrogram_config": _as_dict(spectrogram_config),
+        "training_config": _as_dict(training_config),
+        family.file.record_key: record,
+        "loss_curve_history": curves if loss_curve_history is not None else None,
+    }
     return add_to_library(content, metadata, Path(models_dir))
 
 
@@ -96,50 +125,44 @@ def save_model_from_checkpoint(checkpoint_path: Path | str, metadata: ModelMetad
     path = Path(checkpoint_path)
     with malformed_as(ModelFileError, path, "checkpoint"):
         content = read_archive(path)
-    if not isinstance(content, dict) or content.get("family") != VAE.model_type:
+    family = get_family("vae")
+    if not isinstance(content, dict) or content.get("family") != family.name:
         raise ModelFileError(f"{path}: not a checkpoint of a VAE run")
     try:
         identity = dict(content["identity"])
-        settings = dataclasses.asdict(VAESettings(**content["model_settings"]))
+        settings, parts = split_settings(family, content["model_settings"])
         spectrogram_config = SpectrogramConfig(**identity["spectrogram_config"])
         training_config = dict(identity["config"])
         best, last = content["best_weights"], content["model_state"]
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: the checkpoint is damaged: {error}") from error
-    model = build_model(path, ConvVAE, settings, last if best is None else best)
+    model = build_model(path, family, settings, parts, last if best is None else best)
     return save_model(model, spectrogram_config, training_config, metadata, models_dir)
 
 
 def load_model_v2(model_path: Path | str, device: torch.device | str = "cpu") -> LoadedVQModel:
     """Load an RVQ-VAE, in eval mode; raises `ModelFileError` (a `ValueError`) for any other file."""
-    path = Path(model_path)
-    return _loaded_vqvae(path, read_content(path), device)
+    loaded = _load(Path(model_path), get_family("vqvae"), device)
+    assert isinstance(loaded, LoadedVQModel)
+    return loaded
 
 
 def load_model(model_path: Path | str, device: torch.device | str = "cpu") -> LoadedModel:
     """Load a VAE, in eval mode; raises `ModelFileError` (a `ValueError`) for any other file."""
-    path = Path(model_path)
-    return _loaded_vae(path, read_content(path), device)
+    loaded = _load(Path(model_path), get_family("vae"), device)
+    assert isinstance(loaded, LoadedModel)
+    return loaded
 
 
-def load_any(model_path: Path | str, device: torch.device | str = "cpu") -> LoadedModel | LoadedVQModel:
-    """Load a model of either family, in eval mode; raises `ModelFileError`."""
-    path = Path(model_path)
+def load_any(model_path: Path | str, device: torch.device | str = "cpu") -> LoadedFamily:
+    """Load a model of any family, in eval mode; raises `ModelFileError`."""
+    return _load(Path(model_path), None, device)
+
+
+def _load(path: Path, expected: Family | None, device: torch.device | str) -> LoadedFamily:
     content = read_content(path)
-    return (_loaded_vae if kind_of(content) is VAE else _loaded_vqvae)(path, content, device)
-
-
-def _loaded_vqvae(path: Path, content: dict[str, Any], device: torch.device | str) -> LoadedVQModel:
-    parts = check_parts(path, content, VQVAE, device)
-    health = content["codebook_health_snapshot"]
-    return LoadedVQModel(
-        parts.model, parts.spectrogram, parts.metadata, torch.device(device), health, parts.model.settings
-    )
-
-
-def _loaded_vae(path: Path, content: dict[str, Any], device: torch.device | str) -> LoadedModel:
-    parts = check_parts(path, content, VAE, device)
-    return LoadedModel(parts.model, parts.spectrogram, parts.metadata, torch.device(device), content["latent_analysis"])
+    file = check_file(path, content, expected or family_of(path, content), device)
+    return file.family.loaded_type.from_file(file)
 
 
 def delete_model(model_id: str, models_dir: Path | str) -> None:
@@ -157,8 +180,8 @@ def rename_model(library: ModelLibrary, entry: ModelEntry, name: str) -> Path:
         return old
     with library.new_file(name) as new, storage_errors(new):  # nobody else changes the library meanwhile
         content = read_content(old)
-        parts = check_parts(old, content, kind_of(content))
-        content["metadata"] = dataclasses.asdict(dataclasses.replace(parts.metadata, name=name))
+        file = check_file(old, content, family_of(old, content))
+        content["metadata"] = dataclasses.asdict(dataclasses.replace(file.metadata, name=name))
         _write(old, content)
         old.rename(new)
         library.add(ModelEntry.of_file(new))
@@ -189,28 +212,6 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         write_archive(path, content)
     except Malformed as error:
         raise ModelFileError(f"{path}: not saved: {error}") from error
-
-
-def _content(
-    kind: Kind,
-    model: ConvVQVAE | ConvVAE,
-    spectrogram_config: SpectrogramConfig,
-    training_config: Settings,
-    own: Any,
-    loss_curve_history: dict[str, list[float]] | None,
-) -> dict[str, Any]:
-    """The dictionary of a model file, all but its metadata."""
-    return {
-        "format": MODEL_FORMAT_MARKER,
-        "version": kind.version,
-        "model_type": kind.model_type,
-        "model_state_dict": dict(model.state_dict()),
-        kind.settings_key: dict(model.settings),
-        "spectrogram_config": _as_dict(spectrogram_config),
-        "training_config": _as_dict(training_config),
-        kind.own_key: own,
-        "loss_curve_history": loss_curve_history and {name: _gaps(curve) for name, curve in loss_curve_history.items()},
-    }
 
 
 def _gaps(curve: list[float]) -> list[float | None]:

@@ -1,8 +1,8 @@
 """Checkpoints: everything a run needs to go on as if it had not stopped.
 
 One file is one position, `checkpoint_EPOCH_STEP_VALLOSS.pt`: the next epoch and step to train, and the validation
-loss of these weights where they have one. It holds the fields of `Checkpoint`, all of them needed, and is written and
-read by `distill.models.archive`, as model files are.
+loss of these weights where they have one. It holds the fields of `Checkpoint`, all of them needed but `own`, and is
+written and read by `distill.models.archive`, as model files are.
 """
 
 import dataclasses
@@ -17,20 +17,22 @@ from pydantic import ConfigDict, InstanceOf
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from distill.errors import CheckpointError
+from distill.errors import CheckpointError, ConfigError
+from distill.families import get_family
 from distill.library.container import malformed_as
 from distill.library.members import Malformed
 from distill.models.archive import read_archive, write_archive
+from distill.notices import CheckpointDamaged
 from distill.schema import short
 from distill.storage import storage_errors
-from distill.training.metrics import MetricsHistory, VQMetricsHistory
+from distill.training.metrics import History
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "distill_checkpoint"
 VERSION = 2
 _NAME = re.compile(r"checkpoint_(\d+)_(\d+)_(-?\d+(?:\.\d+)?(?:e[+-]\d+)?|none)\.pt")
-_ASIDE = ".damaged"  # what a checkpoint that cannot be read is kept under
+_ASIDE = ".damaged"  # added to the name of a checkpoint that cannot be read
 
 _MIN_EVENT = 16  # characters; a bracket takes 64 bytes of memory, and real ones stand much further apart
 
@@ -55,22 +57,21 @@ class Checkpoint:
     rollbacks: int
     model_settings: dict[str, Any]
     model_state: Weights
-    optimizer_state: dict[str, Any]
-    scheduler_state: dict[str, Any]
+    optimizer_state: dict[str, Any] | list[dict[str, Any]]  # a list where there are several optimizers
+    scheduler_state: dict[str, Any] | list[dict[str, Any]]
     best_epoch: int
     best_val_loss: float | None
     best_weights: Weights | None
-    history: InstanceOf[VQMetricsHistory] | InstanceOf[MetricsHistory]
+    history: InstanceOf[History]  # type: ignore[type-arg]  # pydantic knows no generic classes here
     commitment_weight: float | None = None  # RVQ-VAE
     codebook_health: dict[str, dict[str, Any]] | None = None  # RVQ-VAE
     kl_weight: float | None = None  # VAE
+    own: dict[str, Any] = dataclasses.field(default_factory=dict)  # any other family's
 
 
-_FIELDS = [field.name for field in dataclasses.fields(Checkpoint)]
-_HISTORIES: dict[str, type[VQMetricsHistory] | type[MetricsHistory]] = {
-    "vqvae": VQMetricsHistory,
-    "vae": MetricsHistory,
-}
+_FIELDS = {field.name: field.name for field in dataclasses.fields(Checkpoint)} | {"environment": "made_with"}
+_KEYS = {"format", "version", *_FIELDS.values()}
+_OPTIONAL = {"own"}  # which the first checkpoints did not have
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, max_checkpoints: int = 3) -> Path:
@@ -82,7 +83,10 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, max_checkpoints: int 
     path = (
         folder / f"checkpoint_{checkpoint.epoch:05d}_{checkpoint.step:05d}_{'none' if loss is None else repr(loss)}.pt"
     )
-    content = {"format": FORMAT, "version": VERSION} | {name: getattr(checkpoint, name) for name in _FIELDS}
+    content: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+    content |= {key: getattr(checkpoint, name) for name, key in _FIELDS.items()}
+    if not checkpoint.own:
+        del content["own"]
     content["history"] = json.dumps(checkpoint.history.to_dict(), allow_nan=False)
     try:
         write_archive(path, content)
@@ -141,12 +145,12 @@ def find_checkpoint(place: Path, family: str, healthy: Callable[[Checkpoint], bo
             return checkpoint
     if damaged:
         raise next(iter(damaged.values()))
-    raise CheckpointError(f"{place}: no checkpoint to resume from; give a run folder that `distill train` made")
+    raise CheckpointError(f"{place}: no checkpoint to resume from", "give the folder of a run that was interrupted")
 
 
 def _keep_aside(damaged: dict[Path, CheckpointError], instead: Path) -> None:
     for path, error in damaged.items():
-        logger.warning("%s; kept aside, going on from the one before it, %s", error, instead.name)
+        logger.warning(CheckpointDamaged(str(error), instead.name))
         with storage_errors(path):
             path.replace(path.with_name(path.name + _ASIDE))
 
@@ -160,16 +164,17 @@ def read_checkpoint(path: Path, family: str) -> Checkpoint:
     version = content.get("version")
     if not isinstance(version, int) or version != VERSION:
         raise CheckpointError(f"{path}: made by another version of distill (format {short(version)})")
-    if wrong := content.keys() ^ {"format", "version", *_FIELDS}:
+    if wrong := (content.keys() ^ _KEYS) - _OPTIONAL:
         raise CheckpointError(
             f"{path}: parts are missing or unknown: {', '.join(sorted(str(key)[:80] for key in wrong)[:20])}"
         )
     if content["family"] != family:
         raise CheckpointError(f"{path}: from a {str(content['family'])[:80]} run, not a {family} run")
     try:
-        history = _HISTORIES[family].from_dict(_parsed(content["history"]))
-        return Checkpoint(**{name: content[name] for name in _FIELDS} | {"history": history})
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        history = get_family(family).history.from_dict(_parsed(content["history"]))
+        fields = {name: content[key] for name, key in _FIELDS.items() if key in content}
+        return Checkpoint(**fields | {"history": history})
+    except (ConfigError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: it is damaged: {_first_line(error)}") from error
 
 

@@ -1,7 +1,9 @@
 """Settings of a run for both families, and the presets that follow from how much sound there is."""
 
 import dataclasses
-from typing import Any, Literal
+import math
+from collections.abc import Collection
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -37,6 +39,22 @@ class EngineConfig(Validated):
     num_workers: int = Field(default=0, ge=0, le=256)
     seed: int = Field(default=0, ge=0, lt=2**32)
 
+    size_setting: ClassVar[str] = ""  # the setting that says how large the model is
+
+    def headline(self) -> str:
+        """The model in a few words."""
+        return ""
+
+    def why(self, file_count: int, seconds: float, chosen: Collection[str]) -> str:
+        """A sentence on why the model is as large as it is, for sounds that last `seconds`."""
+        del seconds, chosen
+        return f"The settings are those for {file_count} files."
+
+    @property
+    def kilobits(self) -> float | None:
+        """The kbit/s that the codes of such a model take, None where it has none."""
+        return None
+
 
 @dataclass(config=VALIDATED)
 class VQVAEConfig(EngineConfig, CodeSettings):
@@ -45,6 +63,28 @@ class VQVAEConfig(EngineConfig, CodeSettings):
     def model_settings(self) -> dict[str, Any]:
         """The fields that `ConvVQVAE` takes, by its argument names."""
         return _part(self, CodeSettings)
+
+    size_setting: ClassVar[str] = "codebook_size"
+
+    def headline(self) -> str:
+        """The levels and their codes."""
+        return f"{self.num_quantizers} levels of {self.codebook_size} codes"
+
+    def why(self, file_count: int, seconds: float, chosen: Collection[str]) -> str:
+        """A sentence on the number of codes."""
+        del file_count
+        codes = f"{self.headline()}, about {self.kilobits:.1f} kbit/s"
+        if {"num_quantizers", "codebook_size"} & set(chosen):
+            return f"{codes}: partly chosen by you."
+        vectors = seconds * VECTORS_PER_SECOND / self.codebook_size
+        lasts = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+        more = "With more sound the codebooks would be larger." if self.codebook_size < _LARGE else "That is plenty."
+        return f"{codes}: {lasts} of sound give each code about {vectors:.0f} examples to be learnt from. {more}"
+
+    @property
+    def kilobits(self) -> float:
+        """The kbit/s that the codes take."""
+        return self.num_quantizers * math.log2(self.codebook_size) * VECTORS_PER_SECOND / 1000
 
 
 @dataclass(config=VALIDATED)
@@ -58,6 +98,17 @@ class TrainingConfig(EngineConfig, LatentSettings):
     def model_settings(self) -> dict[str, Any]:
         """The fields that `ConvVAE` takes, by its argument names."""
         return _part(self, LatentSettings)
+
+    size_setting: ClassVar[str] = "latent_dim"
+
+    def headline(self) -> str:
+        """The latent dimensions."""
+        return f"{self.latent_dim} latent dimensions"
+
+    def why(self, file_count: int, seconds: float, chosen: Collection[str]) -> str:
+        """A sentence on the latent dimensions."""
+        del seconds, chosen
+        return f"{self.latent_dim} numbers describe a sound; the settings are those for {file_count} files."
 
 
 def _part(config: EngineConfig, of: type[CodeSettings] | type[LatentSettings]) -> dict[str, Any]:
@@ -92,8 +143,12 @@ def get_adaptive_vqvae_config(file_count: int, seconds: float | None = None, **o
     return VQVAEConfig(**(preset | overrides))
 
 
-def get_adaptive_config(file_count: int, **overrides: Any) -> TrainingConfig:
-    """The VAE preset for `file_count` files: conservative below 50, balanced below 200, else aggressive."""
+def get_adaptive_config(file_count: int, seconds: float | None = None, **overrides: Any) -> TrainingConfig:
+    """The VAE preset for `file_count` files: conservative below 50, balanced below 200, else aggressive.
+
+    `seconds`, how long the files last together, decides nothing yet.
+    """
+    del seconds
     names = (
         "dropout", "weight_decay", "learning_rate", "max_epochs",
         "kl_warmup_fraction", "gradient_clip_norm", "augmentation_copies",

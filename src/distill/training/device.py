@@ -1,4 +1,4 @@
-"""Which device a run uses, and how."""
+"""The device that a run uses, and how."""
 
 import os
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ def resolve_device(name: str) -> torch.device:
 
 
 @contextmanager
-def same_each_time() -> Iterator[None]:
-    """What follows has an NVIDIA GPU's convolutions add up in the same order every time."""
+def deterministic() -> Iterator[None]:
+    """Have an NVIDIA GPU's convolutions add up in the same order every time, within the body."""
     before = torch.backends.cudnn.deterministic
     torch.backends.cudnn.deterministic = True
     try:
@@ -34,5 +34,5 @@ def same_each_time() -> Iterator[None]:
 
 
 def device_name(device: torch.device) -> str:
-    """What a device is called: its kind, or the GPU's own name."""
+    """The name of a device: its kind, or the GPU's own name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from distill import distributed
 from distill.audio.spectrogram import real_frames
+from distill.data.batches import EpochBatches, Loader, initial_batches, rank_part
 from distill.errors import Cancelled
-from distill.training.dataset import EpochBatches, Loader, initial_batches, rank_part
+from distill.notices import StepSkipped
 from distill.training.metrics import MetricsCallback
-from distill.training.objective import Context, Step
+from distill.training.objective import Context, StepResult
 from distill.training.step import TrainStep, losses_of
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def _step_seed(seed: int, epoch: int, step: int) -> int:
 
 
 def train_steps(
-    stepper: TrainStep,
+    train_step: TrainStep,
     loader: Loader,
     epoch: int,
     totals: Totals,
@@ -94,7 +95,7 @@ def train_steps(
     Without `total_epochs`, schedules that follow the progress of a run stand at their end.
     Raises `Diverged` when `skips` are counted, and there were too many in a row.
     """
-    context = stepper.context
+    context = train_step.context
     context.model.train()
     _prepare(context, loader, epoch, seed, cancel_event)
     total_steps = len(loader)
@@ -108,18 +109,19 @@ def train_steps(
                 torch.manual_seed(_step_seed(seed, epoch, step))
             started = time.perf_counter()
             progress = min(1.0, (epoch + step / total_steps) / total_epochs) if total_epochs else 1.0
-            mel = context.mel(batch)
-            outcome = stepper.take(mel, progress)
+            judged = context.batch(batch)
+            outcome = train_step.launch(judged, progress)
             launched = time.perf_counter()
             batch = next(batches, None)  # meanwhile a GPU is at work
             started += time.perf_counter() - launched
-            losses, learnt = stepper.settle(outcome)
+            losses, learnt = train_step.read(outcome)
             if learnt:
-                totals.add(losses, _examples(mel, loader))
+                totals.add(losses, _examples(judged.mel, loader))
             else:
-                logger.warning("epoch %d step %d: loss or gradient is not finite; the step was skipped", epoch, step)
-            facts = Step(epoch, step, total_steps, losses, stepper.rate, time.perf_counter() - started, progress)
-            event = context.family.step_event(context.model, facts, distributed.all_gather(outcome.observed))
+                logger.warning(StepSkipped(epoch, step))
+            taken = time.perf_counter() - started
+            result = StepResult(epoch, step, total_steps, losses, train_step.rate, taken, progress)
+            event = context.objective.step_event(context.model, result, distributed.all_gather(outcome.observed))
             if callback:
                 callback(event)
             if skips:
@@ -147,10 +149,10 @@ def _prepare(
     """Get the model ready for the steps of an epoch, and the loader for its order."""
     if seed is not None:
         torch.manual_seed(_step_seed(seed, epoch, -1))
-    if distributed.rank() == 0 and not context.family.ready(context.model):
+    if distributed.rank() == 0 and not context.objective.ready(context.model):
         with suppress(Cancelled):  # the first step sees to it
-            context.family.prepare(
-                context.model, context.mels(initial_batches(loader, epoch)), partial(_go_on, cancel_event)
+            context.objective.prepare(
+                context.model, context.mels(initial_batches(loader, epoch)), partial(_check_cancelled, cancel_event)
             )
     distributed.broadcast_model(context.model)
     if isinstance(batches := getattr(loader, "batch_sampler", None), EpochBatches):
@@ -161,7 +163,7 @@ def _asked_to_stop(cancel_event: threading.Event | None) -> bool:
     return cancel_event is not None and cancel_event.is_set()
 
 
-def _go_on(cancel_event: threading.Event | None) -> None:
+def _check_cancelled(cancel_event: threading.Event | None) -> None:
     if _asked_to_stop(cancel_event):
         raise Cancelled("stopped before the first step")
 
@@ -188,9 +190,9 @@ def validate(
         for batch in _batches(loader, cancel_event):
             if distributed.any_rank(_asked_to_stop(cancel_event)):
                 break
-            mel = context.mel(batch)
-            evaluation = context.family.evaluate(context.model, mel, whole)
+            judged = context.batch(batch)
+            evaluation = context.objective.evaluate(context.model, judged, whole)
             losses = zip(("loss", *evaluation.terms), losses_of(evaluation).tolist())
-            totals.add({f"val_{name}": value for name, value in losses}, _examples(mel, loader))
+            totals.add({f"val_{name}": value for name, value in losses}, _examples(judged.mel, loader))
             observed.append(distributed.all_gather(evaluation.observed))
     return {name: totals.mean(name) for name in totals.sums}, observed

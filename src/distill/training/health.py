@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from distill.notices import LevelUnderused
 from distill.training.metrics import CodebookHealth
 
 LOW_UTILIZATION = 0.30
@@ -16,17 +17,17 @@ def attainable(codebook_size: int, vectors: int) -> float:
 
 
 def is_low(utilization: float, codebook_size: int, vectors: int) -> bool:
-    """Whether utilization is below 30 % of what could be reached.
+    """True if utilization is below 30 % of what could be reached.
 
     A few vectors cannot choose all codes, so a small validation set alone never looks like a bad codebook.
     """
     return utilization < LOW_UTILIZATION * attainable(codebook_size, vectors)
 
 
-def utilization_warnings(health: CodebookHealth, codebook_size: int, vectors: int) -> list[str]:
-    """One sentence for each level that is used too little, counted over `vectors` vectors."""
+def low_levels(health: CodebookHealth, codebook_size: int, vectors: int) -> list[LevelUnderused]:
+    """A notice for each level that is used too little, counted over `vectors` vectors."""
     return [
-        f"Level {number}: utilization {level['utilization']:.0%} (below 30% threshold)"
+        LevelUnderused(number, level["utilization"])
         for number, level in enumerate(health.values())
         if is_low(level["utilization"], codebook_size, vectors)
     ]

@@ -1,52 +1,191 @@
-"""Trainings from the first sound to the model file, an epoch of them, a validation: for both families.
+"""Training an RVQ-VAE: the forward pass and its loss, the events, and the model file at the end.
 
-Read `train_vqvae` for the whole course of a run; what a family adds to the engine is in `families.py`.
+Read `VQVAEObjective` for all that is particular to the family, and `execution.py` for the course of a run, which both
+families share. The same for the continuous VAE is in `vae_loop.py`.
 """
 
-import dataclasses
-import math
+import logging
 import threading
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from distill import distributed
 from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
+from distill.data.batches import Loader
 from distill.data.collection import Sound
-from distill.errors import Cancelled
-from distill.library.catalog import ModelLibrary
-from distill.models.analysis import analyse_latent_space
 from distill.models.blocks import STRIDE
-from distill.models.losses import kl_per_dimension
-from distill.models.persistence import save_model, save_model_v2
-from distill.models.settings import VAESettings
-from distill.models.vae import ConvVAE
+from distill.models.grid import sounding_columns
+from distill.models.losses import vqvae_loss
+from distill.models.persistence import save_model_v2
+from distill.models.quantizer import NO_CODE
 from distill.models.vqvae import ConvVQVAE
-from distill.training.checkpoint import best_checkpoint
-from distill.training.config import TrainingConfig, VQVAEConfig
-from distill.training.dataset import Loader
-from distill.training.device import same_each_time
+from distill.training.conclusion import metadata, save_and_draw, training_config, validation_example
+from distill.training.config import VQVAEConfig
 from distill.training.engine import Totals, train_steps, validate
-from distill.training.families import VAEFamily, VQFamily, codebook_health
+from distill.training.execution import run_training
+from distill.training.health import low_levels
 from distill.training.metrics import (
+    CodebookHealth,
+    History,
     MetricsCallback,
-    MetricsHistory,
-    TrainingCompleteEvent,
+    VQEpochMetrics,
     VQMetricsHistory,
+    VQStepMetrics,
 )
-from distill.training.objective import Context, Family
-from distill.training.picture import draw_vae_run, draw_vqvae_run
-from distill.training.rank_worker import follow, workers_shut_down
-from distill.training.run_folder import RunFolder
-from distill.training.setup import RunRequest, build_components, run_device, seeded, set_up
+from distill.training.objective import Batch, Context, EpochResult, Evaluation, Objective, StepResult
+from distill.training.picture import draw_vqvae_run
+from distill.training.preview import generate_vqvae_reconstruction_preview
+from distill.training.request import TrainingRequest
+from distill.training.run import Run
 from distill.training.step import TrainStep
-from distill.training.trainer import Trainer
+from distill.training.vae_loop import train, train_epoch, validate_epoch
+
+__all__ = [
+    "VQVAEObjective",
+    "train",
+    "train_epoch",
+    "train_vqvae",
+    "train_vqvae_epoch",
+    "validate_epoch",
+    "validate_vqvae_epoch",
+]
+
+logger = logging.getLogger(__name__)
+
+_HEALTH_INTERVAL = 10  # steps
+
+
+class VQVAEObjective(Objective):
+    """The RVQ-VAE's: reconstruction plus weighted commitment, with codebook health beside it."""
+
+    terms: ClassVar[tuple[str, ...]] = ("recon_loss", "commit_loss")
+    result_keys: ClassVar[tuple[str, ...]] = ("final_codebook_health",)
+
+    def __init__(self, config: VQVAEConfig) -> None:
+        self.config, self.commitment_weight = config, config.commitment_weight
+
+    def build_model(self, request: TrainingRequest) -> ConvVQVAE:
+        """A `ConvVQVAE` for the bands of the request's mel."""
+        return ConvVQVAE(**self.config.model_settings(), n_mels=request.spectrogram_config.n_mels)
+
+    def ready(self, model: nn.Module) -> bool:
+        """True once its codebooks were placed."""
+        return not isinstance(model, ConvVQVAE) or model.quantizer.ready
+
+    def prepare(self, model: nn.Module, mels: Iterable[Tensor], check_cancelled: Callable[[], None]) -> None:
+        """Let the model begin with what many batches have in common."""
+        assert isinstance(model, ConvVQVAE)
+        seen: list[Tensor] = []
+        vectors = 0
+        for mel in mels:
+            check_cancelled()
+            seen.append(mel)
+            vectors += int(sounding_columns(mel).sum()) * -(-mel.shape[-2] // STRIDE)
+            if vectors >= model.quantizer.kmeans_vectors:
+                break
+        model.start_from(seen, check_cancelled)
+
+    def evaluate(self, model: nn.Module, batch: Batch, progress: Tensor) -> Evaluation:
+        """One forward pass and its loss; the codes are what health is read from."""
+        del progress  # the commitment weight stays as it is
+        mel = batch.mel
+        recon, indices, commit_loss = model(mel)
+        total, recon_loss, weighted_commit = vqvae_loss(recon, mel, commit_loss, self.commitment_weight)
+        terms = {"recon_loss": recon_loss.detach(), "commit_loss": weighted_commit.detach()}
+        return Evaluation((total,), terms, indices)
+
+    def step_event(self, model: nn.Module, step: StepResult, observed: Tensor) -> VQStepMetrics:
+        """The step's losses, and every tenth step the health of its batch."""
+        fresh = step.epoch == 0 and step.step == 0  # k-means has only just run: its figure would mislead
+        due = step.step % _HEALTH_INTERVAL == 0 and not fresh
+        return VQStepMetrics(
+            **step.fields(),
+            commitment_weight=self.commitment_weight,
+            codebook_health=_health(model, [observed]) if due else None,
+        )
+
+    def epoch_event(self, model: nn.Module, epoch: EpochResult, observed: list[Tensor]) -> VQEpochMetrics:
+        """The epoch's losses and the health of the whole validation set, with warnings from the second epoch on."""
+        health = _health(model, observed)
+        low = low_levels(health, cast(ConvVQVAE, model).quantizer.size, _coded(observed)) if epoch.epoch >= 1 else []
+        for notice in low:
+            logger.warning(notice)
+        return VQEpochMetrics(**epoch.fields(), codebook_health=health, utilization_warnings=list(map(str, low)))
+
+    def run_info(self, observed: list[Tensor]) -> dict[str, Any]:
+        """How many vectors were coded: the number that health figures are counted over."""
+        return {"validation_vectors": _coded(observed)}
+
+    def code_counts(self, model: nn.Module, observed: list[Tensor]) -> Tensor:
+        """Counts int64 `[Q, K]` over the validation set."""
+        return cast(ConvVQVAE, model).quantizer.code_counts(_joined(observed))
+
+    def checkpoint_fields(self, history: History[Any, Any]) -> dict[str, Any]:
+        """The commitment weight and the last health."""
+        health = history.epoch_metrics[-1].codebook_health if history.epoch_metrics else None
+        return {"commitment_weight": self.commitment_weight, "codebook_health": health}
+
+    def preview(
+        self, model: nn.Module, spectrogram: AudioSpectrogram, waveforms: Tensor, folder: Path, epoch: int
+    ) -> list[Path]:
+        """Original and reconstruction pairs; an RVQ-VAE without a prior has nothing else to play."""
+        rate = spectrogram.config.sample_rate
+        return generate_vqvae_reconstruction_preview(
+            cast(ConvVQVAE, model), spectrogram, waveforms, folder, epoch, waveforms.device, rate
+        )
+
+    def conclude(self, run: Run, finished: bool) -> dict[str, Any]:
+        """Note the health of the kept epoch; save the model and draw how its codes are used."""
+        model, history = cast(ConvVQVAE, run.best_model()), cast(VQMetricsHistory, run.state.history)
+        best = run.state.best_epoch
+        health = history.epoch_metrics[best].codebook_health if best >= 0 else None
+        run.update_info(final_codebook_health=health)
+
+        def save(models_dir: Path) -> Path:
+            return save_model_v2(
+                model, run.context.spectrogram.config, self.config, training_config(run), metadata(run),
+                models_dir, codebook_health=health, loss_curve_history=history.get_loss_curves(),
+            )  # fmt: skip
+
+        def draw(path: Path) -> None:
+            draw_vqvae_run(path, history, _collection_counts(run, model), *validation_example(run, model.reconstruct))
+
+        if finished:
+            save_and_draw(run, save, draw)
+        return {"final_codebook_health": health}
+
+
+def _joined(observed: Sequence[Tensor]) -> Tensor:
+    """Codes int64 `[N, Q]` of batches `[B, H·W, Q]`."""
+    return torch.cat([codes.flatten(0, 1) for codes in observed])
+
+
+def _health(model: nn.Module, observed: Sequence[Tensor]) -> CodebookHealth:
+    """The health of the codebooks over codes `[B, H·W, Q]`, batch by batch."""
+    return cast(ConvVQVAE, model).quantizer.get_codebook_utilization(_joined(observed))
+
+
+def _coded(observed: Sequence[Tensor]) -> int:
+    """How many vectors have a code."""
+    return int(sum((codes[..., 0] != NO_CODE).sum() for codes in observed))
+
+
+def _collection_counts(run: Run, model: ConvVQVAE) -> Tensor:
+    """How often each code is used over the whole collection: int64 `[Q, K]`."""
+    codes = [model.encode_to_codes(mel) for loader in run.loaders for mel in run.context.mels(loader)]
+    return model.quantizer.code_counts(_joined(codes))
+
+
+def _context(
+    model: nn.Module, spectrogram: AudioSpectrogram, device: torch.device | str, commitment_weight: float
+) -> Context:
+    objective = VQVAEObjective(VQVAEConfig(commitment_weight=commitment_weight))
+    return Context(objective, model, spectrogram, torch.device(device))
 
 
 def train_vqvae_epoch(
@@ -67,10 +206,9 @@ def train_vqvae_epoch(
 
     A loss that is not finite skips its update; `cancel_event` ends the epoch between two steps.
     """
-    family = VQFamily(commitment_weight)
-    context, totals = Context(family, model, spectrogram, torch.device(device)), Totals()
-    stepper = TrainStep(context, optimizer, gradient_clip_norm)
-    train_steps(stepper, train_loader, epoch, totals, callback=callback, cancel_event=cancel_event)
+    context, totals = _context(model, spectrogram, device, commitment_weight), Totals()
+    train_step = TrainStep(context, [optimizer], gradient_clip_norm)
+    train_steps(train_step, train_loader, epoch, totals, callback=callback, cancel_event=cancel_event)
     return {name: totals.mean(name) for name in ("train_loss", "recon_loss", "commit_loss")}
 
 
@@ -82,12 +220,8 @@ def validate_vqvae_epoch(
     commitment_weight: float = 0.25,
 ) -> dict[str, Any]:
     """`val_loss`, `val_recon_loss`, `val_commit_loss` (means per example) and `codebook_health` over the whole set."""
-    context = Context(VQFamily(commitment_weight), model, spectrogram, torch.device(device))
-    means, observed = validate(context, val_loader)
-    return {
-        **means,
-        "codebook_health": codebook_health(model, torch.cat([codes.flatten(0, 1) for codes in observed])),
-    }
+    means, observed = validate(_context(model, spectrogram, device, commitment_weight), val_loader)
+    return {**means, "codebook_health": _health(model, observed)}
 
 
 def train_vqvae(
@@ -105,204 +239,17 @@ def train_vqvae(
     audio_limits: AudioLimits | None = None,
     sounds: Sequence[Sound] | None = None,
 ) -> dict[str, Any]:
-    """Train an RVQ-VAE on sound files, in the run folder `output_dir`.
+    """Train an RVQ-VAE on sound files, in the run folder `output_dir`; `run_training` with its arguments one by one.
 
     Returns `{model, metrics_history, output_dir, best_checkpoint_path, final_codebook_health}`; the model has the
     weights of the best validation epoch. With `models_dir` it is saved there as well. `resume_from` is a checkpoint
-    or a run folder. `sounds` is what is in the files at the spectrogram's rate, where they were decoded before. A
+    or a run folder. `sounds` is what is in the files at the spectrogram's rate, where they were opened before. A
     cancellation leaves a checkpoint to go on from, or nothing where none was needed yet.
     Raises `CollectionError`, `CheckpointError`, `StorageError`, `TrainingError`.
     """
-    request = RunRequest(
-        config, file_paths, Path(output_dir), str(device), dataset_name, model_name,
-        spectrogram_config or SpectrogramConfig(), models_dir, resume_from, audio_limits or AudioLimits(), sounds,
+    request = TrainingRequest.of_arguments(
+        "vqvae", config, file_paths, output_dir, device=device, models_dir=models_dir, dataset_name=dataset_name,
+        model_name=model_name, resume_from=resume_from, spectrogram_config=spectrogram_config,
+        audio_limits=audio_limits, sounds=sounds,
     )  # fmt: skip
-
-    def conclude(trainer: Trainer, finished: bool) -> dict[str, Any]:
-        model, history = cast(ConvVQVAE, trainer.best_model()), cast(VQMetricsHistory, trainer.state.history)
-        best = trainer.state.best_epoch
-        health = history.epoch_metrics[best].codebook_health if best >= 0 else None
-        trainer.note(final_codebook_health=health)
-
-        def save(folder: Path | str) -> Path:
-            return save_model_v2(
-                model, trainer.context.spectrogram.config, config, trainer.training_config(), trainer.metadata(),
-                folder, codebook_health=health, loss_curve_history=history.get_loss_curves(),
-            )  # fmt: skip
-
-        def draw(path: Path) -> None:
-            draw_vqvae_run(path, history, _code_counts(trainer), *_example(trainer, model.reconstruct))
-
-        if finished:
-            _keep(trainer, models_dir, save, draw)
-        return {"final_codebook_health": health}
-
-    family, nothing = VQFamily(config.commitment_weight), {"final_codebook_health": None}
-    model = partial(ConvVQVAE, **config.model_settings(), n_mels=request.spectrogram_config.n_mels)
-    return _run(family, model, VQMetricsHistory(), request, callback, cancel_event, conclude, nothing)
-
-
-def _run(
-    family: Family,
-    make_model: Callable[[], nn.Module],
-    history: VQMetricsHistory | MetricsHistory,
-    request: RunRequest,
-    callback: MetricsCallback | None,
-    cancel_event: threading.Event | None,
-    conclude: Callable[[Trainer, bool], dict[str, Any]],
-    nothing: dict[str, Any],
-) -> dict[str, Any]:
-    """The course of a run of either family; `conclude` gives what its result has beside the common, or `nothing`."""
-    folder = RunFolder(request.output_dir)
-    with distributed.process_group(run_device(request).type), same_each_time():
-        if distributed.rank() > 0:
-            context, loaders, optimizer = build_components(family, make_model, request, None)
-            follow(TrainStep(context, optimizer, request.config.gradient_clip_norm), loaders, request.config.seed)
-            return _result(context.model, history, folder) | nothing
-        with folder.in_use(), folder.keeps_warnings(), workers_shut_down():
-            try:
-                trainer = set_up(family, make_model, history, request, callback, cancel_event)
-            except Cancelled:  # while the sounds were read: there is no run to go on with, and none is needed
-                if callback:
-                    callback(TrainingCompleteEvent(0, 0.0, math.nan, math.nan, math.inf, -1))
-                return _result(seeded(request.config.seed, make_model).eval(), history, folder) | nothing
-            try:
-                own = conclude(trainer, trainer.fit())
-            except Cancelled:  # while a resumed run that had done its steps waited for its sounds
-                own = nothing
-            trainer.complete()
-            return _result(trainer.context.model, trainer.state.history, folder) | own
-
-
-def _keep(
-    trainer: Trainer, models_dir: Path | str | None, save: Callable[[Path | str], Path], draw: Callable[[Path], object]
-) -> None:
-    """Save the model of a finished run, unless an earlier try had got as far, and draw the picture."""
-    if models_dir is not None:
-        library = ModelLibrary(models_dir)
-        saved = [library.path(entry) for entry in library.entries() if entry.model_id == trainer.facts["model_id"]]
-        trainer.note(model_path=str((saved[0] if saved else save(models_dir)).absolute()))
-    draw(trainer.folder.picture_path)
-
-
-def _result(model: nn.Module, history: VQMetricsHistory | MetricsHistory, folder: RunFolder) -> dict[str, Any]:
-    """What both families return of a run."""
-    return {
-        "model": model,
-        "metrics_history": history,
-        "output_dir": folder.path,
-        "best_checkpoint_path": best_checkpoint(folder.checkpoints),
-    }
-
-
-def _codes(trainer: Trainer, loader: Loader) -> Tensor:
-    """The codes int64 `[N, Q]` of all sounds of a loader."""
-    model = cast(ConvVQVAE, trainer.context.model)
-    return torch.cat([model.encode_to_codes(mel).flatten(0, 1) for mel in trainer.context.mels(loader)])
-
-
-def _code_counts(trainer: Trainer) -> Tensor:
-    """How often each code is used over the whole collection: int64 `[Q, K]`."""
-    codes = torch.cat([_codes(trainer, loader) for loader in trainer.loaders])
-    return cast(ConvVQVAE, trainer.context.model).quantizer.code_counts(codes)
-
-
-def _example(trainer: Trainer, mel_to_mel: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """One validation mel `[M, T]` and its reconstruction."""
-    mel = next(trainer.context.mels(trainer.loaders[1]))[:1]
-    return mel[0, 0], mel_to_mel(mel)[0, 0]
-
-
-def train_epoch(
-    model: nn.Module,
-    train_loader: Loader,
-    optimizer: Optimizer,
-    spectrogram: AudioSpectrogram,
-    device: torch.device | str,
-    gradient_clip_norm: float,
-    kl_weight: float = 1e-4,
-    free_bits: float = 0.1,
-    epoch: int = 0,
-    callback: MetricsCallback | None = None,
-    cancel_event: threading.Event | None = None,
-) -> dict[str, float]:
-    """`train_vqvae_epoch` for a VAE: means per example of `train_loss`, `recon_loss` and `kl_loss` (unweighted)."""
-    context, totals = Context(VAEFamily(kl_weight, free_bits), model, spectrogram, torch.device(device)), Totals()
-    stepper = TrainStep(context, optimizer, gradient_clip_norm)
-    train_steps(stepper, train_loader, epoch, totals, callback=callback, cancel_event=cancel_event)
-    return {name: totals.mean(name) for name in ("train_loss", "recon_loss", "kl_loss")}
-
-
-def validate_epoch(
-    model: nn.Module,
-    val_loader: Loader,
-    spectrogram: AudioSpectrogram,
-    device: torch.device | str,
-    kl_weight: float = 1e-4,
-    free_bits: float = 0.1,
-) -> dict[str, float]:
-    """`val_loss`, `val_recon_loss`, `val_kl_loss` (means per example) and `kl_divergence` (nats) over the whole set."""
-    context = Context(VAEFamily(kl_weight, free_bits), model, spectrogram, torch.device(device))
-    means, observed = validate(context, val_loader)
-    return means | {"kl_divergence": float(kl_per_dimension(*torch.cat(observed).chunk(2, dim=1)).sum())}
-
-
-def train(
-    config: TrainingConfig,
-    file_paths: Sequence[Path | str],
-    output_dir: Path | str,
-    device: torch.device | str = "auto",
-    callback: MetricsCallback | None = None,
-    cancel_event: threading.Event | None = None,
-    models_dir: Path | str | None = None,
-    dataset_name: str = "",
-    model_name: str = "",
-    resume_from: Path | str | None = None,
-    spectrogram_config: SpectrogramConfig | None = None,
-    audio_limits: AudioLimits | None = None,
-    sounds: Sequence[Sound] | None = None,
-) -> dict[str, Any]:
-    """`train_vqvae` for a VAE, ending in the analysis of its latent space.
-
-    Returns `{model, metrics_history, output_dir, best_checkpoint_path, analysis}`; raises what `train_vqvae` does.
-    """
-    request = RunRequest(
-        config, file_paths, Path(output_dir), str(device), dataset_name, model_name,
-        spectrogram_config or SpectrogramConfig(), models_dir, resume_from, audio_limits or AudioLimits(), sounds,
-    )  # fmt: skip
-
-    def conclude(trainer: Trainer, finished: bool) -> dict[str, Any]:
-        model, history = cast(ConvVAE, trainer.best_model()), cast(MetricsHistory, trainer.state.history)
-        analysis = analyse_latent_space(model.decode, _latents(trainer)) if finished else None
-
-        def save(folder: Path | str) -> Path:
-            return save_model(
-                model, trainer.context.spectrogram.config, trainer.training_config(), trainer.metadata(),
-                folder, analysis=analysis, loss_curve_history=history.get_loss_curves(),
-            )  # fmt: skip
-
-        def draw(path: Path) -> None:
-            draw_vae_run(path, history, analysis or {}, *_example(trainer, model.reconstruct))
-
-        if finished:
-            _keep(trainer, models_dir, save, draw)
-        return {"analysis": analysis}
-
-    family = VAEFamily(config.kl_weight_max, config.free_bits, config.kl_warmup_fraction)
-    settings = dataclasses.asdict(VAESettings(**config.model_settings(), **_chunk_shape(request)))
-    model = partial(ConvVAE, **settings)
-    return _run(family, model, MetricsHistory(), request, callback, cancel_event, conclude, {"analysis": None})
-
-
-def _chunk_shape(request: RunRequest) -> dict[str, int]:
-    """The mel shape of a chunk, in whole grid cells: what a VAE is built for."""
-    mel, seconds = request.spectrogram_config, request.config.chunk_duration_s
-    frames = 1 + round(seconds * mel.sample_rate) // mel.hop_length
-    return {"n_mels": mel.n_mels, "frames": -(-frames // STRIDE) * STRIDE}
-
-
-@torch.no_grad()
-def _latents(trainer: Trainer) -> Tensor:
-    """The latent means float `[N, L]` of the training chunks."""
-    model = cast(ConvVAE, trainer.context.model)
-    return torch.cat([model.encode(mel)[0] for mel in trainer.context.mels(trainer.loaders[0])])
+    return run_training(request, callback, cancel_event)

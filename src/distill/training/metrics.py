@@ -9,15 +9,39 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 OVERFITTING_GAP = 0.2  # above it, the model is said to overfit
 
 CodebookHealth = dict[str, dict[str, float]]
 
 
+class StepEvent:
+    """One optimizer step, of any family; epoch and step count from 0, `step` within the epoch."""
+
+    if TYPE_CHECKING:  # each family's dataclass has these fields, in an order of its own
+        epoch: int
+        step: int
+        total_steps: int
+        train_loss: float
+        learning_rate: float
+
+
+class EpochEvent:
+    """One epoch, of any family; losses are means per example."""
+
+    if TYPE_CHECKING:
+        epoch: int
+        total_epochs: int
+        train_loss: float
+        val_loss: float
+        overfitting_gap: float
+        eta_seconds: float
+        elapsed_seconds: float
+
+
 @dataclass(frozen=True)
-class StepMetrics:
+class StepMetrics(StepEvent):
     """One optimizer step of a VAE run (v1); epoch and step count from 0, `step` within the epoch."""
 
     epoch: int
@@ -32,7 +56,7 @@ class StepMetrics:
 
 
 @dataclass(frozen=True)
-class EpochMetrics:
+class EpochMetrics(EpochEvent):
     """One epoch of a VAE run (v1); losses are means per example."""
 
     epoch: int
@@ -49,7 +73,7 @@ class EpochMetrics:
 
 
 @dataclass(frozen=True)
-class VQStepMetrics:
+class VQStepMetrics(StepEvent):
     """One optimizer step of an RVQ-VAE run (v1.1); health every tenth step, counted over that batch."""
 
     epoch: int
@@ -65,7 +89,7 @@ class VQStepMetrics:
 
 
 @dataclass(frozen=True)
-class VQEpochMetrics:
+class VQEpochMetrics(EpochEvent):
     """One epoch of an RVQ-VAE run (v1.1); health counted once over the whole validation set."""
 
     epoch: int
@@ -103,20 +127,11 @@ class TrainingCompleteEvent:
     best_epoch: int
 
 
-Event = StepMetrics | EpochMetrics | VQStepMetrics | VQEpochMetrics | PreviewEvent | TrainingCompleteEvent
+Event = StepEvent | EpochEvent | PreviewEvent | TrainingCompleteEvent
 MetricsCallback = Callable[[Event], None]
 
-EVENT_TYPES: dict[str, type[Event]] = {
-    kind.__name__: kind
-    for kind in (
-        StepMetrics,
-        EpochMetrics,
-        VQStepMetrics,
-        VQEpochMetrics,
-        PreviewEvent,
-        TrainingCompleteEvent,
-    )
-}
+# Those of a family are added with its history.
+EVENT_TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in (PreviewEvent, TrainingCompleteEvent)}
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -145,7 +160,11 @@ def from_json(value: Any) -> Any:
 
 def event_to_dict(event: Event) -> dict[str, Any]:
     """The event as a JSON-ready dictionary, its type under `"event"`."""
-    return {"event": type(event).__name__, **to_json(dataclasses.asdict(event))}
+    return {"event": type(event).__name__, **to_json(_plain(event))}
+
+
+def _plain(event: Any) -> dict[str, Any]:
+    return dataclasses.asdict(event)
 
 
 def event_from_dict(data: dict[str, Any]) -> Event:
@@ -163,19 +182,22 @@ def _event(kind: Any, data: dict[str, Any]) -> Any:
     return kind(**{name: from_json(value) if name in numbers else value for name, value in data.items()})
 
 
-Step = TypeVar("Step", StepMetrics, VQStepMetrics)
-Epoch = TypeVar("Epoch", EpochMetrics, VQEpochMetrics)
+Step = TypeVar("Step", bound=StepEvent)
+Epoch = TypeVar("Epoch", bound=EpochEvent)
 
 
 @dataclass(eq=False)
-class _History(ABC, Generic[Step, Epoch]):
-    """The events of a run, and what is read off them."""
+class History(ABC, Generic[Step, Epoch]):
+    """The step and epoch events of a run, and what is read off them; each family has a subclass."""
 
     step_metrics: list[Step] = field(default_factory=list)
     epoch_metrics: list[Epoch] = field(default_factory=list)
 
-    step_type: ClassVar[type]
-    epoch_type: ClassVar[type]
+    step_type: ClassVar[type[StepEvent]]
+    epoch_type: ClassVar[type[EpochEvent]]
+
+    def __init_subclass__(cls) -> None:
+        EVENT_TYPES.update({kind.__name__: kind for kind in (cls.step_type, cls.epoch_type)})
 
     @abstractmethod
     def get_loss_curves(self) -> dict[str, list[float]]:
@@ -212,8 +234,8 @@ class _History(ABC, Generic[Step, Epoch]):
     def to_dict(self) -> dict[str, Any]:
         """A strict-JSON dictionary; `from_dict` makes an equal history of it."""
         return {
-            "step_metrics": [to_json(dataclasses.asdict(e)) for e in self.step_metrics],
-            "epoch_metrics": [to_json(dataclasses.asdict(e)) for e in self.epoch_metrics],
+            "step_metrics": [to_json(_plain(e)) for e in self.step_metrics],
+            "epoch_metrics": [to_json(_plain(e)) for e in self.epoch_metrics],
         }
 
     @classmethod
@@ -234,7 +256,7 @@ def seconds_left(elapsed_s: float, current_epoch: int, total_epochs: int) -> flo
     return elapsed_s / (current_epoch + 1) * max(0, total_epochs - current_epoch - 1)
 
 
-class VQMetricsHistory(_History[VQStepMetrics, VQEpochMetrics]):
+class VQMetricsHistory(History[VQStepMetrics, VQEpochMetrics]):
     """The history of an RVQ-VAE run."""
 
     step_type, epoch_type = VQStepMetrics, VQEpochMetrics
@@ -244,7 +266,7 @@ class VQMetricsHistory(_History[VQStepMetrics, VQEpochMetrics]):
         return self._curves(commit_losses="val_commit_loss")
 
 
-class MetricsHistory(_History[StepMetrics, EpochMetrics]):
+class MetricsHistory(History[StepMetrics, EpochMetrics]):
     """The history of a VAE run."""
 
     step_type, epoch_type = StepMetrics, EpochMetrics

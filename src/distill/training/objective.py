@@ -1,33 +1,45 @@
-"""What a model family is to the engine: how to judge a batch, and what to tell of it.
-
-The engine knows no loss term by name.
-"""
+"""What a family adds to the engine: how a batch is judged, and what is told of it. The engine knows no loss by name."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from distill.audio.spectrogram import AudioSpectrogram
-from distill.training.metrics import Event, MetricsHistory, VQMetricsHistory, overfitting_gap
+from distill.training.metrics import EpochEvent, History, StepEvent, overfitting_gap
+
+if TYPE_CHECKING:
+    from distill.training.request import TrainingRequest
+    from distill.training.run import Run
+
+
+class Batch(NamedTuple):
+    """Sounds to be judged: mels `[B, 1, M, T]`, and waveforms `[B, 1, S]` where the objective needs them."""
+
+    mel: Tensor
+    waveform: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A batch judged: the scalar `total` to differentiate, detached scalar `terms`, and what health is read from."""
+    """A batch judged.
 
-    total: Tensor
+    `totals` are the scalars that the optimizers differentiate, one for each; the first is the loss that is told.
+    `terms` are detached scalars, `observed` is what health is read from, `[B, …]`.
+    """
+
+    totals: tuple[Tensor, ...]
     terms: dict[str, Tensor]
     observed: Tensor
 
 
 @dataclass(frozen=True)
-class Step:
-    """The facts of one step that every family's event carries; `losses` holds `train_loss` and the terms.
+class StepResult:
+    """What the step events of all families have in common; `losses` holds `train_loss` and the terms.
 
     `step_time_s` leaves out what the next batch took, also where a GPU was at work meanwhile.
     """
@@ -47,8 +59,8 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """The facts of one epoch that every family's event carries; `validation` holds `val_loss` and the terms."""
+class EpochResult:
+    """What the epoch events of all families have in common; `validation` holds `val_loss` and the terms."""
 
     epoch: int
     total_epochs: int
@@ -70,51 +82,68 @@ class Epoch:
         return {name: getattr(self, name) for name in names + clocks} | self.validation
 
 
-class Family(ABC):
-    """What a model family adds to the engine."""
+class Objective(ABC):
+    """What a run of a family strives for, made of its configuration."""
 
-    name: ClassVar[str]
-    terms: ClassVar[tuple[str, ...]]  # what `evaluate` names beside the total
+    terms: ClassVar[tuple[str, ...]]  # that `evaluate` names beside the total
+    result_keys: ClassVar[tuple[str, ...]] = ()  # of what `conclude` returns
+    needs_waveform: ClassVar[bool] = False  # beside the mel
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
     warmup_fraction: float = 0.0  # of the run, in which the train loss is not yet weighted like the validation loss
 
     @abstractmethod
-    def facts(self, observed: list[Tensor]) -> dict[str, Any]:
-        """What the run's record says of the validation set, all of which was `observed`."""
+    def build_model(self, request: "TrainingRequest") -> nn.Module:
+        """The network that a request asks for, its weights drawn from torch's generator."""
 
-    @abstractmethod
+    def parameter_groups(self, model: nn.Module) -> Sequence[Iterable[nn.Parameter]]:
+        """The parameters of each optimizer; `Evaluation.totals` has a scalar for each."""
+        return [model.parameters()]
+
     def ready(self, model: nn.Module) -> bool:
-        """Whether `model` can take its first step."""
+        """True if `model` can take its first step."""
+        del model
+        return True
 
-    @abstractmethod
-    def prepare(self, model: nn.Module, mels: Iterable[Tensor], check_cancelled: Callable[[], None]) -> None:
+    def prepare(  # noqa: B027  most families have nothing to prepare
+        self, model: nn.Module, mels: Iterable[Tensor], check_cancelled: Callable[[], None]
+    ) -> None:
         """Get `model` ready, if possible, from training mels `[B, 1, M, T]`.
 
         `check_cancelled` is called every now and then; it raises `Cancelled` when that is all for now.
         """
 
     @abstractmethod
-    def evaluate(self, model: nn.Module, mel: Tensor, progress: Tensor) -> Evaluation:
-        """Run `model` on a mel `[B, 1, M, T]` and judge the outcome; `progress` is how much of the run is done.
+    def evaluate(self, model: nn.Module, batch: Batch, progress: Tensor) -> Evaluation:
+        """Run `model` on a batch and judge the outcome; `progress` is how much of the run is done, from 0 to 1.
 
         In training nothing here may wait for the device, once the model is ready.
         """
 
     @abstractmethod
-    def step_event(self, model: nn.Module, step: Step, observed: Tensor) -> Event:
+    def step_event(self, model: nn.Module, step: StepResult, observed: Tensor) -> StepEvent:
         """The event of one training step."""
 
     @abstractmethod
-    def epoch_event(self, model: nn.Module, epoch: Epoch, observed: list[Tensor]) -> Event:
+    def epoch_event(self, model: nn.Module, epoch: EpochResult, observed: list[Tensor]) -> EpochEvent:
         """The event of one epoch; `observed` covers the whole validation set."""
+
+    def run_info(self, observed: list[Tensor]) -> dict[str, Any]:
+        """Fields of `RunInfo` that tell of the validation set, all of which was `observed`."""
+        del observed
+        return {}
 
     def code_counts(self, model: nn.Module, observed: list[Tensor]) -> Tensor | None:
         """How often each code was used over the validation set: int64 `[Q, K]`, or None where there are no codes."""
         del model, observed
         return None
 
-    @abstractmethod
-    def checkpoint_fields(self, history: VQMetricsHistory | MetricsHistory) -> dict[str, Any]:
-        """The fields of `Checkpoint` that only this family fills."""
+    def checkpoint_fields(self, history: History[Any, Any]) -> dict[str, Any]:
+        """The fields of `Checkpoint` that only this family fills; what has no field goes under `own`."""
+        del history
+        return {}
 
     @abstractmethod
     def preview(
@@ -122,21 +151,28 @@ class Family(ABC):
     ) -> list[Path]:
         """Write audible examples for waveforms `[B, 1, S]`; returns the files to tell of."""
 
+    @abstractmethod
+    def conclude(self, run: "Run", finished: bool) -> dict[str, Any]:
+        """End a run: where it is finished, save its model and draw its picture; returns its own part of the result."""
+
 
 @dataclass(frozen=True)
 class Context:
     """A model, and what it takes to judge it."""
 
-    family: Family
+    objective: Objective
     model: nn.Module
     spectrogram: AudioSpectrogram
     device: torch.device
 
-    def mel(self, batch: Tensor) -> Tensor:
-        """The mel `[B, 1, M, T]`, on the run's device, of a batch that is one, or of waveforms `[B, 1, S]`."""
-        batch = batch.to(self.device)
-        return batch if batch.dim() == 4 else self.spectrogram.waveform_to_mel(batch)
+    def batch(self, loaded: Tensor) -> Batch:
+        """A loader's batch, mels `[B, 1, M, T]` or waveforms `[B, 1, S]`, on the run's device."""
+        loaded = loaded.to(self.device)
+        if loaded.dim() == 4:
+            return Batch(loaded)
+        mel = self.spectrogram.waveform_to_mel(loaded)
+        return Batch(mel, loaded if self.objective.needs_waveform else None)
 
     def mels(self, loader: Iterable[Tensor]) -> Iterator[Tensor]:
         """The mels of the loader's batches."""
-        return map(self.mel, loader)
+        return (self.batch(loaded).mel for loaded in loader)

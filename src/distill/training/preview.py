@@ -10,8 +10,14 @@ from distill.audio.io import write_wav
 from distill.audio.spectrogram import AudioSpectrogram
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
+from distill.training.preview_files import PreviewFile, preview_files
 
 PAIRS = 4
+
+
+def list_previews(output_dir: Path | str) -> list[Path]:
+    """The paths of `preview_files`."""
+    return [file.path for file in preview_files(output_dir)]
 
 
 def generate_vqvae_reconstruction_preview(
@@ -65,15 +71,10 @@ def generate_preview(
         latents = torch.randn(num_samples, model.latent_dim)
     sounds = spectrogram.mel_to_waveform(model.decode(latents.to(device)))
     model.train(was_training)
-    names = (f"epoch_{epoch:04d}_{number}_random.wav" for number in range(1, num_samples + 1))
     return [
-        write_wav(Path(output_dir) / name, sound[0].cpu().numpy(), sample_rate) for name, sound in zip(names, sounds)
+        write_wav(PreviewFile.place(output_dir, epoch, number, "random").path, sound[0].cpu().numpy(), sample_rate)
+        for number, sound in enumerate(sounds, start=1)
     ]
-
-
-def list_previews(output_dir: Path | str) -> list[Path]:
-    """The preview files of a folder, oldest epoch first."""
-    return sorted(Path(output_dir).glob("epoch_*.wav"), key=lambda path: (len(path.name.split("_")[1]), path.name))
 
 
 @torch.no_grad()
@@ -95,7 +96,7 @@ def _write_pairs(
     paths = []
     for number, pair in enumerate(zip(waveforms, made), start=1):
         for sound, role in zip(pair, ("original", "reconstruction")):
-            path = Path(output_dir) / f"epoch_{epoch:04d}_{number}_{role}.wav"
+            file = PreviewFile.place(output_dir, epoch, number, role)
             length = int(pair[0].nonzero()[:, 1].max()) + 1 if pair[0].any() else 1  # without the padding
-            paths.append(write_wav(path, sound[0, :length].cpu().numpy(), sample_rate))
+            paths.append(write_wav(file.path, sound[0, :length].cpu().numpy(), sample_rate))
     return paths

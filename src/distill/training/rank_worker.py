@@ -1,7 +1,7 @@
-"""The processes beside the first one of a run: they train and validate with it, and write nothing.
+"""The worker ranks of a run, which train and validate with rank 0 and write nothing.
 
-Rank 0 runs the whole of `trainer.py` and tells the others, order by order, what to do with it. What they need for that
-comes with the order, so that they follow it through resumed and rolled back runs without knowing of either.
+Rank 0 has the whole run (`trainer.py`) and broadcasts, command by command, what the others are to do. All that they
+need for it comes with the command, so that they follow through resumed and rolled back runs without knowing of either.
 """
 
 import logging
@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from distill import distributed
+from distill.data.batches import Loader
 from distill.errors import TrainingError
-from distill.training.dataset import Loader
 from distill.training.engine import Diverged, Skips, Totals, train_steps, validate
 from distill.training.step import TrainStep
 
@@ -26,7 +26,7 @@ class TrainCommand:
     epoch: int
     first_step: int
     total_epochs: int
-    optimizer_state: dict[str, Any]
+    optimizer_states: list[dict[str, Any]]
     skips_in_row: int
 
 
@@ -35,35 +35,36 @@ class ValidateCommand:
     """Go through the validation set."""
 
 
-Order = TrainCommand | ValidateCommand | None
+Command = TrainCommand | ValidateCommand | None
 
 
-def tell(order: Order) -> None:
-    """Give the other ranks an order, if there are any; None sends them home. Raises `TrainingError`."""
-    distributed.broadcast(order)
+def broadcast_command(command: Command) -> None:
+    """Give the worker ranks a command, if there are any; None shuts them down. Raises `TrainingError`."""
+    distributed.broadcast(command)
 
 
 @contextmanager
 def workers_shut_down() -> Iterator[None]:
-    """However a run ends, the other processes learn that it has."""
+    """Shut the worker ranks down after the body, however it ends."""
     try:
         yield
     finally:
         with suppress(TrainingError):  # one of them has gone; so will the others
-            tell(None)
+            broadcast_command(None)
 
 
-def follow(stepper: TrainStep, loaders: tuple[Loader, Loader], seed: int) -> None:
-    """Do what rank 0 tells, until it has no more to do; raises `TrainingError` when it has gone."""
+def run_worker(train_step: TrainStep, loaders: tuple[Loader, Loader], seed: int) -> None:
+    """Carry out the commands of rank 0 until it shuts this worker down; raises `TrainingError` when it has gone."""
     logging.getLogger("distill").setLevel(logging.CRITICAL)  # rank 0 says it all
     with torch.random.fork_rng(devices=[]):
-        while (order := distributed.broadcast(None)) is not None:
-            if isinstance(order, ValidateCommand):
-                validate(stepper.context, loaders[1])
+        while (command := distributed.broadcast(None)) is not None:
+            if isinstance(command, ValidateCommand):
+                validate(train_step.context, loaders[1])
                 continue
-            stepper.optimizer.load_state_dict(order.optimizer_state)
+            for optimizer, state in zip(train_step.optimizers, command.optimizer_states):
+                optimizer.load_state_dict(state)
             with suppress(Diverged):  # rank 0 goes back, and tells where to go on
                 train_steps(
-                    stepper, loaders[0], order.epoch, Totals(), total_epochs=order.total_epochs,
-                    first_step=order.first_step, seed=seed, skips=Skips(in_row=order.skips_in_row),
+                    train_step, loaders[0], command.epoch, Totals(), total_epochs=command.total_epochs,
+                    first_step=command.first_step, seed=seed, skips=Skips(in_row=command.skips_in_row),
                 )  # fmt: skip

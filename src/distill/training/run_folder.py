@@ -12,14 +12,18 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from distill.errors import CheckpointError, StorageError
+from distill.errors import CheckpointError, ConfigError, StorageError
+from distill.notices import Notice, Remark
 from distill.storage import append_text, atomic_write_text, remove_orphans, storage_errors, sync
 from distill.training.metrics import (
     Event,
     TrainingCompleteEvent,
     event_from_dict,
     event_to_dict,
+    to_json,
 )
+from distill.training.preview_files import preview_files
+from distill.training.run_info import RunInfo
 
 WARNING = "Warning"  # what an entry of the log that is no event has as its "event"
 
@@ -34,7 +38,7 @@ class RunFolder:
 
     @property
     def info_path(self) -> Path:
-        """What the run is: settings, files, split."""
+        """The run's record (`RunInfo`)."""
         return self.path / "run.json"
 
     @property
@@ -64,12 +68,12 @@ class RunFolder:
 
     @property
     def used(self) -> bool:
-        """Whether a run has got further here than its first checkpoint."""
+        """True if a run has got further here than its first checkpoint."""
         return self.info_path.exists() or any(not _FIRST.match(path.name) for path in self.checkpoints.glob("*.pt"))
 
     @property
     def busy(self) -> bool:
-        """Whether a training is going on here, of this process or another."""
+        """True while a training is going on here, of this process or another."""
         lock = self.path / ".lock"
         if not lock.exists():
             return False
@@ -79,27 +83,29 @@ class RunFolder:
         except Timeout:
             return True
 
-    def write_info(self, facts: dict[str, Any]) -> None:
-        """Store the run's facts; raises `StorageError`."""
-        atomic_write_text(self.info_path, json.dumps(facts, indent=2, allow_nan=False) + "\n")
+    def write_info(self, info: RunInfo) -> None:
+        """Store the run's record; raises `StorageError`."""
+        atomic_write_text(self.info_path, json.dumps(info.to_dict(), indent=2, allow_nan=False) + "\n")
 
-    def read_info(self) -> dict[str, Any]:
-        """The run's facts; raises `CheckpointError` when this is no run folder."""
+    def read_info(self) -> RunInfo:
+        """The run's record; raises `CheckpointError` when this is no run folder, or its record is damaged."""
         try:
-            facts = json.loads(self.info_path.read_text())
+            content = json.loads(self.info_path.read_text())
         except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{self.path}: not a run folder (no readable run.json in it)") from error
-        if not isinstance(facts, dict) or facts.get("format") != "distill_run":
-            raise CheckpointError(f"{self.info_path}: not written by distill")
-        return facts
+        try:
+            return RunInfo.from_dict(content)
+        except ConfigError as error:
+            raise CheckpointError(f"{self.info_path}: {error}") from error
 
     def append(self, event: Event) -> None:
         """Add an event to the log; raises `StorageError`."""
         append_text(self.events_path, json.dumps(event_to_dict(event), allow_nan=False) + "\n")
 
-    def append_warning(self, message: str) -> None:
+    def append_warning(self, notice: Notice) -> None:
         """Add a warning to the log; raises `StorageError`."""
-        append_text(self.events_path, json.dumps({"event": WARNING, "message": message}) + "\n")
+        entry = {"event": WARNING, "message": str(notice), **to_json(notice.to_dict())}
+        append_text(self.events_path, json.dumps(entry, allow_nan=False) + "\n")
 
     def append_usage(self, epoch: int, counts: list[list[int]]) -> None:
         """Add how often the codes were used over the validation set, `[Q][K]`; raises `StorageError`."""
@@ -178,9 +184,9 @@ class RunFolder:
         if self.usage_path.exists():
             atomic_write_text(self.usage_path, _as_lines([one for one in self.usage() if one["epoch"] < epoch]))
         with storage_errors(self.previews):
-            for path in self.previews.glob("epoch_*.wav"):
-                if (match := re.match(r"epoch_(\d+)_", path.name)) and int(match[1]) >= epoch:
-                    path.unlink()
+            for file in preview_files(self.previews):
+                if file.epoch >= epoch:
+                    file.path.unlink()
 
 
 class _WarningLog(logging.Handler):
@@ -189,20 +195,20 @@ class _WarningLog(logging.Handler):
     def __init__(self, folder: RunFolder) -> None:
         super().__init__(logging.WARNING)
         self._folder, self._thread = folder, threading.get_ident()
-        self._waiting: list[str] = []
+        self._early: list[Notice] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.thread != self._thread:
             return
-        self._waiting.append(record.getMessage())
+        self._early.append(record.msg if isinstance(record.msg, Notice) else Remark(record.getMessage()))
         if self._folder.info_path.exists():
-            for message in self._waiting:
-                self._folder.append_warning(message)
-            self._waiting.clear()
+            for notice in self._early:
+                self._folder.append_warning(notice)
+            self._early.clear()
 
 
 def _lines(path: Path) -> Iterator[Any]:
-    """What the lines of a file of JSON hold, up to the first that is none."""
+    """The values in the lines of a file of JSON, up to the first line that is none."""
     if not path.exists():
         return
     for line in path.read_text(errors="replace").splitlines():
@@ -214,11 +220,6 @@ def _lines(path: Path) -> Iterator[Any]:
 
 def _as_lines(entries: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in entries)
-
-
-def used_folder(folder: Path) -> str:
-    """Why a new run does not begin in `folder`."""
-    return f"{folder} holds a run already; go on with it by --resume, or give another folder"
 
 
 def _before(event: Event, epoch: int, step: int) -> bool:

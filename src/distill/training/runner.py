@@ -11,7 +11,10 @@ import torch
 
 from distill.errors import TrainingError
 from distill.training.config import TrainingConfig, VQVAEConfig
+from distill.training.execution import run_training
 from distill.training.loop import train, train_vqvae
+from distill.training.metrics import MetricsCallback
+from distill.training.request import TrainingRequest
 
 
 class TrainingRunner:
@@ -33,6 +36,10 @@ class TrainingRunner:
     def start(self, config: TrainingConfig, file_paths: list[Path], output_dir: Path | str, **options: Any) -> None:
         """Train a VAE; `options` are those of `train`. Raises `TrainingError` while a run is going on."""
         self._start(partial(train, config, file_paths, output_dir, **options))
+
+    def start_request(self, request: TrainingRequest, callback: MetricsCallback | None = None) -> None:
+        """Carry a training request out, of any family. Raises `TrainingError` while a run is going on."""
+        self._start(partial(run_training, request, callback))
 
     def _start(self, train: Callable[..., dict[str, Any]]) -> None:
         if self.is_running:

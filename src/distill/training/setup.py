@@ -1,4 +1,4 @@
-"""Setting a run up: data, seeded model, optimizer, run folder; from the start or from a checkpoint."""
+"""Setting a run up: sounds, seeded model, optimizers, run folder; from the start or from a checkpoint."""
 
 import dataclasses
 import datetime
@@ -6,8 +6,8 @@ import hashlib
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,23 +17,25 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from distill import __version__
-from distill.audio.limits import AudioLimits
-from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
+from distill.audio.spectrogram import AudioSpectrogram
+from distill.data.batches import Loader
 from distill.data.chunks import ChunkDataset
-from distill.data.collection import Sound
-from distill.errors import Cancelled, CheckpointError, ConfigError
-from distill.storage import free_bytes, readable_size
+from distill.errors import Cancelled, CheckpointError, ConfigError, NewRun, UsedFolder
+from distill.notices import DiskNearlyFull, EnvironmentChanged
+from distill.storage import free_bytes
 from distill.training.budget import UNPLANNED
 from distill.training.checkpoint import Checkpoint, find_checkpoint
-from distill.training.config import EngineConfig
-from distill.training.dataset import Loader, create_data_loaders
+from distill.training.dataset import create_data_loaders
 from distill.training.device import resolve_device
-from distill.training.metrics import MetricsCallback, MetricsHistory, VQMetricsHistory
-from distill.training.objective import Context, Family
+from distill.training.metrics import MetricsCallback
+from distill.training.objective import Context, Objective
 from distill.training.preview import PAIRS
-from distill.training.run_folder import RunFolder, used_folder
-from distill.training.state import State, environment
-from distill.training.trainer import Trainer
+from distill.training.request import TrainingRequest
+from distill.training.run import Run
+from distill.training.run_folder import RunFolder
+from distill.training.run_info import RunInfo
+from distill.training.snapshot import environment, restore, save_checkpoint
+from distill.training.state import State
 
 logger = logging.getLogger(__name__)
 
@@ -41,32 +43,14 @@ _MAY_DIFFER = {"device", "num_workers", "checkpoint_interval", "preview_interval
 _UNSAID = "not said"  # a setting that is None is said
 
 
-@dataclass(frozen=True)
-class RunRequest:
-    """What a caller asks for."""
-
-    config: EngineConfig
-    file_paths: Sequence[Path | str]
-    output_dir: Path
-    device: str
-    dataset_name: str
-    model_name: str
-    spectrogram_config: SpectrogramConfig
-    models_dir: Path | str | None
-    resume_from: Path | str | None
-    audio_limits: AudioLimits
-    sounds: Sequence[Sound] | None
-
-
 def set_up(
-    family: Family,
-    make_model: Callable[[], nn.Module],
-    history: VQMetricsHistory | MetricsHistory,
-    request: RunRequest,
+    request: TrainingRequest,
+    objective: Objective,
     callback: MetricsCallback | None,
     cancel_event: threading.Event | None,
-) -> Trainer:
-    """A trainer at the start of the run, or where its checkpoint left it.
+    clock: Callable[[], float],
+) -> Run:
+    """A run at its start, or where its checkpoint left it.
 
     Raises `CollectionError`, `ConfigError`, `StorageError`; `CheckpointError` when the checkpoint is of another run;
     `Cancelled` when that happens before there is a run.
@@ -75,91 +59,55 @@ def set_up(
         raise Cancelled("stopped before training began")
     config, folder = request.config, RunFolder(request.output_dir)
     if request.resume_from is None and folder.used:
-        raise ConfigError(used_folder(folder.path))
+        raise ConfigError(f"{folder.path} holds a run already", UsedFolder())
     checkpoint = None
     if request.resume_from is not None:
-        checkpoint = find_checkpoint(Path(request.resume_from), family.name)
-    context, loaders, optimizer = build_components(family, make_model, request, cancel_event)
-    trainer = Trainer(
+        checkpoint = find_checkpoint(request.resume_from, request.family_name)
+    context, loaders, optimizers = build_components(objective, request, cancel_event)
+    epochs = UNPLANNED if config.minutes else config.max_epochs
+    run = Run(
         context=context,
         loaders=loaders,
         config=config,
-        state=State(history, config.max_epochs, planned=config.minutes is None),
+        state=State(request.family.history(), config.max_epochs, planned=config.minutes is None),
         folder=folder,
-        facts={"model_id": uuid.uuid4().hex} | _known_facts(folder, checkpoint) | _facts(context, request, loaders),
+        info=_run_info(request, context, loaders, _known_info(folder, checkpoint)),
+        optimizers=optimizers,
+        schedulers=tuple(CosineAnnealingLR(optimizer, T_max=epochs) for optimizer in optimizers),
+        identity=_identity(request, loaders),
         callback=callback,
         cancel_event=cancel_event,
-        identity=_identity(request, loaders),
-        optimizer=optimizer,
-        scheduler=CosineAnnealingLR(optimizer, T_max=UNPLANNED if config.minutes else config.max_epochs),
+        clock=clock,
     )
     if checkpoint is None:
-        _begin(trainer, request)
+        _begin(run)
     else:
-        _go_on(trainer, checkpoint)
-    trainer.note(total_epochs=trainer.state.total_epochs if trainer.state.planned else None)
-    return trainer
+        _go_on(run, checkpoint)
+    run.update_info(total_epochs=run.state.total_epochs if run.state.planned else None)
+    return run
 
 
 def build_components(
-    family: Family, make_model: Callable[[], nn.Module], request: RunRequest, cancel_event: threading.Event | None
-) -> tuple[Context, tuple[Loader, Loader], AdamW]:
-    """What every process of a run has: a seeded model, its sounds and its optimizer; raises as `set_up` does."""
+    objective: Objective, request: TrainingRequest, cancel_event: threading.Event | None
+) -> tuple[Context, tuple[Loader, Loader], tuple[AdamW, ...]]:
+    """The parts that every process of a run has: seeded model, sounds and optimizers; raises as `set_up` does."""
     config, device = request.config, run_device(request)
     spectrogram = AudioSpectrogram(request.spectrogram_config).to(device)
     loaders = create_data_loaders(
         request.file_paths, config, spectrogram.config.sample_rate, request.audio_limits, cancel_event, request.sounds,
-        spectrogram.config, device if device.type == "cuda" else "cpu",
+        None if objective.needs_waveform else spectrogram.config, device if device.type == "cuda" else "cpu",
     )  # fmt: skip
-    model = seeded(config.seed, make_model).to(device)
-    optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    return Context(family, model, spectrogram, device), loaders, optimizer
+    model = seeded(config.seed, partial(objective.build_model, request)).to(device)
+    optimizers = tuple(
+        AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+        for parameters in objective.parameter_groups(model)
+    )
+    return Context(objective, model, spectrogram, device), loaders, optimizers
 
 
-def run_device(request: RunRequest) -> torch.device:
-    """Where the run is to be computed; raises `ConfigError`."""
+def run_device(request: TrainingRequest) -> torch.device:
+    """The device that the run is to be computed on; raises `ConfigError`."""
     return resolve_device(request.config.device if request.device == "auto" else request.device)
-
-
-def _begin(trainer: Trainer, request: RunRequest) -> None:
-    """Write a first checkpoint: whatever happens from now on, there is a way to go on."""
-    _warn_of_space(trainer, request)
-    trainer.folder.rewind(0, 0)
-    trainer.checkpoint()
-
-
-def _go_on(trainer: Trainer, checkpoint: Checkpoint) -> None:
-    _check_identity(checkpoint, trainer.identity)
-    then, now = checkpoint.environment, environment(trainer.context.device)
-    if then.keys() != now.keys():
-        raise CheckpointError("the checkpoint does not say what it was made with; it is damaged")
-    trainer.restore(checkpoint)
-    # Where several processes train together, a step takes so many times as many sounds.
-    trainer.state.step = trainer.state.step * int(then["processes"]) // int(now["processes"])
-    if then != now:  # told now, for the log has just been taken back to the checkpoint
-        changes = ", ".join(f"{name} {then[name]} → {now[name]}" for name in now if then[name] != now[name])
-        how_much = "" if then["processes"] != now["processes"] else " in the last digits"
-        logger.warning("the run goes on in other circumstances (%s); its outcome can differ%s", changes, how_much)
-
-
-def _warn_of_space(trainer: Trainer, request: RunRequest) -> None:
-    """Tell before a run that its checkpoints or its model will not fit on the disk."""
-    model = sum(tensor.nbytes for tensor in trainer.context.model.state_dict().values())
-    checkpoints = (trainer.config.max_checkpoints + 2) * 4 * model  # weights, the best, two moments; one being written
-    places = {trainer.folder.path: checkpoints}
-    if request.models_dir is not None:
-        places[Path(request.models_dir)] = 2 * model
-    for place, needed in places.items():
-        if (free := free_bytes(place)) < needed:
-            logger.warning(
-                "%s: the run will need about %s there, and %s are free; make room, or it will have to stop",
-                place, readable_size(needed), readable_size(free),
-            )  # fmt: skip
-
-
-def _known_facts(folder: RunFolder, checkpoint: Checkpoint | None) -> dict[str, Any]:
-    """What an earlier part of the run noted, its model's path above all."""
-    return folder.read_info() if checkpoint is not None and folder.info_path.exists() else {}
 
 
 def seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
@@ -169,10 +117,82 @@ def seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
         return make()
 
 
-def _identity(request: RunRequest, loaders: tuple[Loader, Loader]) -> dict[str, Any]:
-    """What makes a run this run and no other: settings, mel, and the content of its files."""
+def _begin(run: Run) -> None:
+    """Write a first checkpoint: whatever happens from now on, there is a way to go on."""
+    _warn_of_space(run)
+    run.folder.rewind(0, 0)
+    save_checkpoint(run)
+
+
+def _go_on(run: Run, checkpoint: Checkpoint) -> None:
+    _check_identity(checkpoint, run.identity)
+    then, now = checkpoint.environment, environment(run.context.device)
+    if then.keys() != now.keys():
+        raise CheckpointError("the checkpoint does not say in which environment it was made; it is damaged")
+    restore(run, checkpoint)
+    # Where several processes train together, a step takes so many times as many sounds.
+    run.state.step = run.state.step * int(then["processes"]) // int(now["processes"])
+    if then != now:  # told now, for the log has just been taken back to the checkpoint
+        changes = {name: (then[name], now[name]) for name in now if then[name] != now[name]}
+        logger.warning(EnvironmentChanged(changes))
+
+
+def _warn_of_space(run: Run) -> None:
+    """Tell before a run that its checkpoints or its model will not fit on the disk."""
+    model = sum(tensor.nbytes for tensor in run.context.model.state_dict().values())
+    checkpoints = (run.config.max_checkpoints + 2) * 4 * model  # weights, the best, two moments; one being written
+    places = {run.folder.path: checkpoints}
+    if run.info.models_dir is not None:
+        places[Path(run.info.models_dir)] = 2 * model
+    for place, needed in places.items():
+        if (free := free_bytes(place)) < needed:
+            logger.warning(DiskNearlyFull(str(place), needed, free))
+
+
+def _known_info(folder: RunFolder, checkpoint: Checkpoint | None) -> RunInfo | None:
+    """The record that an earlier part of the run left, its model's path above all."""
+    return folder.read_info() if checkpoint is not None and folder.info_path.exists() else None
+
+
+def _run_info(
+    request: TrainingRequest, context: Context, loaders: tuple[Loader, Loader], known: RunInfo | None
+) -> RunInfo:
+    train, validation = (cast(ChunkDataset, loader.dataset) for loader in loaders)
+    info = RunInfo(
+        family=request.family_name,
+        model_name=request.model_name or request.dataset_name or "model",
+        dataset_name=request.dataset_name,
+        files=[str(path.absolute()) for path in request.file_paths],
+        duration_s=round(train.duration_s + validation.duration_s, 3),
+        config=dataclasses.asdict(request.config),
+        model_id=uuid.uuid4().hex,
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        distill_version=__version__,
+        models_dir=str(request.models_dir.absolute()) if request.models_dir is not None else None,
+        spectrogram_config=dataclasses.asdict(request.spectrogram_config),
+        audio_limits=dataclasses.asdict(request.audio_limits),
+        model_settings=cast(dict[str, Any], context.model.settings),
+        train_files=len(train.digests),
+        validation_files=len(validation.digests),
+        preview_sounds=[validation.title(index) for index in validation.examples(PAIRS)],
+    )
+    if known is None:
+        return info
+    return dataclasses.replace(
+        info,
+        model_id=known.model_id or info.model_id,
+        validation_vectors=known.validation_vectors,
+        final_codebook_health=known.final_codebook_health,
+        model_path=known.model_path,
+        skipped_steps=known.skipped_steps,
+        others=known.others,
+    )
+
+
+def _identity(request: TrainingRequest, loaders: tuple[Loader, Loader]) -> dict[str, Any]:
+    """All that makes a run this run and no other: settings, mel, and the content of its files."""
     config = dataclasses.asdict(request.config)
-    contents = [sorted(loader.dataset.digests) for loader in loaders]  # type: ignore[attr-defined]
+    contents = [sorted(cast(ChunkDataset, loader.dataset).digests) for loader in loaders]
     return {
         "config": {name: value for name, value in config.items() if name not in _MAY_DIFFER},
         "spectrogram_config": dataclasses.asdict(request.spectrogram_config),
@@ -194,29 +214,5 @@ def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
             raise CheckpointError(f"a run goes on with the settings it began with; these differ: {listed}")
     if then["files"] != identity["files"]:
         raise CheckpointError(
-            "the sound files are not those the run was started with; "
-            "put them back as they were, or start a new run without --resume"
+            "the sound files are not those the run was started with", NewRun("put them back as they were")
         )
-
-
-def _facts(context: Context, request: RunRequest, loaders: tuple[Loader, Loader]) -> dict[str, Any]:
-    train, validation = (cast(ChunkDataset, loader.dataset) for loader in loaders)
-    return {
-        "format": "distill_run",
-        "version": 1,
-        "distill_version": __version__,
-        "family": context.family.name,
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "dataset_name": request.dataset_name,
-        "model_name": request.model_name or request.dataset_name or "model",
-        "models_dir": str(Path(request.models_dir).absolute()) if request.models_dir is not None else None,
-        "config": dataclasses.asdict(request.config),
-        "spectrogram_config": dataclasses.asdict(request.spectrogram_config),
-        "audio_limits": dataclasses.asdict(request.audio_limits),
-        "files": [str(Path(path).absolute()) for path in request.file_paths],
-        "model_settings": context.model.settings,
-        "train_files": len(train.digests),
-        "validation_files": len(validation.digests),
-        "preview_sounds": [validation.title(index) for index in validation.examples(PAIRS)],
-        "duration_s": round(train.duration_s + validation.duration_s, 3),
-    }

@@ -1,9 +1,9 @@
-"""Routes of the collection page: folders, dropped files, the report, what training would do."""
+"""Routes of the collection page: folders, dropped files, the report, the plan of a training."""
 
 import dataclasses
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -11,17 +11,17 @@ from starlette.concurrency import run_in_threadpool
 
 from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.errors import CollectionError, ConfigError
+from distill.families import get_family
 from distill.library.catalog import ModelLibrary
-from distill.training.config import TrainingConfig, VQVAEConfig
 from distill.training.metrics import to_json
-from distill.training.request import RunPlan, new_run_folder, plan_files
-from distill.web.advice import kilobits, reasons
+from distill.training.request import TrainingRequest, new_run_folder
+from distill.web.advice import reasons
+from distill.web.families import FamilyName, default_family
 from distill.web.folders import OpenFolder
 from distill.web.state import InState
 from distill.web.uploads import receive_file, safe_name
 
 router = APIRouter(prefix="/api/collections")
-
 
 _NOT_READY = {
     "empty": "this collection has not been looked through yet; open it first",
@@ -34,124 +34,124 @@ _PREVIEW_INTERVAL = 5  # epochs: here progress is listened to while it happens
 _PRINTABLE = r"^[^\p{C}]*$"  # no control characters, none that turn the direction of writing
 
 
-class Exact(BaseModel):
-    """A body of which every part is known."""
+class RequestBody(BaseModel):
+    """The JSON of a request; a field that is not declared is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class FolderPath(Exact):
+class FolderPath(RequestBody):
     """A folder of this machine."""
 
     path: str = Field(min_length=1, max_length=4096)
 
 
-class Name(Exact):
-    """What something is to be called."""
+class Name(RequestBody):
+    """A name for something on the page."""
 
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_PRINTABLE)]
 
 
-class Undo(Exact):
-    """The key that a removal has given."""
+class Undo(RequestBody):
+    """The key that the answer to a removal held."""
 
     undo: str
 
 
-class TrainingBody(Exact):
-    """What to train on and how."""
+class TrainingBody(RequestBody):
+    """The sounds to train on, and the settings."""
 
     excluded: list[str] = []  # names, as the report has them
-    family: Literal["vqvae", "vae"] = "vqvae"
+    family: FamilyName = Field(default_factory=default_family)
     settings: dict[str, Any] = {}
 
-    def plan(self, folder: OpenFolder, library: ModelLibrary, name: str | None = None) -> RunPlan:
-        """The run that this asks for; raises `CollectionError`, `ConfigError`, `StorageError`."""
-        known = {field.name for field in dataclasses.fields(VQVAEConfig if self.family == "vqvae" else TrainingConfig)}
+    def request(self, folder: OpenFolder, library: ModelLibrary, name: str | None = None) -> TrainingRequest:
+        """The run that is asked for; raises `CollectionError`, `ConfigError`, `StorageError`."""
+        known = {field.name for field in dataclasses.fields(get_family(self.family).config)}
         if unknown := sorted(self.settings.keys() - known):
             raise ConfigError(f"there is no setting {unknown[0]!r} for a {self.family}")
         if folder.state != "ready":
             raise CollectionError(_NOT_READY[folder.state].format(reason=folder.error))
-        return plan_files(
-            folder.without(set(self.excluded)),
-            dataset_name=folder.name,
+        request = TrainingRequest.new(
+            folder.name,
             model_name=name or folder.name,
             models_dir=library.folder,
             output_dir=new_run_folder(name or folder.name),
             family=self.family,
             **{"preview_interval": _PREVIEW_INTERVAL} | self.settings,
         )
+        return request.with_sounds(folder.without(set(self.excluded)))
 
 
 @router.get("")
-def list_collections(here: InState) -> list[dict[str, Any]]:
-    """Those that are open, and those made of dropped files."""
-    return [folder.summary() for folder in here.folders.all()]
+def list_collections(state: InState) -> list[dict[str, Any]]:
+    """The open collections, and those made of dropped files."""
+    return [folder.summary() for folder in state.folders.all()]
 
 
 @router.post("")
-def open_collection(wish: FolderPath, here: InState) -> dict[str, Any]:
+def open_collection(body: FolderPath, state: InState) -> dict[str, Any]:
     """Open a folder of this machine and begin to look through it."""
-    path = os.path.expanduser(wish.path.strip().strip("\"'"))  # noqa: PTH111  unlike Path, it leaves an unknown ~user as it is
+    path = os.path.expanduser(body.path.strip().strip("\"'"))  # noqa: PTH111  unlike Path, it leaves an unknown ~user as it is
     if not Path(path).is_absolute():
-        raise CollectionError(f"{wish.path}: give the whole path of the folder, from the root on")
-    return here.folders.open(Path(path)).report()
+        raise CollectionError(f"{body.path}: give the whole path of the folder, from the root on")
+    return state.folders.open(Path(path)).report()
 
 
 @router.post("/uploads")
-def create_collection(wish: Name, here: InState) -> dict[str, Any]:
-    """An empty collection for files to come."""
-    return here.folders.create(wish.name).summary()
+def create_collection(body: Name, state: InState) -> dict[str, Any]:
+    """Make an empty collection for files to come."""
+    return state.folders.create(body.name).summary()
 
 
 @router.post("/undo")
-def undo_removal(wish: Undo, here: InState) -> dict[str, Any]:
+def undo_removal(body: Undo, state: InState) -> dict[str, Any]:
     """Bring a removed collection back."""
-    with here.undoing(wish.undo) as kept:
-        return here.folders.restore(kept).summary()
+    with state.undoing(body.undo) as kept:
+        return state.folders.restore(kept).summary()
 
 
 @router.delete("/{key}")
-def remove_collection(key: str, here: InState) -> dict[str, str]:
+def remove_collection(key: str, state: InState) -> dict[str, str]:
     """Remove dropped sounds; `undo` brings them back until distill is started again."""
-    folder = here.folder(key)
-    if any(file.is_relative_to(folder.path) for job in here.runs.jobs() for file in job.plan.file_paths):
+    folder = state.folder(key)
+    if any(file.is_relative_to(folder.path) for job in state.runs.jobs() for file in job.request.file_paths):
         raise CollectionError(f"a training needs {folder.name}; wait for its end, or cancel it first")
-    return {"undo": here.keep(here.folders.remove(key))}
+    return {"undo": state.add_undo(state.folders.remove(key))}
 
 
 @router.put("/{key}/files")
-async def receive_sound(key: str, name: str, request: Request, here: InState) -> dict[str, str]:
+async def receive_sound(key: str, name: str, request: Request, state: InState) -> dict[str, str]:
     """Take in one dropped file."""
-    folder = here.folder(key)
+    folder = state.folder(key)
     path = await receive_file(request, folder.path, safe_name(name, set(AUDIO_SUFFIXES)))
     return {"name": path.name}
 
 
 @router.post("/{key}/scan")
-def look_through(key: str, here: InState) -> dict[str, Any]:
+def look_through(key: str, state: InState) -> dict[str, Any]:
     """Look through a collection, again where it was before."""
-    folder = here.folder(key)
-    here.folders.look_through(folder)
+    folder = state.folder(key)
+    state.folders.look_through(folder)
     return folder.report()
 
 
 @router.get("/{key}")
-async def show_collection(key: str, here: InState) -> Any:
-    """The report on a collection, as far as it has come."""
-    return to_json(await run_in_threadpool(here.folder(key).report))
+async def show_collection(key: str, state: InState) -> Any:
+    """Report on a collection, as far as it has been looked through."""
+    return to_json(await run_in_threadpool(state.folder(key).report))
 
 
 @router.post("/{key}/plan")
-def plan_training(key: str, wishes: TrainingBody, here: InState) -> Any:
-    """What training would use, and why."""
-    plan = wishes.plan(here.folder(key), here.library)
+def plan_training(key: str, body: TrainingBody, state: InState) -> Any:
+    """Answer with the settings that training would use, and the reasons for them."""
+    request = body.request(state.folder(key), state.library)
     return to_json(
         {
-            "config": vars(plan.config),
-            "why": reasons(plan, set(wishes.settings)),
-            "files": len(plan.file_paths),
-            "seconds": plan.seconds,
-            "kbits": kilobits(plan.config) if isinstance(plan.config, VQVAEConfig) else None,
+            "config": vars(request.config),
+            "why": reasons(request, set(body.settings)),
+            "files": len(request.file_paths),
+            "seconds": request.seconds,
+            "kbits": request.config.kilobits,
         }
     )

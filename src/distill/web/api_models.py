@@ -20,20 +20,19 @@ from distill.web.uploads import passing_file, safe_name
 
 router = APIRouter(prefix="/api/models")
 
-
 _SAFETENSORS = ".safetensors"
 
 
 @router.get("")
 def list_models(
-    here: InState,
+    state: InState,
     search: str = "",
     sort: Literal["date", "name", "loss", "size"] = "date",
     family: str = "",
     collection: str = "",
 ) -> Any:
-    """The models, with those words in their names, of that family and that collection."""
-    entries = here.library.search(search, sort)
+    """List the models with those words in their names, of that family and that collection."""
+    entries = state.library.search(search, sort)
     return [
         as_entry(entry)
         for entry in entries
@@ -42,36 +41,36 @@ def list_models(
 
 
 @router.post("/import")
-async def import_model(name: str, request: Request, here: InState) -> Any:
+async def import_model(name: str, request: Request, state: InState) -> Any:
     """Check a model file from anybody, and take it in when nothing is wrong with it."""
     from distill.models.exchange import import_model as import_file
 
     fitting = safe_name(name, {MODEL_FILE_EXTENSION, _SAFETENSORS})
-    async with passing_file(request, here.work, fitting) as path:
-        added = await run_in_threadpool(in_fresh_thread, lambda: import_file(path, here.library.folder), 1)
+    async with passing_file(request, state.work, fitting) as path:
+        added = await run_in_threadpool(in_fresh_thread, lambda: import_file(path, state.library.folder), 1)
     return as_entry(ModelEntry.of_file(added))
 
 
 @router.post("/undo")
-def undo_deletion(wish: Undo, here: InState) -> Any:
+def undo_deletion(body: Undo, state: InState) -> Any:
     """Take a deleted model back in."""
-    with here.undoing(wish.undo) as kept:
-        return as_entry(here.library.restore(kept))
+    with state.undoing(body.undo) as kept:
+        return as_entry(state.library.restore(kept))
 
 
 @router.get("/{key}")
-def show_model(key: str, here: InState) -> Any:
-    """All that a model's file says of it."""
-    entry = here.model(key)
-    header = read_header(here.library.path(entry))
-    health, vectors = header.health, header.metadata.validation_vectors
+def show_model(key: str, state: InState) -> Any:
+    """Answer with all that a model's file says of it."""
+    entry = state.model(key)
+    header = read_header(state.library.path(entry))
+    size, vectors = header.settings.get("codebook_size"), header.metadata.validation_vectors
     return to_json(
         as_entry(entry)
         | {
             "settings": header.settings,
             "metadata": dataclasses.asdict(header.metadata),
-            "health": health,
-            "verdicts": health and level_verdicts(health, header.settings["codebook_size"], vectors),
+            "health": header.health,
+            "verdicts": level_verdicts(header.health, size, vectors),
             "curves": header.curves or {},
             "directions": header.safe_ranges(),
             "best_epoch": header.metadata.best_epoch,
@@ -80,30 +79,30 @@ def show_model(key: str, here: InState) -> Any:
 
 
 @router.patch("/{key}")
-def rename_model(key: str, wish: Name, here: InState) -> Any:
-    """Give a model another name, by which its file is called too."""
+def rename_model(key: str, body: Name, state: InState) -> Any:
+    """Rename a model, and its file with it."""
     from distill.models.persistence import rename_model as rename
 
-    entry = here.model(key)
-    return as_entry(ModelEntry.of_file(in_fresh_thread(lambda: rename(here.library, entry, wish.name), threads=1)))
+    entry = state.model(key)
+    return as_entry(ModelEntry.of_file(in_fresh_thread(lambda: rename(state.library, entry, body.name), threads=1)))
 
 
 @router.delete("/{key}")
-def delete_model(key: str, here: InState) -> dict[str, str]:
+def delete_model(key: str, state: InState) -> dict[str, str]:
     """Take a model out of the library; `undo` brings it back."""
-    return {"undo": here.keep(here.library.discard(here.model(key)))}
+    return {"undo": state.add_undo(state.library.discard(state.model(key)))}
 
 
 @router.get("/{key}/file")
-def download_model(key: str, here: InState, format: Literal["distill", "safetensors"] = "distill") -> FileResponse:
-    """The model's file, or the same as safetensors."""
-    entry = here.model(key)
-    path = here.library.path(entry)
+def download_model(key: str, state: InState, format: Literal["distill", "safetensors"] = "distill") -> FileResponse:
+    """Send the model's file, or the same as safetensors."""
+    entry = state.model(key)
+    path = state.library.path(entry)
     if format == "distill":
         return FileResponse(path, media_type="application/octet-stream", filename=path.name)
     from distill.models.exchange import export_safetensors
 
-    target = here.work / f"{secrets.token_hex(8)}{_SAFETENSORS}"
+    target = state.work / f"{secrets.token_hex(8)}{_SAFETENSORS}"
     in_fresh_thread(lambda: export_safetensors(path, target), threads=1)
     return FileResponse(
         target,
@@ -114,7 +113,7 @@ def download_model(key: str, here: InState, format: Literal["distill", "safetens
 
 
 def as_entry(entry: ModelEntry) -> Any:
-    """A model in a list."""
+    """The JSON of a model in a list."""
     return to_json(
         {
             "id": model_key(entry),

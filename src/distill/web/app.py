@@ -17,6 +17,7 @@ from distill.training.config import LEVEL_NAMES
 from distill.training.metrics import OVERFITTING_GAP
 from distill.web import api_collections, api_listen, api_models, api_runs
 from distill.web.advice import LEVELS
+from distill.web.families import family_list
 from distill.web.guard import Guard
 from distill.web.messages import in_page_words, what_is_wrong
 from distill.web.state import AppState
@@ -33,10 +34,10 @@ def create_app(state: AppState, token: str, known_host: Callable[[str], bool], c
     app = FastAPI(title="distill", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.state = state
     app.add_middleware(Guard, token=token, known_host=known_host, cookie=cookie)
-    app.add_exception_handler(DistillError, _our_error)
+    app.add_exception_handler(DistillError, _distill_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _wrong_request)
-    app.add_exception_handler(Exception, _fault)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(Exception, _unexpected_error)
     for part in (api_collections, api_runs, api_models, api_listen):
         app.include_router(part.router)
     app.add_api_route("/api/about", _about(state))
@@ -66,6 +67,7 @@ def _about(state: AppState) -> Callable[[], dict[str, Any]]:
             "version": __version__,
             "models_dir": printable(state.library.folder),
             "level_names": LEVEL_NAMES,
+            "families": family_list(),
             "levels": {str(count): sentence for count, sentence in LEVELS.items()},
             "audio_suffixes": sorted(AUDIO_SUFFIXES),
             "defaults": _DEFAULTS,
@@ -75,27 +77,27 @@ def _about(state: AppState) -> Callable[[], dict[str, Any]]:
     return about
 
 
-def _our_error(request: Request, error: Exception) -> JSONResponse:
+def _distill_error(request: Request, error: Exception) -> JSONResponse:
     del request
-    return _told(507 if isinstance(error, StorageError) else 422, in_page_words(str(error)))
+    return _error_response(507 if isinstance(error, StorageError) else 422, in_page_words(str(error)))
 
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:
     del request
     assert isinstance(error, HTTPException)
-    return _told(error.status_code, error.detail)
+    return _error_response(error.status_code, error.detail)
 
 
-def _wrong_request(request: Request, error: Exception) -> JSONResponse:
+def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     del request
     assert isinstance(error, RequestValidationError)
-    return _told(422, what_is_wrong(error.errors()[0]))
+    return _error_response(422, what_is_wrong(error.errors()[0]))
 
 
-def _fault(request: Request, error: Exception) -> JSONResponse:
+def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
     del request
-    return _told(500, f"unexpected {type(error).__name__}: {error} (a fault in distill)")
+    return _error_response(500, f"unexpected {type(error).__name__}: {error} (a fault in distill)")
 
 
-def _told(status: int, sentence: str) -> JSONResponse:
+def _error_response(status: int, sentence: str) -> JSONResponse:
     return JSONResponse({"error": sentence}, status)

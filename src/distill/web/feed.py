@@ -21,7 +21,7 @@ Entry = dict[str, Any]
 
 @dataclass
 class Tail:
-    """What is new in a file of JSON lines that others append to, and at times replace by a shorter one."""
+    """Reads the new entries of a file of JSON lines that others append to, and at times replace by a shorter one."""
 
     path: Path
     _file: int = 0
@@ -51,21 +51,21 @@ class Feed:
 
     tail: Tail
     state: Callable[[], Entry]
-    dressed: Callable[[list[Entry]], list[Entry]]
+    annotate: Callable[[list[Entry]], list[Entry]]
     over: bool = False  # nothing more is to come
     _shown: Entry | None = None
     _quiet: int = 0
     _begun: bool = False
 
     def news(self) -> Iterator[str]:
-        """What there is to say since the last call."""
+        """The messages to send since the last call."""
         entries, anew = self.tail.read()
         if anew or not self._begun:
             yield _message([], "restart")
         self._begun = True
         shown = _latest(entries)
         for start in range(0, len(shown), _BATCH):
-            yield _message(self.dressed(shown[start : start + _BATCH]))
+            yield _message(self.annotate(shown[start : start + _BATCH]))
         if entries and all("step" in entry for entry in entries):
             self._quiet = 0
         else:
@@ -83,10 +83,10 @@ class Feed:
                 yield ": still here\n\n"
 
 
-async def messages(feed: Feed, gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
-    """What `feed` says until it is over or the page is `gone`: a browser has few connections for all its pages."""
+async def messages(feed: Feed, disconnected: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
+    """The messages of `feed`, until it is over or the page has `disconnected`: a browser allows few connections."""
     for turn in itertools.count():
-        if feed.over or await gone():
+        if feed.over or await disconnected():
             return
         if turn % _ASKS == 0:
             for message in await to_thread.run_sync(lambda: list(feed.news())):

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from distill.audio.recording import Recording
 from distill.audio.suffixes import AUDIO_SUFFIXES
-from distill.data.collection import Collection, SoundFile, UnreadableFile, find_audio_files, scan
+from distill.data.collection import Collection, SoundFile, UnreadableFile, find_audio_files
+from distill.data.opening import open_collection
 from distill.errors import CollectionError, DistillError
 from distill.paths import printable
 from distill.storage import safe_stem, storage_errors
@@ -42,24 +43,24 @@ class OpenFolder:
     outlines: dict[Path, list[float]] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
-        """What a list of collections says of it."""
+        """The JSON of the folder in a list of collections."""
         return {"id": self.id, "name": self.name, "path": printable(self.path), "uploaded": self.uploaded}
 
     def report(self) -> dict[str, Any]:
-        """All there is to say, the files in the order of their paths."""
+        """The JSON of the folder and its files, in the order of their paths."""
         usable = self.collection.usable
         return self.summary() | {
             "state": self.state,
             "done": self.done,
             "total": self.total,
             "error": self.error,
-            "files": [self._file(file) for file in self._every()],
+            "files": [self._file(file) for file in self._all_files()],
             "usable": len(usable),
             "seconds": sum(file.duration_s for file in usable),
         }
 
     def without(self, excluded: set[str]) -> Collection:
-        """The collection less the files that the report has under these names."""
+        """The collection without the files that the report has under these names."""
         kept = tuple(file for file in self.collection.files if self._name(file.path) not in excluded)
         return replace(self.collection, files=kept)
 
@@ -71,7 +72,7 @@ class OpenFolder:
             return file.notes
         return [note.replace(printable(file.duplicate_of), self._name(file.duplicate_of)) for note in file.notes]
 
-    def _every(self) -> list[SoundFile | UnreadableFile]:
+    def _all_files(self) -> list[SoundFile | UnreadableFile]:
         return sorted([*self.collection.files, *self.collection.unreadable], key=lambda file: file.path)
 
     def _file(self, file: SoundFile | UnreadableFile) -> dict[str, Any]:
@@ -108,7 +109,7 @@ class Folders:
                     self._add(path, uploaded=not path.is_symlink())
 
     def close(self) -> None:
-        """Look through no more of them."""
+        """Stop the scans."""
         self._closing.set()
 
     def all(self) -> list[OpenFolder]:
@@ -121,7 +122,7 @@ class Folders:
 
     def open(self, path: Path) -> OpenFolder:
         """A folder of this machine, looked through in the background; raises `CollectionError` if that soon fails."""
-        found = _finding(path)
+        found = _find_in_background(path)
         with suppress(TimeoutError):
             found.result(timeout=_SOON_S)
         folder = self._add(path.resolve(), uploaded=False)
@@ -174,7 +175,7 @@ class Folders:
             if folder.state == "scanning":
                 return
             folder.state, folder.done, folder.total, folder.error = "scanning", 0, 0, None
-        found = found or _finding(folder.path)
+        found = found or _find_in_background(folder.path)
         threading.Thread(target=self._scan, args=(folder, found), name="distill-scan", daemon=True).start()
 
     def _add(self, path: Path, uploaded: bool) -> OpenFolder:
@@ -188,11 +189,13 @@ class Folders:
         def progress(done: int, total: int) -> None:
             folder.done, folder.total = done, total
 
-        def look(path: Path, recording: Recording) -> None:
+        def on_recording(path: Path, recording: Recording) -> None:
             outlines[path] = outline(recording.samples, _OUTLINE_PARTS)
 
         try:
-            found = scan(files.result(), progress, look=look, cancel_event=self._closing)
+            found = open_collection(
+                files.result(), progress=progress, cancel_event=self._closing, on_recording=on_recording
+            )
         except DistillError as error:
             with self._lock:
                 folder.state, folder.error = "failed", str(error)
@@ -201,7 +204,7 @@ class Folders:
             folder.collection, folder.outlines, folder.state = found, outlines, "ready"
 
 
-def _finding(path: Path) -> "Future[list[Path]]":
+def _find_in_background(path: Path) -> "Future[list[Path]]":
     """The audio files of a folder, looked for in the background: a large one takes a while."""
     future: Future[list[Path]] = Future()
 
@@ -216,5 +219,5 @@ def _finding(path: Path) -> "Future[list[Path]]":
 
 
 def _may_be_dropped(path: Path) -> bool:
-    """Whether `receive_file`, or a file manager that looked on, may have put this there."""
+    """True for a file that `receive_file`, or a file manager that looked on, may have put there."""
     return path.is_file() and not path.is_symlink() and (path.suffix.lower() in AUDIO_SUFFIXES or path.name[0] == ".")

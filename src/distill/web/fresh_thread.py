@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import torch
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
-def in_fresh_thread(make: Callable[[], Made], threads: int) -> Made:
-    """What `make` gives, computed with so many threads, which are gone afterwards; raises what it raises."""
+def in_fresh_thread(make: Callable[[], Result], threads: int) -> Result:
+    """Call `make` with so many threads, which are gone afterwards; returns its result, raises what it raises."""
     with ThreadPoolExecutor(1, "distill-apart", torch.set_num_threads, (threads,)) as own:
         return own.submit(make).result()

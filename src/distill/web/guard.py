@@ -1,4 +1,4 @@
-"""Who may speak to the server: the page that was opened with its token, on this machine, and nobody else.
+"""Middleware that lets only the page that was opened with the token, on this machine, speak to the server.
 
 A page of a foreign site can send requests to a loopback port, and a foreign name can be made to resolve to it (DNS
 rebinding). So the Host has to be one of ours, the Origin our own page's, and the token, new at every start, be known.
@@ -36,7 +36,7 @@ _HEADERS = {
 
 
 def own_hosts(bound: str, port: int) -> Callable[[str], bool]:
-    """Whether a Host header names this server, when it listens on the address `bound`.
+    """A test for Host headers: true for one that names this server, which listens on the address `bound`.
 
     Reached over a network, it may be called by any address, but by no name except the machine's own: only a name can
     be made to point here by somebody else.
@@ -56,7 +56,7 @@ def own_hosts(bound: str, port: int) -> Callable[[str], bool]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what listens on this address cannot be reached from elsewhere."""
+    """True for an address that cannot be reached from other machines."""
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host.strip("[]")).is_loopback)
 
 
@@ -73,7 +73,7 @@ class _Refused(HTTPException):
 
 
 class Guard:
-    """Lets a request through to `app` when host, origin and token are right, and its body is not too large."""
+    """Passes a request on to `app` when host, origin and token are right, and its body is not too large."""
 
     def __init__(self, app: ASGIApp, token: str, known_host: Callable[[str], bool], cookie: str) -> None:
         self.app, self._token, self._known_host, self._cookie = app, token, known_host, cookie
@@ -108,7 +108,7 @@ class Guard:
             await _refuse(guarded_send, refusal)
 
     def _check(self, scope: Scope) -> bool:
-        """Whether the request brings the token in its address, as the first one does; raises `_Refused`."""
+        """True if the request brings the token in its address, as the first one does; raises `_Refused`."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._known_host(host):

@@ -1,4 +1,4 @@
-"""Sounds dropped on a model: what it makes of them, level by level, and the codes between."""
+"""Sounds dropped on a model: their reconstructions, level by level, and the codes between."""
 
 import uuid
 from collections import OrderedDict
@@ -14,23 +14,22 @@ from anyio import to_thread
 from distill.audio.io import read_waveform, wav_bytes
 from distill.audio.recording import Samples
 from distill.audio.spectrogram import mark_end
-from distill.errors import ConfigError, LibraryError
-from distill.models.generate import between, move, render, sample_latents
-from distill.models.loaded import LoadedModel, LoadedVQModel
+from distill.errors import LibraryError
+from distill.models.loaded import LoadedFamily
 from distill.models.persistence import load_any
-from distill.web.fresh_thread import Made, in_fresh_thread
+from distill.web.fresh_thread import Result, in_fresh_thread
 from distill.web.pictures import mel_picture, outline
 
 _MODELS = 2  # that stay loaded
 _SOUNDS = 8  # that are remembered
-_MADE = 16  # reconstructions that are remembered
+_RECONSTRUCTIONS = 16
 _OUTLINE_PARTS = 400
 
 Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
-class Heard:
+class UploadedSound:
     """A sound as a model hears it: mono float32 `[S]` at the model's rate."""
 
     name: str
@@ -40,14 +39,14 @@ class Heard:
 
 
 class _Recent(OrderedDict[Hashable, Kept]):
-    """The last so many things that were asked for."""
+    """A cache of so many things, those that were asked for last."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self._size = size
 
     def fetch(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
-        """What is kept under `key`, made when it is not there."""
+        """The thing kept under `key`, made when it is not there."""
         if key not in self:
             self[key] = make()
         self.move_to_end(key)
@@ -61,83 +60,77 @@ class Listening:
 
     def __init__(self) -> None:
         self._turn = anyio.Lock()
-        self._models: _Recent[LoadedModel | LoadedVQModel] = _Recent(_MODELS)
-        self._sounds: _Recent[Heard] = _Recent(_SOUNDS)
-        self._made: _Recent[Samples] = _Recent(_MADE)
+        self._models: _Recent[LoadedFamily] = _Recent(_MODELS)
+        self._sounds: _Recent[UploadedSound] = _Recent(_SOUNDS)
+        self._reconstructions: _Recent[Samples] = _Recent(_RECONSTRUCTIONS)
 
     async def in_turn(
-        self, make: Callable[[], Made], gone: Callable[[], Awaitable[bool]], threads: Callable[[], int]
-    ) -> Made | None:
-        """What `make` gives, one after another, so that a training beside it keeps its cores.
+        self, make: Callable[[], Result], disconnected: Callable[[], Awaitable[bool]], threads: Callable[[], int]
+    ) -> Result | None:
+        """Call `make`, one caller after another, so that a training beside it keeps its cores; returns its result.
 
-        Nothing is made, and None returned, when whoever asked is `gone` before it begins.
+        It is not called, and None returned, for a caller that has `disconnected` before its turn.
         """
         async with self._turn:
-            return None if await gone() else await to_thread.run_sync(lambda: in_fresh_thread(make, threads()))
+            return None if await disconnected() else await to_thread.run_sync(lambda: in_fresh_thread(make, threads()))
 
-    def model(self, path: Path) -> LoadedModel | LoadedVQModel:
+    def model(self, path: Path) -> LoadedFamily:
         """The model at `path`, loaded; raises `ModelFileError`, `LibraryError`."""
         _check_there(path)
         return self._models.fetch((path, path.stat().st_mtime_ns), lambda: load_any(path))
 
-    def vae(self, path: Path) -> LoadedModel:
-        """The continuous VAE at `path`; raises `ConfigError` when it is a model of codes."""
-        model = self.model(path)
-        if not isinstance(model, LoadedModel):
-            raise ConfigError("this model works with codes; only a continuous VAE makes sounds from nothing")
-        return model
-
-    def take(self, model_path: Path, file: Path) -> dict[str, Any]:
-        """Let a model hear a sound file: the sound's id, its outline and its codes; raises `AudioError`."""
+    def add(self, model_path: Path, file: Path) -> dict[str, Any]:
+        """Put a sound file through a model: the sound's id, its outline and its codes; raises `AudioError`."""
         model, key = self.model(model_path), uuid.uuid4().hex[:16]
-        heard = Heard(file.stem, model_path, model.sample_rate, read_waveform(file, model.sample_rate))
-        self._sounds.fetch(key, lambda: heard)
+        sound = UploadedSound(file.stem, model_path, model.sample_rate, read_waveform(file, model.sample_rate))
+        self._sounds.fetch(key, lambda: sound)
         about = {
             "sound": key,
             "name": file.name,
-            "seconds": len(heard.waveform) / model.sample_rate,
+            "seconds": len(sound.waveform) / model.sample_rate,
             "sample_rate": model.sample_rate,
-            "outline": outline(heard.waveform, _OUTLINE_PARTS),
+            "outline": outline(sound.waveform, _OUTLINE_PARTS),
         }
-        return about | (_grid(model, heard) if isinstance(model, LoadedVQModel) else {"levels": None, "codes": None})
+        return about | _grid(model, sound)
 
-    def heard(self, sound: str) -> Heard:
+    def sound(self, key: str) -> UploadedSound:
         """The sound with this id; raises `KeyError`."""
-        return self._sounds[sound]
+        return self._sounds[key]
 
-    def original(self, sound: str) -> bytes:
+    def original(self, key: str) -> bytes:
         """A WAV file of a sound as its model hears it, which needs no turn; raises `KeyError`, `LibraryError`."""
-        heard = self.heard(sound)
-        _check_there(heard.model_path)
-        return wav_bytes(heard.waveform, heard.sample_rate)
+        sound = self.sound(key)
+        _check_there(sound.model_path)
+        return wav_bytes(sound.waveform, sound.sample_rate)
 
-    def reconstruction(self, sound: str, levels: int | None) -> bytes:
-        """A WAV file of what the model makes of a sound; raises `KeyError`, `ConfigError`."""
-        return wav_bytes(self._reconstructed(sound, levels), self.heard(sound).sample_rate)
+    def reconstruction(self, key: str, levels: int | None) -> bytes:
+        """A WAV file of a sound as its model rebuilds it; raises `KeyError`, `ConfigError`."""
+        return wav_bytes(self._reconstructed(key, levels), self.sound(key).sample_rate)
 
-    def mel(self, sound: str, which: str, levels: int | None) -> bytes:
-        """A picture of the mel of a sound, or of what the model makes of it; raises `KeyError`, `ConfigError`."""
-        heard = self.heard(sound)
-        samples = heard.waveform if which == "original" else self._reconstructed(sound, levels)
-        return _picture(self.model(heard.model_path), samples)
+    def mel(self, key: str, which: str, levels: int | None) -> bytes:
+        """A picture of the mel of a sound, or of its reconstruction; raises `KeyError`, `ConfigError`."""
+        sound = self.sound(key)
+        samples = sound.waveform if which == "original" else self._reconstructed(key, levels)
+        return _picture(self.model(sound.model_path), samples)
 
     def generated(self, model_path: Path, seed: int, seconds: float, amounts: dict[str, float]) -> bytes:
-        """A WAV file of a new sound of a VAE; raises `ConfigError`."""
-        model = self.vae(model_path)
-        latent = move(model, sample_latents(model, 1, seed), amounts)[0]
-        return wav_bytes(render(model, latent, seconds), model.sample_rate)
+        """A WAV file of a new sound; raises `ConfigError`."""
+        model = self.model(model_path)
+        (sound,) = model.generate(1, seed, seconds, amounts)
+        return wav_bytes(sound, model.sample_rate)
 
     def between(self, model_path: Path, first: str, second: str, share: float) -> bytes:
-        """A WAV file of what lies so far on the way from one sound to another; raises `KeyError`, `ConfigError`."""
-        model, start, end = self.vae(model_path), self.heard(first).waveform, self.heard(second).waveform
-        longest = model.model.frames * model.spectrogram.config.hop_length
-        seconds = min(max(len(start), len(end)), longest) / model.sample_rate
-        return wav_bytes(render(model, between(model, start, end, share), seconds), model.sample_rate)
+        """A WAV file of a sound that lies `share` of the way from one to another; raises `KeyError`, `ConfigError`."""
+        model, start, end = self.model(model_path), self.sound(first).waveform, self.sound(second).waveform
+        (sound,) = model.interpolate(start, end, [share])
+        return wav_bytes(sound, model.sample_rate)
 
-    def _reconstructed(self, sound: str, levels: int | None) -> Samples:
-        heard = self.heard(sound)
-        model = self.model(heard.model_path)
-        return self._made.fetch((sound, levels), lambda: model.reconstruct(heard.waveform, model.sample_rate, levels))
+    def _reconstructed(self, key: str, levels: int | None) -> Samples:
+        sound = self.sound(key)
+        model = self.model(sound.model_path)
+        return self._reconstructions.fetch(
+            (key, levels), lambda: model.reconstruct(sound.waveform, model.sample_rate, levels)
+        )
 
 
 def _check_there(model_path: Path) -> None:
@@ -145,21 +138,23 @@ def _check_there(model_path: Path) -> None:
         raise LibraryError("this model is no longer in the library")
 
 
-def _grid(model: LoadedVQModel, heard: Heard) -> dict[str, Any]:
-    codes = model.codes(heard.waveform, model.sample_rate)
-    levels, rows, columns = codes.shape
-    counts = model.model.quantizer.code_counts(codes.reshape(levels, -1).T)
+def _grid(model: LoadedFamily, sound: UploadedSound) -> dict[str, Any]:
+    """The codes of a sound as the page draws them; none of a model without codes."""
+    grid = model.code_grid(sound.waveform)
+    if grid is None:
+        return {"levels": None, "codes": None}
+    levels, rows, columns = grid.codes.shape
     return {
         "levels": levels,
         "rows": rows,
         "columns": columns,
-        "column_seconds": model.column_seconds,
-        "codes": codes.tolist(),
-        "codebook_size": model.model.quantizer.size,
-        "counts": counts.tolist(),
+        "column_seconds": grid.column_seconds,
+        "codes": grid.codes.tolist(),
+        "codebook_size": grid.counts.shape[1],
+        "counts": grid.counts.tolist(),
     }
 
 
-def _picture(model: LoadedModel | LoadedVQModel, samples: Samples) -> bytes:
+def _picture(model: LoadedFamily, samples: Samples) -> bytes:
     waveform = mark_end(torch.from_numpy(samples))[None, None]
     return mel_picture(model.spectrogram.waveform_to_mel(waveform)[0, 0])

@@ -1,4 +1,4 @@
-"""What the page draws or plays: outlines of waveforms, pictures of mels, WAV files in memory."""
+"""Data for the pictures of the page: outlines of waveforms, mels as PNG, the maps of code usage."""
 
 import io
 from functools import lru_cache

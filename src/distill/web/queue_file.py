@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from distill.errors import CheckpointError, ConfigError, StorageError
 from distill.storage import atomic_write_text, remove_orphans, storage_errors
-from distill.training.request import RunPlan, plan_resume
+from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ _PATIENCE_S = 3  # a server before this one may still be writing its checkpoint
 
 
 class QueueFile:
-    """The plans of the runs that wait, in a file below `folder`; of several servers, the first one keeps it."""
+    """The requests of the runs that wait, in a file below `folder`; of several servers, the first one keeps it."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "waiting.json"
@@ -39,34 +39,34 @@ class QueueFile:
         """Whether what is saved is there for the next server."""
         return self._lock.is_locked
 
-    def load(self) -> list[RunPlan]:
+    def load(self) -> list[TrainingRequest]:
         """What waited when the last server ended, and was not begun since."""
         if not self.kept or not self._path.exists():
             return []
         try:
-            return list(_plans(json.loads(self._path.read_text(encoding="utf-8"))))
+            return list(_requests(json.loads(self._path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, TypeError, RecursionError) as error:
             logger.warning("%s cannot be read (%s): no run waits any more", self._path, error)
             return []
 
-    def save(self, plans: Sequence[RunPlan]) -> None:
+    def save(self, requests: Sequence[TrainingRequest]) -> None:
         """Put these in the place of what was kept before; raises `StorageError`."""
         if self.kept:
-            atomic_write_text(self._path, json.dumps([plan.to_dict() for plan in plans]))
+            atomic_write_text(self._path, json.dumps([request.to_dict() for request in requests]))
 
     def close(self) -> None:
         """Leave the list to the next server."""
         self._lock.release()
 
 
-def _plans(entries: list[Any]) -> Iterator[RunPlan]:
-    """The plans that can still be carried out."""
+def _requests(entries: list[Any]) -> Iterator[TrainingRequest]:
+    """The requests that can still be carried out."""
     for entry in entries:
         try:
-            plan = RunPlan.from_dict(entry)
-            if plan.resume_from:
-                yield plan_resume(plan.resume_from)
-            elif not RunFolder(plan.output_dir).used:
-                yield plan
+            request = TrainingRequest.from_dict(entry)
+            if request.resume_from:
+                yield TrainingRequest.resume(request.resume_from)
+            elif not RunFolder(request.output_dir).used:
+                yield request
         except (KeyError, TypeError, ConfigError, CheckpointError) as error:
             logger.warning("a run that waited is left out: %s", error)

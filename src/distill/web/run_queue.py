@@ -5,13 +5,14 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from distill.errors import CheckpointError, ConfigError, DistillError, StorageError
-from distill.training.request import RunPlan
+from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
+from distill.training.run_info import RunInfo
 from distill.training.runner import TrainingRunner
 from distill.web.queue_file import QueueFile
 
@@ -25,7 +26,7 @@ class Job:
     """A run that waits, or is going on."""
 
     id: str
-    plan: RunPlan
+    request: TrainingRequest
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Status:
 
 
 class RunQueue:
-    """Trains one plan after another on a thread of its own; a run is known by the name of its folder.
+    """Trains one request after another on a thread of its own; a run is known by the name of its folder.
 
     It begins with what waited when the server before it ended.
     """
@@ -46,7 +47,7 @@ class RunQueue:
     def __init__(self, runs_dir: Path) -> None:
         self.runs_dir = runs_dir
         self._list = QueueFile(runs_dir)
-        self._waiting = [Job(plan.output_dir.name, plan) for plan in self._list.load()]
+        self._waiting = [Job(request.output_dir.name, request) for request in self._list.load()]
         self._current: Job | None = None
         self._runner: TrainingRunner | None = None
         self._failed: dict[str, tuple[Job, str]] = {}
@@ -56,15 +57,15 @@ class RunQueue:
         self._worker = threading.Thread(target=self._work, name="distill-queue", daemon=True)
         self._worker.start()
 
-    def add(self, plan: RunPlan) -> str:
+    def add(self, request: TrainingRequest) -> str:
         """Queue a run; returns its id. Raises `ConfigError` when it is queued or going on already, `StorageError`."""
-        key = plan.output_dir.name
+        key = request.output_dir.name
         with self._changed:
             if key in {job.id for job in self.jobs()}:
                 raise ConfigError("this run is in the queue already")
             if self._closing:
                 raise ConfigError("distill is ending; start the run when it is there again")
-            self._waiting.append(Job(key, plan))
+            self._waiting.append(Job(key, request))
             try:
                 self._keep()
             except StorageError:
@@ -114,7 +115,7 @@ class RunQueue:
 
         Raises `StorageError`.
         """
-        self._list.save([job.plan for job in self.jobs() if job is not self._current or not job.plan.resume_from])
+        self._list.save([job.request for job in self.jobs() if job is not self._current or not job.request.resume_from])
 
     def status(self, key: str) -> Status:
         """How the run with this id stands; raises `KeyError` when there is none."""
@@ -129,29 +130,29 @@ class RunQueue:
         return self._status_on_disk(key)
 
     def _status_on_disk(self, key: str) -> Status:
-        folder, facts = self.folder(key), self.facts(key)
-        if facts.get("model_path"):
+        folder, info = self.folder(key), self.info(key)
+        if info is not None and info.model_path:
             return Status("finished")
         return Status("running" if folder.busy else "interrupted")
 
     def folder(self, key: str) -> RunFolder:
         """The folder of the run with this id; raises `KeyError` when there is no such run."""
-        plan = self.plan(key)
-        if plan is None and key not in self._on_disk():
+        request = self.request(key)
+        if request is None and key not in self._on_disk():
             raise KeyError(key)
-        return RunFolder(plan.output_dir if plan else self.runs_dir / key)
+        return RunFolder(request.output_dir if request else self.runs_dir / key)
 
-    def plan(self, key: str) -> RunPlan | None:
-        """The plan of a run of this server, while it waits or goes on, or when it has failed."""
+    def request(self, key: str) -> TrainingRequest | None:
+        """The request of a run of this server, while it waits or goes on, or when it has failed."""
         failed = [job for job, _ in self._failed.values()]
-        return next((job.plan for job in [*self.jobs(), *failed] if job.id == key), None)
+        return next((job.request for job in [*self.jobs(), *failed] if job.id == key), None)
 
-    def facts(self, key: str) -> dict[str, Any]:
-        """What the run's folder says of it; nothing before it has begun. Raises `KeyError`."""
+    def info(self, key: str) -> RunInfo | None:
+        """The run's record, None before it has begun or where it is damaged. Raises `KeyError`."""
         try:
             return self.folder(key).read_info()
         except CheckpointError:
-            return {}
+            return None
 
     def keys(self) -> list[str]:
         """The ids of all runs: those going on and waiting first, then the newest."""
@@ -186,8 +187,7 @@ class RunQueue:
                     return
                 job = self._current = self._waiting.pop(0)
                 runner = self._runner = TrainingRunner()
-                start = runner.start_vqvae if job.plan.family == "vqvae" else runner.start
-                start(**job.plan.arguments())
+                runner.start_request(job.request)
             error = _outcome(runner)
             with self._changed:
                 self._current = self._runner = None

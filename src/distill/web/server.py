@@ -59,15 +59,15 @@ def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable
 
 
 class PageServer(uvicorn.Server):
-    """Tells the pages that watch a run when it is to end, for they would hold it up."""
+    """A server that ends the streams of pages watching a run when it is to stop, for they would hold it up."""
 
     def __init__(self, config: uvicorn.Config, state: AppState) -> None:
         super().__init__(config)
-        self._studio = state
+        self._app_state = state
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End, with the streams first."""
-        self._studio.closing.set()
+        """End the streams, then the server."""
+        self._app_state.closing.set()
         await super().shutdown(sockets)
 
 

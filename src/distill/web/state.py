@@ -1,4 +1,4 @@
-"""What the routes share: the library, the runs, the open folders and the models in use."""
+"""The state that all routes share: the library, the runs, the open folders and the models in use."""
 
 import hashlib
 import secrets
@@ -29,15 +29,15 @@ class AppState:
     closing: threading.Event = field(default_factory=threading.Event)
     listening: Listening = field(default_factory=Listening)
 
-    def keep(self, place: Path) -> str:
-        """The key with which what lies there now can be brought back."""
+    def add_undo(self, place: Path) -> str:
+        """Remember the place of what was removed; returns the key that brings it back."""
         key = secrets.token_hex(8)
         self.undo[key] = place
         return key
 
     @contextmanager
     def undoing(self, key: str) -> Iterator[Path]:
-        """Where that lies which the body brings back, which can be done once; raises `HTTPException`."""
+        """The place of what the body brings back; where it succeeds, the key is used up. Raises `HTTPException`."""
         if key not in self.undo:
             raise HTTPException(404, "that cannot be undone any more")
         yield self.undo[key]
@@ -59,14 +59,14 @@ class AppState:
 
 
 def model_key(entry: ModelEntry) -> str:
-    """What the page calls a model: neither its path, nor its own id, which copies share."""
+    """The id of a model in addresses: neither its path, nor its own id, which copies share."""
     return hashlib.sha256(entry.file.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def state(request: Request) -> AppState:
-    """The state behind a request."""
-    found: AppState = request.app.state.state
-    return found
+def state_of(request: Request) -> AppState:
+    """The state of the app that a request came to."""
+    state: AppState = request.app.state.state
+    return state
 
 
-InState = Annotated[AppState, Depends(state)]  # how a route asks for it
+InState = Annotated[AppState, Depends(state_of)]  # a route's parameter

@@ -30,7 +30,7 @@ def safe_name(name: str, suffixes: set[str]) -> str:
 
 @asynccontextmanager
 async def passing_file(request: Request, work: Path, name: str) -> AsyncIterator[Path]:
-    """The body of `request` as a file called `name`, as long as the body runs; errors call it by its name alone."""
+    """A file called `name` with the body of `request`, for as long as the context lasts; errors say just the name."""
     folder = work / uuid.uuid4().hex
     try:
         yield await receive_file(request, folder, name)
@@ -51,12 +51,12 @@ async def receive_file(request: Request, folder: Path, name: str) -> Path:
                     await to_thread.run_sync(file.write, chunk)
                 file.flush()
                 await to_thread.run_sync(os.fsync, file.fileno())
-            return _settle(part, folder, name)
+            return _move_into_place(part, folder, name)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _settle(part: Path, folder: Path, name: str) -> Path:
+def _move_into_place(part: Path, folder: Path, name: str) -> Path:
     """Give a finished file its name, or the next free one like it."""
     stem, suffix = Path(name).stem, Path(name).suffix
     for number in itertools.count(1):

@@ -7,6 +7,12 @@ export function toNumber(value) {
   return typeof value === "string" && value in NAMED ? NAMED[value] : NaN;
 }
 
+// As a logarithmic axis can show it; a hole for the rest.
+export function positive(value) {
+  const number = toNumber(value);
+  return Number.isFinite(number) && number > 0 ? number : null;
+}
+
 export function duration(seconds) {
   const value = toNumber(seconds);
   if (!Number.isFinite(value)) return "–";
@@ -55,10 +61,6 @@ export function when(iso) {
   const time = date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
   if (today) return `today, ${time}`;
   return `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" })}, ${time}`;
-}
-
-export function familyName(family) {
-  return family === "vae" ? "Continuous (VAE)" : "Codes (RVQ-VAE)";
 }
 
 // "kl_weight_max" → "Kl weight max": for settings that have no label of their own.

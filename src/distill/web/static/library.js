@@ -1,8 +1,9 @@
 // All models on this machine: finding, opening, deleting with a way back, and taking in files from elsewhere.
 import * as api from "./api.js";
 import { el, fill, later, setText } from "./dom.js";
+import { familyTitle } from "./families.js";
 import { dropZone, fileButton } from "./files.js";
-import { bytes, familyName, figure, plural, when } from "./format.js";
+import { bytes, figure, plural, when } from "./format.js";
 import { remembered } from "./store.js";
 import { announce, complain, offerUndo, toast } from "./toasts.js";
 
@@ -10,8 +11,9 @@ const BROUGHT_BACK = "modelbroughtback";
 const NARROW = matchMedia("(max-width: 560px)"); // no room for a table
 const SORTS = { date: "Newest first", name: "Name", loss: "Lowest loss", size: "Size" };
 
-export async function show(root, { signal }) {
+export async function show(root, { signal, about }) {
   const page = {
+    about,
     signal,
     query: { search: "", sort: "date", family: "", collection: "" },
     layout: remembered.get("layout", "cards"),
@@ -24,6 +26,7 @@ export async function show(root, { signal }) {
     on: { change: () => ((page.query.collection = page.collections.value), refresh(page).catch(complain)) },
   });
   const everything = await api.get("/models?search=&sort=name&family=&collection=", signal);
+  page.families = new Set([...about.families.map(({ name }) => name), ...everything.map(({ family }) => family)]);
   fill(
     page.collections,
     option("", "All collections"),
@@ -82,9 +85,8 @@ function filters(page) {
     labelled(
       "Family",
       select("by-family", "family", [
-        option("", "Both families"),
-        option("vqvae", familyName("vqvae")),
-        option("vae", familyName("vae")),
+        option("", "All families"),
+        [...page.families].map((name) => option(name, familyTitle(page.about, name))),
       ]),
     ),
     labelled("Collection", page.collections),
@@ -159,7 +161,7 @@ const address = (model) => `#/models/${api.id(model.id)}`;
 function card(page, model) {
   const kind = model.levels
     ? `${plural(model.levels, "level")} of ${model.codebook_size} codes`
-    : familyName(model.family);
+    : familyTitle(page.about, model.family);
   const facts = [
     ["Collection", model.dataset],
     ["Sounds", model.files],
@@ -194,7 +196,7 @@ function table(page, models) {
       { "data-testid": "model-card" },
       el("th", { scope: "row" }, el("a", { href: address(model) }, model.name)),
       [
-        familyName(model.family),
+        familyTitle(page.about, model.family),
         model.dataset,
         model.files,
         model.epochs,

@@ -2,7 +2,8 @@
 import * as api from "./api.js";
 import { lineChart } from "./charts.js";
 import { el, fill } from "./dom.js";
-import { bytes, familyName, figure, humanised, plural, rate, toNumber, when } from "./format.js";
+import { familyOf, lossSeries } from "./families.js";
+import { bytes, figure, humanised, plural, positive, rate, when } from "./format.js";
 import { generatePart } from "./generate.js";
 import { levelName, levelPanel } from "./health.js";
 import { deleteModel } from "./library.js";
@@ -11,13 +12,14 @@ import { complain } from "./toasts.js";
 
 export async function show(root, { id, signal, about }) {
   const model = await api.get(`/models/${api.id(id)}`, signal);
-  const curves = curvesPart(model, signal);
+  const family = familyOf(about, model.family);
+  const curves = curvesPart(model, family, signal);
   fill(
     root,
     el("p.small", {}, el("a", { href: "#/library" }, "← Library")),
     titlePart(model),
-    factsLine(model),
-    model.family === "vae" ? generatePart(model, signal) : null,
+    factsLine(model, family),
+    family.generates ? generatePart(model, signal) : null,
     listenPart(model, { about, signal }),
     healthPart(model, about),
     curves?.node,
@@ -90,9 +92,9 @@ function titlePart(model) {
   }
 }
 
-function factsLine(model) {
+function factsLine(model, family) {
   const facts = [
-    familyName(model.family),
+    family.title,
     model.levels && `${plural(model.levels, "level")} of ${model.codebook_size} codes`,
     `from ${model.dataset}`,
     model.files && plural(model.files, "sound"),
@@ -121,27 +123,18 @@ function healthPart(model, about) {
   );
 }
 
-function curvesPart(model, signal) {
-  const third = model.family === "vae" ? ["kl_losses", "KL"] : ["commit_losses", "Commitment"];
-  const wanted = [
-    ["train_losses", "Training", "--series-1"],
-    ["val_losses", "Set aside", "--series-2"],
-    [...third, "--series-3", [5, 4]],
-  ];
-  const known = wanted.filter(([key]) => model.curves?.[key]?.length);
+function curvesPart(model, family, signal) {
+  const known = lossSeries(family).filter(({ curve }) => model.curves?.[curve]?.length);
   if (!known.length) return null;
-  const chart = lineChart(
-    known.map(([, label, variable, dash]) => ({ label, variable, dash })),
-    { label: "Losses over the epochs, logarithmic", height: 220, testid: "loss-chart", signal },
-  );
-  const length = Math.max(...known.map(([key]) => model.curves[key].length));
+  const chart = lineChart(known, {
+    label: "Losses over the epochs, logarithmic",
+    height: 220,
+    testid: "loss-chart",
+    signal,
+  });
+  const length = Math.max(...known.map(({ curve }) => model.curves[curve].length));
   const epochs = Array.from({ length }, (_, index) => index + 1);
-  const column = ([key]) =>
-    epochs.map((_, index) =>
-      toNumber(model.curves[key][index]) > 0 && Number.isFinite(toNumber(model.curves[key][index]))
-        ? toNumber(model.curves[key][index])
-        : null,
-    );
+  const column = ({ curve }) => epochs.map((_, index) => positive(model.curves[curve][index]));
   const best =
     Number.isInteger(model.best_epoch) && model.best_epoch >= 0
       ? ` Epoch ${model.best_epoch + 1} did best and was kept.`

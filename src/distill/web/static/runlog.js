@@ -1,5 +1,5 @@
-// What is known of a run from its events: plain data, no DOM. Takes thousands of entries; the page draws from it.
-import { toNumber } from "./format.js";
+// A run as its log tells it: plain data, no DOM. Takes thousands of entries; the page draws from it.
+import { positive } from "./format.js";
 
 export class RunLog {
   constructor() {
@@ -19,22 +19,20 @@ export class RunLog {
   }
 
   #takeOne(entry) {
-    switch (entry.event) {
-      case "VQStepMetrics":
-      case "StepMetrics":
+    switch (entry.type) {
+      case "step":
         this.step = entry;
         break;
-      case "VQEpochMetrics":
-      case "EpochMetrics":
+      case "epoch":
         this.epochs[entry.epoch] = entry;
         break;
-      case "PreviewEvent":
+      case "preview":
         this.previews += 1;
         break;
-      case "Warning":
-        this.#warn(entry.message);
+      case "warning":
+        this.#warn(entry);
         break;
-      case "TrainingCompleteEvent":
+      case "complete":
         this.complete = entry;
         break;
       default: // an event of a later version: nothing to draw
@@ -42,9 +40,8 @@ export class RunLog {
   }
 
   // The same warning in one epoch after another is one warning that lasts; its latest wording counts.
-  #warn(message) {
+  #warn({ subject, message }) {
     const epoch = this.currentEpoch();
-    const subject = message.startsWith("Level") ? message.split(":")[0] : message.replace(/\d/g, "");
     const before = this.warnings.findLast((warning) => warning.subject === subject);
     if (before && epoch - before.last <= 1) Object.assign(before, { last: epoch, message });
     else this.warnings.push({ subject, message, first: epoch, last: epoch });
@@ -79,10 +76,4 @@ export class RunLog {
     const within = step && step.epoch >= this.epochs.length ? (step.step + 1) / step.total_steps : 0;
     return Math.min(1, (this.epochs.length + within) / epochs);
   }
-}
-
-// What a logarithmic axis can show; a hole for the rest.
-function positive(value) {
-  const number = toNumber(value);
-  return Number.isFinite(number) && number > 0 ? number : null;
 }

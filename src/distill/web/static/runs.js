@@ -1,7 +1,8 @@
 // All runs, newest first: their state, their place in the queue, and what can be done with them.
 import * as api from "./api.js";
 import { el, fill } from "./dom.js";
-import { familyName, plural, when } from "./format.js";
+import { familyTitle } from "./families.js";
+import { plural, when } from "./format.js";
 import { complain } from "./toasts.js";
 
 const POLL_MS = 2000;
@@ -29,7 +30,7 @@ function stateChip(run) {
   return el("span.chip", { class: `state-${run.state}` }, `${STATE_WORDS[run.state] ?? run.state}${place}`);
 }
 
-export async function show(root, { signal }) {
+export async function show(root, { signal, about }) {
   const list = el("div");
   const silent = el("p.notice.amber", { hidden: true, role: "status" }, "The server does not answer. Trying again …");
   fill(
@@ -62,7 +63,7 @@ export async function show(root, { signal }) {
     if (now === before) return; // nothing new: leave focus and selection alone
     before = now;
     const focused = document.activeElement?.dataset?.key;
-    fill(list, runs.length ? table(runs, act) : empty());
+    fill(list, runs.length ? table(runs, about, act) : empty());
     if (focused) list.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
   }
   async function act(verb, run) {
@@ -87,7 +88,7 @@ function empty() {
   );
 }
 
-function table(runs, act) {
+function table(runs, about, act) {
   const names = distinctNames(runs);
   const heads = ["Name", "State", "Kind", "Started"].map((text) => el("th", { scope: "col" }, text));
   return el(
@@ -100,7 +101,7 @@ function table(runs, act) {
       el(
         "tbody",
         {},
-        runs.map((run) => row({ ...run, name: names.get(run.id) }, act)),
+        runs.map((run) => row({ ...run, name: names.get(run.id) }, about, act)),
       ),
     ),
   );
@@ -118,8 +119,8 @@ function distinctNames(runs) {
   return names;
 }
 
-function row(run, act) {
-  const kind = [familyName(run.family), run.levels ? plural(run.levels, "level") : null].filter(Boolean).join(", ");
+function row(run, about, act) {
+  const kind = [familyTitle(about, run.family), run.levels && plural(run.levels, "level")].filter(Boolean).join(", ");
   return el(
     "tr",
     { "data-testid": "run-row" },

@@ -1,47 +1,40 @@
 // The form that plans and starts a run on a collection; the plan is asked of the server at each change.
 import * as api from "./api.js";
 import { el, fill, later, setText } from "./dom.js";
+import { familyOf } from "./families.js";
 import { duration, figure, plural } from "./format.js";
 import { outOf } from "./report.js";
 import { formValues } from "./store.js";
 
 const PLAN_DELAY_MS = 250;
-const CODES = "vqvae";
 
-// Settings in the folded part: [name, label, explanation, family or null for both, input attributes].
+// Settings in the folded part: [name, label, explanation, input attributes]. Those that a family lacks are not shown.
 const ADVANCED = [
-  ["codebook_size", "Codebook size", "How many codes each level may choose from.", CODES, { min: 2, step: 1 }],
-  ["codebook_dim", "Code length", "How many numbers describe one code.", CODES, { min: 1, step: 1 }],
-  [
-    "commitment_weight",
-    "Commitment weight",
-    "How firmly the model is held to its codes.",
-    CODES,
-    { min: 0, step: "any" },
-  ],
-  ["latent_dim", "Dimensions", "In how many ways the sounds may vary.", "vae", { min: 1, step: 1 }],
-  ["kl_weight_max", "KL weight", "Higher: smoother in between sounds, but less exact.", "vae", { min: 0, step: "any" }],
-  ["learning_rate", "Learning rate", "How big each learning step is.", null, { min: 0, step: "any" }],
-  ["batch_size", "Batch size", "How many pieces of sound per learning step.", null, { min: 1, step: 1 }],
+  ["codebook_size", "Codebook size", "How many codes each level may choose from.", { min: 2, step: 1 }],
+  ["codebook_dim", "Code length", "How many numbers describe one code.", { min: 1, step: 1 }],
+  ["commitment_weight", "Commitment weight", "How firmly the model is held to its codes.", { min: 0, step: "any" }],
+  ["latent_dim", "Dimensions", "In how many ways the sounds may vary.", { min: 1, step: 1 }],
+  ["kl_weight_max", "KL weight", "Higher: smoother in between sounds, but less exact.", { min: 0, step: "any" }],
+  ["learning_rate", "Learning rate", "How big each learning step is.", { min: 0, step: "any" }],
+  ["batch_size", "Batch size", "How many pieces of sound per learning step.", { min: 1, step: 1 }],
   [
     "dropout",
     "Dropout",
     "Share of the network that rests at each step, against learning by heart.",
-    null,
     { min: 0, max: 0.99, step: "any" },
   ],
   [
     "val_fraction",
     "Set aside",
     "Share of the sounds kept to check on, not trained on.",
-    null,
     { min: 0, max: 0.99, step: "any" },
   ],
-  ["seed", "Seed", "Starting point of chance: the same seed gives the same run.", null, { min: 0, step: 1 }],
+  ["seed", "Seed", "Starting point of chance: the same seed gives the same run.", { min: 0, step: 1 }],
 ];
 
 export function trainForm(collection, { about, signal }) {
   const values = valuesFor(collection, about);
+  const family = () => familyOf(about, values.family);
   const view = {
     why: el("ul.why"),
     error: el("p.notice.bad", { role: "alert", hidden: true }),
@@ -51,6 +44,7 @@ export function trainForm(collection, { about, signal }) {
   const start = el("button.primary.big", { type: "submit", "data-testid": "start-run" }, "Start training");
   let starting = false;
   const fields = {
+    levels: levelsField(values, about, view, changed),
     advanced: ADVANCED.map((row) => advancedField(row, values, changed)),
     augment: augmentField(values, changed),
   };
@@ -61,7 +55,7 @@ export function trainForm(collection, { about, signal }) {
     asking = new AbortController();
     const mine = asking;
     try {
-      const body = { excluded: excluded(collection), family: values.family, settings: settingsOf(values) };
+      const body = { excluded: excluded(collection), family: values.family, settings: settingsOf(values, family()) };
       const answer = await api.post(`/collections/${api.id(collection.id)}/plan`, body, mine.signal);
       if (mine !== asking || signal.aborted) return;
       tellPlan(view, fields, answer, values);
@@ -73,7 +67,7 @@ export function trainForm(collection, { about, signal }) {
     }
   });
   function changed() {
-    node.dataset.family = values.family;
+    showFields(fields, family());
     plan();
   }
   async function submit(event) {
@@ -85,7 +79,7 @@ export function trainForm(collection, { about, signal }) {
         excluded: excluded(collection),
         family: values.family,
         name: values.name.trim() || collection.name,
-        settings: settingsOf(values),
+        settings: settingsOf(values, family()),
       };
       const run = await api.post("/runs", body);
       location.hash = `#/runs/${api.id(run.id)}`;
@@ -97,13 +91,7 @@ export function trainForm(collection, { about, signal }) {
   const node = el(
     "form.panel.train",
     // The plan says what is wrong with a setting; a browser would stop at fields that are not in use, even out of sight.
-    {
-      novalidate: true,
-      "data-testid": "train-form",
-      "aria-labelledby": "train-title",
-      "data-family": values.family,
-      on: { submit },
-    },
+    { novalidate: true, "data-testid": "train-form", "aria-labelledby": "train-title", on: { submit } },
     el("h2", { id: "train-title" }, "Train a model"),
     el(
       "div.train-grid",
@@ -112,8 +100,8 @@ export function trainForm(collection, { about, signal }) {
         "div.stack",
         {},
         nameField(values),
-        familyField(values, changed),
-        levelsField(values, about, view, changed),
+        familyField(values, about, changed),
+        fields.levels,
         lengthField(values, changed),
       ),
       el(
@@ -139,14 +127,21 @@ export function trainForm(collection, { about, signal }) {
       ),
     ),
   );
+  showFields(fields, family());
   return { node, filesChanged: plan };
+}
+
+// Only settings that the chosen family has.
+function showFields(fields, { settings }) {
+  fields.levels.hidden = !settings.includes("num_quantizers");
+  for (const { name, node } of fields.advanced) node.hidden = !settings.includes(name);
 }
 
 function valuesFor(collection, about) {
   if (!formValues.has(collection.id)) {
     formValues.set(collection.id, {
       name: collection.name,
-      family: CODES,
+      family: about.families[0].name,
       levels: "",
       length: "minutes",
       minutes: String(about.defaults.minutes),
@@ -162,25 +157,21 @@ function excluded(collection) {
   return [...outOf(collection)].sort();
 }
 
-// Only what the user changed: the rest is the preset's business.
-function settingsOf(values) {
+// Only what the user changed, and the family has: the rest is the preset's business.
+function settingsOf(values, family) {
   const settings = {};
   if (values.length === "minutes") settings.minutes = Number(values.minutes);
   if (values.length === "epochs") settings.max_epochs = Number(values.epochs);
-  if (values.family === CODES && values.levels) settings.num_quantizers = Number(values.levels);
+  if (values.levels) settings.num_quantizers = Number(values.levels);
   if (values.augment) settings.augment = values.augment === "on";
-  for (const [name, , , family] of ADVANCED) {
-    const text = values.advanced[name];
-    if (text && (!family || family === values.family)) settings[name] = Number(text);
-  }
-  return settings;
+  for (const [name, text] of Object.entries(values.advanced)) if (text) settings[name] = Number(text);
+  return Object.fromEntries(Object.entries(settings).filter(([name]) => family.settings.includes(name)));
 }
 
 function tellPlan(view, fields, { config, why, files, seconds, kbits }, values) {
   view.error.hidden = true;
   const parts = [plural(files, "sound"), duration(seconds)];
-  if (values.family === CODES && config.num_quantizers)
-    parts.push(plural(config.num_quantizers, "level"), `${config.codebook_size} codes each`);
+  if (config.num_quantizers) parts.push(plural(config.num_quantizers, "level"), `${config.codebook_size} codes each`);
   if (kbits) parts.push(`${figure(kbits, 2)} kbit/s`);
   setText(view.facts, parts.join(" · "));
   setText(
@@ -234,7 +225,7 @@ function radioCard(group, value, title, text, state, changed, badge = null) {
   );
 }
 
-function familyField(values, changed) {
+function familyField(values, about, changed) {
   return el(
     "fieldset",
     {},
@@ -242,22 +233,8 @@ function familyField(values, changed) {
     el(
       "div.choices",
       {},
-      radioCard(
-        "family",
-        CODES,
-        "Codes (RVQ-VAE)",
-        "Learns a small alphabet of sound particles. Rebuilds sounds best.",
-        values,
-        changed,
-        "recommended",
-      ),
-      radioCard(
-        "family",
-        "vae",
-        "Continuous (VAE)",
-        "Learns directions such as brightness. New sounds come from sliders.",
-        values,
-        changed,
+      about.families.map(({ name, title, summary }, index) =>
+        radioCard("family", name, title, summary, values, changed, index ? null : "recommended"),
       ),
     ),
   );
@@ -268,7 +245,7 @@ function levelsField(values, about, view, changed) {
     radioCard("levels", count, `${count} levels`, sentence, values, changed),
   );
   return el(
-    "fieldset.codes-only",
+    "fieldset",
     {},
     el("legend", { title: "Each level describes what the one before left over" }, "Levels of codes"),
     el(
@@ -333,7 +310,7 @@ function lengthField(values, changed) {
   );
 }
 
-function advancedField([name, label, explanation, family, attributes], values, changed) {
+function advancedField([name, label, explanation, attributes], values, changed) {
   const input = el("input", {
     id: `set-${name}`,
     type: "number",
@@ -345,13 +322,12 @@ function advancedField([name, label, explanation, family, attributes], values, c
     values.advanced[name] = input.value;
     changed();
   });
-  const only = family === CODES ? "codes-only" : family ? "vae-only" : "";
   return {
     name,
     input,
     node: el(
       "div.field",
-      { class: only },
+      {},
       el("label", { for: input.id }, label),
       input,
       el("p.small.muted", { id: `why-${name}` }, explanation),

@@ -4,7 +4,8 @@ import { sparkline } from "./canvas.js";
 import { lineChart } from "./charts.js";
 import { levelVariable } from "./colours.js";
 import { el, fill, setText } from "./dom.js";
-import { duration, familyName, figure, plural, when } from "./format.js";
+import { familyOf, lossSeries } from "./families.js";
+import { duration, figure, plural, when } from "./format.js";
 import { levelName, levelPanel } from "./health.js";
 import { previewsPanel } from "./previews.js";
 import { RunLog } from "./runlog.js";
@@ -21,11 +22,14 @@ const PREVIEWS_PAUSE_MS = 30_000; // between two that are shown while the run go
 export async function show(root, { id, signal, about }) {
   const path = `/runs/${api.id(id)}`;
   const run = await api.get(path, signal);
+  const family = familyOf(about, run.family);
   const log = new RunLog();
   const page = {
     id,
     path,
     run,
+    family,
+    losses: lossSeries(family),
     log,
     about,
     signal,
@@ -89,10 +93,10 @@ function takeState(page, state) {
 }
 
 function build(root, page) {
-  const { run } = page;
+  const { panel, has_codes: hasCodes } = page.family;
   page.head = header(page);
   page.lost = el("p.notice.amber", { hidden: true, role: "status" }, "The connection was lost. Trying again …");
-  page.chart = lineChart(lossSeries(run.family), {
+  page.chart = lineChart(page.losses, {
     label: "Losses over the epochs, logarithmic",
     testid: "loss-chart",
     signal: page.signal,
@@ -101,15 +105,15 @@ function build(root, page) {
   page.noWarnings = el("p.small.muted", {}, "None so far.");
   page.summaryBox = el("div");
   page.previews = previewsPanel(page.id, page.signal);
-  page.kl = run.family === "vae" ? klPanel() : null;
+  page.figures = panel && figuresPanel(panel);
   page.levels = [];
-  page.levelsBox = page.kl ? null : el("div.levels");
-  page.usage = page.kl
-    ? null
-    : usageFeed(
+  page.levelsBox = hasCodes ? el("div.levels") : null;
+  page.usage = hasCodes
+    ? usageFeed(
         (start) => fetchUsage(page, start),
         (columns) => addUsage(page, columns),
-      );
+      )
+    : null;
   fill(
     root,
     page.head.node,
@@ -137,26 +141,10 @@ function build(root, page) {
         el("div.warn-scroll", { tabindex: "0", role: "region", "aria-label": "List of warnings" }, page.warnings),
       ),
     ),
-    page.kl ? page.kl.node : levelsSection(page),
+    hasCodes ? levelsSection(page) : null,
+    page.figures?.node,
     page.previews.node,
   );
-}
-
-function lossSeries(family) {
-  const third =
-    family === "vae"
-      ? { field: "val_kl_loss", label: "KL", title: "How far the space is from an even cloud" }
-      : { field: "val_commit_loss", label: "Commitment", title: "How far sounds lie from their codes" };
-  return [
-    { field: "train_loss", label: "Training", variable: "--series-1" },
-    {
-      field: "val_loss",
-      label: "Set aside",
-      variable: "--series-2",
-      title: "Validation: sounds that are not trained on",
-    },
-    { ...third, variable: "--series-3", dash: [5, 4] },
-  ];
 }
 
 function header(page) {
@@ -226,35 +214,21 @@ function levelsSection(page) {
   );
 }
 
-function klPanel() {
-  const kl = el("dd", {}, "–");
-  const weight = el("dd", {}, "–");
-  const loss = el("dd", {}, "–");
+// Of events: the last epoch's, or where that has none, the last step's.
+function figuresPanel({ title, text, figures }) {
+  const shown = figures.map(([field, label]) => ({ field, label, value: el("dd", {}, "–") }));
   const node = el(
     "section.panel",
-    { "aria-labelledby": "kl-title" },
-    el("h2", { id: "kl-title" }, "The continuous space"),
-    el(
-      "p.small.muted",
-      {},
-      "KL says how much about each sound is kept in the space. Near nought, the space says nothing; the weight is raised slowly during the run.",
-    ),
+    { "aria-labelledby": "figures-title" },
+    el("h2", { id: "figures-title" }, title),
+    el("p.small.muted", {}, text),
     el(
       "dl.figures.wide",
       {},
-      el("div", {}, el("dt", {}, "KL divergence"), kl),
-      el("div", {}, el("dt", {}, "KL loss"), loss),
-      el("div", {}, el("dt", {}, "KL weight"), weight),
+      shown.map(({ label, value }) => el("div", {}, el("dt", {}, label), value)),
     ),
   );
-  return {
-    node,
-    set(epoch, step) {
-      setText(kl, figure(epoch?.kl_divergence));
-      setText(loss, figure(epoch?.val_kl_loss));
-      setText(weight, figure(step?.kl_weight));
-    },
-  };
+  return { node, set: (event) => shown.forEach(({ field, value }) => setText(value, figure(event[field]))) };
 }
 
 async function fetchUsage(page, start) {
@@ -306,7 +280,7 @@ function draw(page) {
       restAfter(page, () => drawEpochs(page));
     }
   }
-  page.kl?.set(log.lastEpoch(), log.step);
+  page.figures?.set({ ...log.step, ...log.lastEpoch() });
   drawWarnings(page);
   if (drawn.previews !== log.previews) {
     drawn.previews = log.previews;
@@ -344,7 +318,7 @@ function restAfter(page, drawing) {
 
 function drawEpochs(page) {
   const { log } = page;
-  page.chart.set(log.columns(lossSeries(page.run.family).map(({ field }) => field)));
+  page.chart.set(log.columns(page.losses.map(({ field }) => field)));
   const last = log.lastEpoch();
   ensureLevels(page, Object.keys(last?.codebook_health ?? {}).length);
   page.levels.forEach(({ panel, spark }, level) => {
@@ -406,10 +380,10 @@ function timeSentence(run, log) {
   return run.state === "running" && run.minutes ? `about ${plural(run.minutes, "minute")} in all` : "";
 }
 
-function factsOf(run) {
+function factsOf(run, family) {
   const facts = [
     run.dataset,
-    familyName(run.family),
+    family.title,
     run.levels && `${plural(run.levels, "level")} of ${run.codebook_size} codes`,
     run.files && plural(run.files, "sound"),
     run.duration_s && duration(run.duration_s),
@@ -420,7 +394,7 @@ function factsOf(run) {
 
 function drawRunState(page) {
   const { run, head } = page;
-  setText(head.facts, factsOf(run));
+  setText(head.facts, factsOf(run, page.family));
   if (page.counted)
     setText(
       page.counted,

@@ -1,0 +1,86 @@
+"""The mel scale: the bands of a mel, and its values, linear in decibels and scaled to about [-1, 1].
+
+Two values have a meaning of their own:
+
+- `SILENCE` (just above -1): a frame of real sound in which nothing reaches the floor;
+- `PADDING` (exactly -1, in every band): a frame after the end of the sound. It is no part of the sound, so it
+  counts in no loss, no codebook and no health figure. A waveform ends at its last sample that is not zero.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from distill.audio.settings import SpectrogramConfig
+
+PADDING = -1.0
+SILENCE = -0.999
+
+_MAX_VALUE = 1.5  # 30 dB above the ceiling with default settings: a model may overshoot, but no sound is that loud
+
+
+def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
+    """Slaney's area-normalised triangular filters from 0 Hz to half the rate: float32 `[n_mels, n_fft/2 + 1]`."""
+    top = _hz_to_mel(torch.tensor(sample_rate / 2, dtype=torch.float64))
+    edges = _mel_to_hz(torch.linspace(0, float(top), n_mels + 2, dtype=torch.float64))
+    bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
+    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
+    triangles = torch.minimum(rising, falling).clamp(min=0)
+    return (triangles * (2 / (edges[2:] - edges[:-2]))[:, None]).float()
+
+
+class MelScale(nn.Module):
+    """The mel filters float32 `[M, F]` of a `SpectrogramConfig`, and the scale between band magnitudes and mel values.
+
+    Outside `blocks`, pairs of slices (bands, bins), all filters are zero.
+    """
+
+    filters: Tensor
+
+    def __init__(self, config: SpectrogramConfig) -> None:
+        super().__init__()
+        self.config = config
+        filters = mel_filters(config.sample_rate, config.n_fft, config.n_mels)
+        self.register_buffer("filters", filters, persistent=False)
+        self.blocks = _blocks(filters)
+        self._log_floor = math.log(config.magnitude_floor)
+        self._log_range = math.log(config.magnitude_ceiling) - self._log_floor
+
+    def band_magnitudes(self, bin_magnitudes: Tensor) -> Tensor:
+        """Band magnitudes `[B, M, T]` of STFT magnitudes `[B, F, T]`."""
+        return torch.cat([self.filters[bands, bins] @ bin_magnitudes[:, bins] for bands, bins in self.blocks], dim=1)
+
+    def values(self, band_magnitudes: Tensor) -> Tensor:
+        """Mel values, of any shape, of band magnitudes; never below `SILENCE`."""
+        log = band_magnitudes.clamp(min=self.config.magnitude_floor).log()
+        return ((log - self._log_floor) * (2 / self._log_range) - 1).clamp(min=SILENCE)
+
+    def magnitudes(self, values: Tensor) -> Tensor:
+        """Band magnitudes, of any shape, of mel values: 0 for `SILENCE` and below."""
+        log = (values.clamp(PADDING, _MAX_VALUE) + 1) * (self._log_range / 2) + self._log_floor
+        return torch.where(values <= SILENCE, 0.0, log.exp())
+
+    def louder(self, values: Tensor, gain: Tensor) -> Tensor:
+        """Mel values, of any shape, of the same sounds `gain` times as loud; what was below the floor stays there."""
+        moved = (values + gain.log() * (2 / self._log_range)).clamp(min=SILENCE)
+        return torch.where(values > SILENCE, moved, values)
+
+
+def _blocks(filters: Tensor) -> list[tuple[slice, slice]]:
+    """Four groups of neighbouring bands of `[M, F]`, each with the bins it reaches: (bands, bins)."""
+    found = []  # four small products do for one large one, most of which would be zeros
+    for bands in torch.arange(len(filters)).chunk(4):
+        reached = filters[bands].any(dim=0).nonzero().flatten().tolist() or [0]
+        found.append((slice(int(bands[0]), int(bands[-1]) + 1), slice(reached[0], reached[-1] + 1)))
+    return found
+
+
+def _hz_to_mel(hz: Tensor) -> Tensor:
+    # Slaney's Auditory Toolbox: linear below 1 kHz, logarithmic above.
+    return torch.where(hz < 1000, hz * 3 / 200, 15 + torch.log(hz.clamp(min=1e-9) / 1000) * 27 / math.log(6.4))
+
+
+def _mel_to_hz(mel: Tensor) -> Tensor:
+    return torch.where(mel < 15, mel * 200 / 3, 1000 * torch.exp((mel - 15) * math.log(6.4) / 27))

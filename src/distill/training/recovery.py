@@ -1,0 +1,70 @@
+"""The way back of a run that diverged: to an earlier checkpoint, with smaller steps, a few times at most."""
+
+import logging
+from dataclasses import dataclass, field
+
+from distill.errors import CheckpointError, LowerLearningRate, TrainingError
+from distill.notices import RolledBack
+from distill.training.checkpoint import Checkpoint, find_checkpoint
+from distill.training.engine import MAX_SKIPS_IN_ROW
+from distill.training.run import Run
+from distill.training.snapshot import restore
+
+logger = logging.getLogger(__name__)
+
+MAX_ROLLBACKS = 3
+
+Place = tuple[int, int]  # epoch and step
+
+
+@dataclass
+class Recovery:
+    """Rolls a run back, and remembers from where no step could be learnt."""
+
+    run: Run
+    _restored: Place | None = None
+    _steps_then: int = 0  # in the history, when it was restored
+    _fruitless: set[Place] = field(default_factory=set)
+
+    def roll_back(self) -> None:
+        """Go back to the newest checkpoint that steps were learnt from, with half the rate it had at first.
+
+        Raises `TrainingError` after `MAX_ROLLBACKS`, or when there is none.
+        """
+        run, failed = self.run, self.run.state
+        if self._restored and len(failed.history.step_metrics) - self._steps_then == MAX_SKIPS_IN_ROW:
+            self._fruitless.add(self._restored)
+        if failed.rollbacks == MAX_ROLLBACKS:
+            raise _diverged()
+        try:
+            checkpoint = find_checkpoint(run.folder.path, run.info.family, self._leads_on)
+        except CheckpointError as error:
+            raise _diverged() from error
+        began = run.began
+        restore(run, checkpoint)
+        run.began = began  # the time is spent, whatever came of it
+        run.state.rollbacks = failed.rollbacks + 1
+        _halve_rates(run, run.state.rollbacks - checkpoint.rollbacks)
+        self._restored = checkpoint.epoch, checkpoint.step
+        self._steps_then = len(run.state.history.step_metrics)
+        logger.warning(RolledBack(MAX_SKIPS_IN_ROW, checkpoint.epoch, run.state.rollbacks, MAX_ROLLBACKS))
+
+    def _leads_on(self, checkpoint: Checkpoint) -> bool:
+        return checkpoint.skips["in_row"] == 0 and (checkpoint.epoch, checkpoint.step) not in self._fruitless
+
+
+def _halve_rates(run: Run, times: int) -> None:
+    for optimizer in run.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] *= 0.5**times
+            group["initial_lr"] *= 0.5**times
+    for scheduler in run.schedulers:
+        scheduler.base_lrs = [rate * 0.5**times for rate in scheduler.base_lrs]
+
+
+def _diverged() -> TrainingError:
+    return TrainingError(
+        "training diverges: losses or gradients are not finite numbers, step after step, from every checkpoint and "
+        "with smaller learning rates as well",
+        LowerLearningRate(),
+    )

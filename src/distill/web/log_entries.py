@@ -1,0 +1,52 @@
+"""The entries of a run's log as the page gets them: each with its type, epochs with verdicts, warnings in its words."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from distill.notices import Notice, Remark, notice_from_dict
+from distill.training.metrics import EVENT_TYPES, EpochEvent, PreviewEvent, StepEvent, TrainingCompleteEvent
+from distill.training.run_folder import WARNING
+from distill.training.run_info import RunInfo
+from distill.web.advice import level_verdicts
+from distill.web.messages import in_page_words
+
+Entry = dict[str, Any]
+
+_TYPES = {StepEvent: "step", EpochEvent: "epoch", PreviewEvent: "preview", TrainingCompleteEvent: "complete"}
+
+
+def entry_type(event: str) -> str | None:
+    """The kind of a log entry, of whichever family; None for an event that this version does not know."""
+    if event == WARNING:
+        return "warning"
+    known = EVENT_TYPES.get(event, object)
+    return next((name for base, name in _TYPES.items() if issubclass(known, base)), None)
+
+
+def annotated(entries: Iterable[Entry], info: RunInfo | None) -> list[Entry]:
+    """Log entries with what the page needs beside them; `info` is the run's record."""
+    return [_annotated(entry | {"type": entry_type(entry["event"])}, info) for entry in entries]
+
+
+def _annotated(entry: Entry, info: RunInfo | None) -> Entry:
+    if entry["type"] == "warning":
+        notice = _notice(entry)
+        return entry | {"message": in_page_words(str(notice)), "subject": _subject(notice)}
+    health = entry.get("codebook_health")
+    if entry["type"] == "epoch" and health and info:
+        size = info.model_settings["codebook_size"]
+        return entry | {"verdicts": level_verdicts(health, size, info.validation_vectors or 0)}
+    return entry
+
+
+def _notice(entry: Entry) -> Notice:
+    try:
+        return notice_from_dict(entry)
+    except TypeError:  # of a version in which this kind had other values
+        return Remark(entry["message"])
+
+
+def _subject(notice: Notice) -> str:
+    """A string that is the same for notices of which a later one replaces an earlier one."""
+    return json.dumps(notice.subject)

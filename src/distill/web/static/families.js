@@ -1,0 +1,32 @@
+// Model families as the server describes them; one that it does not know (a model from elsewhere) goes by its name.
+
+const UNKNOWN = { settings: [], losses: [], panel: null, has_codes: false, generates: false };
+const COLOURS = ["--series-3", "--level-0", "--level-2", "--level-3"]; // of the family's own losses
+
+export function familyOf(about, name) {
+  return about.families.find((family) => family.name === name) ?? { ...UNKNOWN, name, title: name };
+}
+
+export const familyTitle = (about, name) => familyOf(about, name).title;
+
+// The curves of a run's losses: `field` is their name in epoch events, `curve` in a model's history.
+export function lossSeries({ losses }) {
+  return [
+    { field: "train_loss", curve: "train_losses", label: "Training", variable: "--series-1" },
+    {
+      field: "val_loss",
+      curve: "val_losses",
+      label: "Set aside",
+      title: "Validation: sounds that are not trained on",
+      variable: "--series-2",
+    },
+    ...losses.map(({ field, curve, label, meaning }, index) => ({
+      field,
+      curve,
+      label,
+      title: meaning,
+      variable: COLOURS[index % COLOURS.length],
+      dash: [5, 4],
+    })),
+  ];
+}
