@@ -66,6 +66,6 @@ def narrow_nets() -> Iterator[None]:
 def quick_runs(narrow_nets: None) -> Iterator[None]:
     """Narrow nets, and no picture at the end of a run."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("draw_vqvae_run", "draw_vae_run"):
-            patch.setattr(f"distill.training.loop.{name}", no_picture)
+        for name in ("loop.draw_vqvae_run", "vae_loop.draw_vae_run"):
+            patch.setattr(f"distill.training.{name}", no_picture)
         yield
