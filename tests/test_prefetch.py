@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 class Gate:
-    """Lets so many sounds be decoded, and the others once it is opened; `when_awaited` is called as one is asked for."""
+    """Lets so many sounds be decoded, and the others once it is opened; `when_awaited` is called when one is needed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
         self.open, self.passed, self.stop = threading.Event(), list[Path](), threading.Event()
