@@ -331,6 +331,7 @@ def test_how_the_codes_are_used_is_told_for_each_epoch(web: Web, collection: Pat
 def test_previews_are_heard_and_seen(web: Web, collection: Path) -> None:
     run = train(web, collection, preview_interval=1)
     messages(web, run["id"], "finished")
+    (web.state.runs.folder(run["id"]).previews / "epoch_of_mine.wav").write_bytes(wav())
     previews = web.get(f"/api/runs/{run['id']}/previews")
     assert {(preview["epoch"], preview["role"]) for preview in previews} == {
         (epoch, role) for epoch in (0, 1) for role in ("original", "reconstruction")
