@@ -19,8 +19,10 @@ from conftest import RATE, tone, write_collection
 from distill.audio.io import read_recording
 from distill.audio.limits import AudioLimits
 from distill.audio.reader import AudioReader
-from distill.errors import AudioError, ConfigError, StorageError
+from distill.errors import AudioError, ConfigError, RaiseLimit, StorageError
 from distill.models.persistence import load_any
+from distill.notices import FileLeftOut
+from distill.storage import append_text
 from distill.training.metrics import TrainingCompleteEvent, VQEpochMetrics, event_from_dict
 from distill.training.preview import list_previews
 from distill.training.request import plan_run
@@ -261,9 +263,17 @@ def test_a_run_is_watched_live_and_replayed_alike(web: Web, collection: Path, ho
 def test_what_a_warning_says_can_be_done_on_the_page(web: Web, collection: Path) -> None:
     run = train(web, collection, max_epochs=1)
     messages(web, run["id"], "finished")
-    web.state.runs.folder(run["id"]).append_warning("10 steps were skipped; try a lower --learning-rate")
+    notice = FileLeftOut("long.wav", "lasts longer than the limit of 2 h", RaiseLimit("hours", "3"))
+    place = web.state.runs.folder(run["id"]).events_path
+    append_text(place, json.dumps({"event": "Warning", "message": str(notice)} | notice.to_dict()) + "\n")
+    append_text(place, json.dumps({"event": "Warning", "message": "of an earlier version"}) + "\n")
+    append_text(place, json.dumps({"event": "Warning", "kind": "FileLeftOut", "values": {}, "message": "odd"}) + "\n")
     told = [entry["message"] for entry in log(messages(web, run["id"], "finished")) if entry["event"] == "Warning"]
-    assert told[-1] == "10 steps were skipped; try a lower learning rate"
+    assert told[-3:] == [
+        "long.wav left out: lasts longer than the limit of 2 h; cut it into shorter files",
+        "of an earlier version",
+        "odd",
+    ]
 
 
 def test_how_the_codes_are_used_is_told_for_each_epoch(web: Web, collection: Path) -> None:
@@ -412,7 +422,7 @@ def test_of_two_servers_only_the_first_keeps_the_list(home: Path, collection: Pa
         train(beside, collection, max_epochs=2000)
         assert not (home / "runs" / "waiting.json").exists()
         beside.state.runs.close()
-        with pytest.raises(ConfigError, match="is ending"):
+        with pytest.raises(ConfigError, match="is shutting down"):
             beside.state.runs.add(plan_run(collection, output_dir=home / "runs" / "late")[0])
 
 
@@ -704,7 +714,7 @@ def test_no_option_of_the_command_line_reaches_the_page(tmp_path: Path, limit: d
     soundfile.write(tmp_path / "long.wav", np.zeros((5 * RATE, 2)), RATE)
     with pytest.raises(AudioError) as error:
         read_recording(tmp_path / "long.wav", AudioLimits(**limit))
-    said = in_page_words(str(error.value))
+    said = in_page_words(error.value)
     assert ("--" in said, "; save it with " in said or "; cut it into shorter files" in said) == (False, True), said
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from distill.cli.messages import COMMAND_LINE
 from distill.cli.options import Device, DeviceName, FamilyName, Limits, ModelsDir, audio_limits
 from distill.cli.streams import flush_output
 
@@ -135,7 +136,7 @@ def train(
                 **overrides,
             )
         if not follows:
-            _warn_left_out([f"{printable(file.path)}: {file.reason}" for file in collection.left_out])
+            _warn_left_out([f"{printable(file.path)}: {file.worded(COMMAND_LINE)}" for file in collection.left_out])
     given_now = overridden(plan) if resume else set(overrides)
     _end(_follow(plan) if follows else _run(plan, given_now, json))
 

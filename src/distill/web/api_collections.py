@@ -24,9 +24,9 @@ router = APIRouter(prefix="/api/collections")
 
 
 _NOT_READY = {
-    "empty": "this collection has not been looked through yet; open it first",
-    "scanning": "this collection is still being looked through; wait until that is done",
-    "failed": "this collection could not be looked through: {reason}",
+    "empty": ("this collection has not been looked through yet", "open it first"),
+    "scanning": ("this collection is still being looked through", "wait until that is done"),
+    "failed": ("this collection could not be looked through", "look through it again"),
 }
 _PREVIEW_INTERVAL = 5  # epochs: here progress is listened to while it happens
 
@@ -47,7 +47,7 @@ class FolderPath(Exact):
 
 
 class Name(Exact):
-    """What something is to be called."""
+    """The name that something is to have."""
 
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_PRINTABLE)]
 
@@ -59,7 +59,7 @@ class Undo(Exact):
 
 
 class TrainingBody(Exact):
-    """What to train on and how."""
+    """A wish for a training: on what, and how."""
 
     excluded: list[str] = []  # names, as the report has them
     family: Literal["vqvae", "vae"] = "vqvae"
@@ -70,8 +70,10 @@ class TrainingBody(Exact):
         known = {field.name for field in dataclasses.fields(VQVAEConfig if self.family == "vqvae" else TrainingConfig)}
         if unknown := sorted(self.settings.keys() - known):
             raise ConfigError(f"there is no setting {unknown[0]!r} for a {self.family}")
+        if error := folder.error:
+            raise CollectionError(f"this collection could not be looked through: {error.reason}", error.remedy)
         if folder.state != "ready":
-            raise CollectionError(_NOT_READY[folder.state].format(reason=folder.error))
+            raise CollectionError(*_NOT_READY[folder.state])
         return plan_files(
             folder.without(set(self.excluded)),
             dataset_name=folder.name,
@@ -94,7 +96,7 @@ def open_collection(wish: FolderPath, here: InState) -> dict[str, Any]:
     """Open a folder of this machine and begin to look through it."""
     path = os.path.expanduser(wish.path.strip().strip("\"'"))  # noqa: PTH111  unlike Path, it leaves an unknown ~user as it is
     if not Path(path).is_absolute():
-        raise CollectionError(f"{wish.path}: give the whole path of the folder, from the root on")
+        raise CollectionError(f"{wish.path} is not a whole path", "give the path of the folder from the root on")
     return here.folders.open(Path(path)).report()
 
 
@@ -116,7 +118,7 @@ def remove_collection(key: str, here: InState) -> dict[str, str]:
     """Remove dropped sounds; `undo` brings them back until distill is started again."""
     folder = here.folder(key)
     if any(file.is_relative_to(folder.path) for job in here.runs.jobs() for file in job.plan.file_paths):
-        raise CollectionError(f"a training needs {folder.name}; wait for its end, or cancel it first")
+        raise CollectionError(f"{folder.name} is needed for a training", "wait until it ends, or cancel it first")
     return {"undo": here.keep(here.folders.remove(key))}
 
 
@@ -144,7 +146,7 @@ async def show_collection(key: str, here: InState) -> Any:
 
 @router.post("/{key}/plan")
 def plan_training(key: str, wishes: TrainingBody, here: InState) -> Any:
-    """What training would use, and why."""
+    """The sounds and settings that training would use, and why."""
     plan = wishes.plan(here.folder(key), here.library)
     return to_json(
         {

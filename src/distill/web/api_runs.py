@@ -1,12 +1,14 @@
 """Routes of a run: start, stop, go on, and all that can be watched of it."""
 
 import dataclasses
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
+from distill.notices import notice_from_dict
 from distill.training import preview
 from distill.training.metrics import VQEpochMetrics, to_json
 from distill.training.request import plan_resume
@@ -15,7 +17,7 @@ from distill.web.advice import with_verdicts
 from distill.web.api_collections import TrainingBody
 from distill.web.feed import Feed, Tail, entries_from, messages
 from distill.web.fresh_thread import in_fresh_thread
-from distill.web.messages import in_page_words
+from distill.web.messages import PAGE, in_page_words
 from distill.web.pictures import mel_of_preview, usage_bytes
 from distill.web.state import AppState, InState, model_key
 
@@ -93,7 +95,7 @@ async def watch_run(key: str, request: Request, here: InState) -> StreamingRespo
 
 @router.get("/{key}/usage")
 def show_usage(key: str, here: InState, start: Annotated[int, Query(ge=0)] = 0) -> Response:
-    """How much each code was used: for each epoch from `start`, levels × codes bytes."""
+    """The use of each code: for each epoch from `start`, levels × codes bytes."""
     counts = [line["counts"] for line in entries_from(_folder(here, key).usage_path, start)]
     levels, codes = (len(counts[0]), len(counts[0][0])) if counts else (0, 0)
     shape = {"X-Epochs": str(len(counts)), "X-Levels": str(levels), "X-Codes": str(codes)}
@@ -133,7 +135,7 @@ def see_preview(key: str, name: str, here: InState) -> Response:
 
 
 def about(here: AppState, key: str) -> dict[str, Any]:
-    """What the page knows of a run; raises `HTTPException`."""
+    """The facts that the page has of a run; raises `HTTPException`."""
     facts = _facts(here, key)
     status, plan = here.runs.status(key), here.runs.plan(key)
     config = facts.get("config") or (vars(plan.config) if plan else {})
@@ -187,8 +189,12 @@ def _preview(here: AppState, key: str, name: str) -> Path:
 
 
 def _reworded(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry of the log, what a warning says in words for the page."""
-    return entry | {"message": in_page_words(entry["message"])} if entry["event"] == WARNING else entry
+    """An entry of the log, a warning in words for the page."""
+    if entry["event"] != WARNING:
+        return entry
+    with suppress(TypeError, ValueError):  # of another version of distill; it has a message, too
+        return entry | {"message": notice_from_dict(entry).worded(PAGE)}
+    return entry
 
 
 def _is_judged(entry: dict[str, Any]) -> bool:

@@ -77,7 +77,7 @@ def _about(state: AppState) -> Callable[[], dict[str, Any]]:
 
 def _our_error(request: Request, error: Exception) -> JSONResponse:
     del request
-    return _told(507 if isinstance(error, StorageError) else 422, in_page_words(str(error)))
+    return _told(507 if isinstance(error, StorageError) else 422, in_page_words(error))
 
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:
@@ -94,7 +94,7 @@ def _wrong_request(request: Request, error: Exception) -> JSONResponse:
 
 def _fault(request: Request, error: Exception) -> JSONResponse:
     del request
-    return _told(500, f"unexpected {type(error).__name__}: {error} (a fault in distill)")
+    return _told(500, in_page_words(error))
 
 
 def _told(status: int, sentence: str) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Who may speak to the server: the page that was opened with its token, on this machine, and nobody else.
+"""The guard of the server, who lets in the page that was opened with its token, on this machine, and nobody else.
 
 A page of a foreign site can send requests to a loopback port, and a foreign name can be made to resolve to it (DNS
 rebinding). So the Host has to be one of ours, the Origin our own page's, and the token, new at every start, be known.
@@ -36,7 +36,7 @@ _HEADERS = {
 
 
 def own_hosts(bound: str, port: int) -> Callable[[str], bool]:
-    """Whether a Host header names this server, when it listens on the address `bound`.
+    """A test of Host headers: true for those that name this server, when it listens on the address `bound`.
 
     Reached over a network, it may be called by any address, but by no name except the machine's own: only a name can
     be made to point here by somebody else.
@@ -56,7 +56,7 @@ def own_hosts(bound: str, port: int) -> Callable[[str], bool]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what listens on this address cannot be reached from elsewhere."""
+    """True if what listens on this address cannot be reached from elsewhere."""
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host.strip("[]")).is_loopback)
 
 
@@ -108,7 +108,7 @@ class Guard:
             await _refuse(guarded_send, refusal)
 
     def _check(self, scope: Scope) -> bool:
-        """Whether the request brings the token in its address, as the first one does; raises `_Refused`."""
+        """True if the request brings the token in its address, as the first one does; raises `_Refused`."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._known_host(host):
@@ -124,7 +124,7 @@ class Guard:
         ):
             return True
         if not self._right(self._from_cookie(headers.get("cookie", ""))):
-            raise _Refused(401, "open the address that `distill web` has printed: it holds the key to this page")
+            raise _Refused(401, "open the address that distill printed when it started: it holds the key to this page")
         if scope["method"] not in _SAFE_METHODS and origin is None:
             raise _Refused(403, "this request does not say where it comes from")
         return False
