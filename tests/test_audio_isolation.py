@@ -24,6 +24,7 @@ from distill.audio.io import read_recording
 from distill.audio.limits import AudioLimits
 from distill.audio.reader import AudioReader
 from distill.cli.app import app
+from distill.cli.messages import COMMAND_LINE
 from distill.data.collection import find_audio_files
 from distill.data.opening import open_collection
 from distill.errors import AudioError, Cancelled, ConfigError
@@ -74,7 +75,7 @@ worker.main()
 
 
 def pid(reader: AudioReader) -> int:
-    return reader._child._process.pid
+    return reader._worker._process.pid
 
 
 def refusal(reader: AudioReader, path: Path) -> str:
@@ -201,7 +202,7 @@ def test_a_worker_that_does_nothing_is_given_up(
     reader.read(good)
     monkeypatch.setattr(deadline, "_FILE_S", 0.5)
     os.kill(pid(reader), signal.SIGSTOP)
-    assert "gave up: nothing came of it for 0 s" in refusal(reader, good)
+    assert "gave up: no progress for 0 s" in refusal(reader, good)
     reader.read(good)
 
 
@@ -276,7 +277,7 @@ import os, signal, pathlib
 from distill.audio.reader import AudioReader
 reader = AudioReader()
 reader.read(pathlib.Path({str(good)!r}))
-print(reader._child._process.pid, flush=True)
+print(reader._worker._process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     worker = (
@@ -506,10 +507,10 @@ def test_the_flac_of_these_tests_is_one(tmp_path: Path, reader: AudioReader) -> 
 @pytest.mark.parametrize(
     ("claimed", "reason"),
     [
-        (None, "claims to last 40 h; the limit is 2 h; raise it with --limit hours=40"),
-        (0, "lasts longer than the limit of 2 h; raise it with --limit hours=HOURS"),
-        (8_000, "the file goes on after the length that its header gives"),
-        (10 * 60 * 8_000, "the file goes on after the length that its header gives"),
+        (None, "claims to last 40 h; the limit is 2 h; allow it with AudioLimits(hours=40)"),
+        (0, "lasts longer than the limit of 2 h; allow it with AudioLimits(hours=HOURS)"),
+        (8_000, "the file goes on beyond the length given in its header"),
+        (10 * 60 * 8_000, "the file goes on beyond the length given in its header"),
     ],
     ids=["true", "unknown", "a second", "ten minutes"],
 )
@@ -527,7 +528,7 @@ with AudioReader() as reader:
         reader.read(pathlib.Path({str(path)!r}))
     except AudioError as error:
         print(error)
-    status = [pathlib.Path("/proc", str(who), "status").read_text() for who in ("self", reader._child._process.pid)]
+    status = [pathlib.Path("/proc", str(who), "status").read_text() for who in ("self", reader._worker._process.pid)]
 print(sum(int(re.search(r"VmHWM:\\s+(\\d+) kB", text)[1]) for text in status))
 """
     said, cost = subprocess.run(
@@ -552,8 +553,9 @@ def test_what_exceeds_a_limit_is_refused_with_the_option_that_raises_it(
     limits: dict[str, float], reason: str, suffix: str, write_sound: Write
 ) -> None:
     path = write_sound(f"a.{suffix}", np.stack([tone(440, 1.0)] * 2, axis=1))
-    with AudioReader(AudioLimits(**limits)) as reader:
-        assert refusal(reader, path) == reason
+    with AudioReader(AudioLimits(**limits)) as reader, pytest.raises(AudioError) as caught:
+        reader.read(path)
+    assert caught.value.worded(COMMAND_LINE) == f"{path}: {reason}"
 
 
 def test_the_limits_are_those_of_the_document() -> None:

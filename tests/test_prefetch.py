@@ -72,7 +72,7 @@ class Gate:
             for number, outcome in enumerate(read_each(*arguments)):
                 while number >= free and not self.open.wait(0.05):
                     if arguments[-1].is_set():
-                        raise Cancelled
+                        raise Cancelled("stopped")
                     assert time.monotonic() < limit
                 self.passed.append(outcome[0])
                 yield outcome
@@ -338,7 +338,7 @@ def test_a_disk_that_is_taken_away_ends_the_run_and_does_not_pass_for_silence(
         loaders = create_data_loaders(paths, config())
         folder.rename(tmp_path / "gone")
         gate.open.set()
-        with pytest.raises(StorageError, match="cannot be read any more; bring it back, and go on with the run"):
+        with pytest.raises(StorageError, match="cannot be read any more; bring it back, then continue the run"):
             loaders[1].dataset.waveforms[-1][:]
 
 

@@ -18,10 +18,11 @@ import torch
 from distill.audio.io import read_recording
 from distill.audio.limits import AudioLimits
 from distill.audio.reader import AudioReader
-from distill.errors import AudioError, ConfigError, StorageError
+from distill.errors import AudioError, ConfigError, RaiseLimit, StorageError
 from distill.families import register, unregister
 from distill.models.persistence import load_any
-from distill.notices import BudgetTooShort, LevelUnderused, Notice, Overfitting
+from distill.notices import FileLeftOut, LevelUnderused, Notice, Overfitting
+from distill.storage import append_text
 from distill.training.families import VAE, VQVAE
 from distill.training.metrics import TrainingCompleteEvent, VQEpochMetrics, event_from_dict
 from distill.training.preview import list_previews
@@ -269,9 +270,17 @@ def test_a_run_is_watched_live_and_replayed_alike(web: Web, collection: Path, ho
 def test_what_a_warning_says_can_be_done_on_the_page(web: Web, collection: Path) -> None:
     run = train(web, collection, max_epochs=1)
     messages(web, run["id"], "finished")
-    web.state.runs.folder(run["id"]).append_warning(BudgetTooShort(0.5))
+    folder = web.state.runs.folder(run["id"])
+    folder.append_warning(FileLeftOut("long.wav", "lasts longer than the limit of 2 h", RaiseLimit("hours", "3")))
+    append_text(folder.events_path, json.dumps({"event": "Warning", "message": "of an earlier version"}) + "\n")
+    odd = {"event": "Warning", "kind": "FileLeftOut", "values": {}, "message": "odd"}
+    append_text(folder.events_path, json.dumps(odd) + "\n")
     told = [entry["message"] for entry in log(messages(web, run["id"], "finished")) if entry["event"] == "Warning"]
-    assert told[-1] == "going through the sounds once takes longer than the 0.5 minutes given"
+    assert told[-3:] == [
+        "long.wav left out: lasts longer than the limit of 2 h; cut it into shorter files",
+        "of an earlier version",
+        "odd",
+    ]
 
 
 def test_warnings_of_one_subject_are_told_to_be_so() -> None:
@@ -459,7 +468,7 @@ def test_of_two_servers_only_the_first_keeps_the_list(home: Path, collection: Pa
         train(beside, collection, max_epochs=2000)
         assert not (home / "runs" / "waiting.json").exists()
         beside.state.runs.close()
-        with pytest.raises(ConfigError, match="is ending"):
+        with pytest.raises(ConfigError, match="is shutting down"):
             beside.state.runs.add(TrainingRequest.for_folder(collection, output_dir=home / "runs" / "late"))
 
 
@@ -751,7 +760,7 @@ def test_no_option_of_the_command_line_reaches_the_page(tmp_path: Path, limit: d
     soundfile.write(tmp_path / "long.wav", np.zeros((5 * RATE, 2)), RATE)
     with pytest.raises(AudioError) as error:
         read_recording(tmp_path / "long.wav", AudioLimits(**limit))
-    said = in_page_words(str(error.value))
+    said = in_page_words(error.value)
     assert ("--" in said, "; save it with " in said or "; cut it into shorter files" in said) == (False, True), said
 
 

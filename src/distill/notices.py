@@ -1,16 +1,22 @@
-"""What distill tells while it goes on, as data: a notice has a kind and its numbers, and displays word it.
+"""Notices: what distill tells while it goes on, as data. A notice has a kind and its numbers, and displays word it.
 
-Notices go through `logging` like any message (`logger.warning(notice)`): who knows no kind prints `str(notice)`.
+They go through `logging` like any message (`logger.warning(notice)`): who knows no kind prints `str(notice)`.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from distill.errors import Remedy, Vocabulary, remedy_from_json, remedy_to_json, worded
+
+_REMEDY = "remedy"  # the one field whose values have kinds of their own
 
 
 @dataclass(frozen=True)
 class Notice:
-    """The root of all kinds; `subject` says which earlier notice a later one replaces in a display."""
+    """The root of all kinds; `subject` says which earlier notice a later one replaces in a display.
+
+    A kind defines `__str__`, or `worded` where it passes on what an error says.
+    """
 
     kinds: ClassVar[dict[str, type["Notice"]]] = {}
 
@@ -18,7 +24,12 @@ class Notice:
         Notice.kinds[cls.__name__] = cls
 
     def __str__(self) -> str:
-        raise NotImplementedError
+        return self.worded({})
+
+    def worded(self, vocabulary: Vocabulary) -> str:
+        """The notice as a sentence; what helps, if it tells that, as `vocabulary` has it."""
+        del vocabulary
+        return str(self)
 
     @property
     def subject(self) -> tuple[Any, ...]:
@@ -27,7 +38,8 @@ class Notice:
 
     def to_dict(self) -> dict[str, Any]:
         """Its kind and values, as JSON can hold them; `notice_from_dict` makes an equal notice of them."""
-        return {"kind": type(self).__name__, "values": dataclasses.asdict(self)}
+        values = {name: remedy_to_json(value) if name == _REMEDY else value for name, value in vars(self).items()}
+        return {"kind": type(self).__name__, "values": values}
 
 
 @dataclass(frozen=True)
@@ -46,11 +58,16 @@ class Remark(Notice):
 
 
 def notice_from_dict(entry: dict[str, Any]) -> Notice:
-    """The notice that an entry of a log holds, a `Remark` where it has only a message; raises `TypeError`."""
+    """The notice that an entry of a log holds, a `Remark` where it has only a message.
+
+    Raises `TypeError` or `ValueError` for values that are not those of its kind.
+    """
     kind = Notice.kinds.get(str(entry.get("kind")))
     values = entry.get("values")
     if kind is None or not isinstance(values, dict):
         return Remark(str(entry.get("message", "")))
+    if _REMEDY in values:
+        values = values | {_REMEDY: remedy_from_json(values[_REMEDY])}
     return kind(**values)
 
 
@@ -60,9 +77,11 @@ class FileLeftOut(Notice):
 
     file: str
     reason: str
+    remedy: Remedy | str = ""
 
-    def __str__(self) -> str:
-        return f"{self.file} left out: {self.reason}"
+    def worded(self, vocabulary: Vocabulary) -> str:
+        """The file, and what its reader said of it."""
+        return f"{self.file} left out: {worded(self.reason, self.remedy, vocabulary)}"
 
     @property
     def subject(self) -> tuple[Any, ...]:
@@ -100,7 +119,7 @@ class Overfitting(Notice):
 
 @dataclass(frozen=True)
 class LatentsActive(Notice):
-    """How many latent dimensions of a VAE say anything about the sound; `divergence` is their KL in nats."""
+    """The number of latent dimensions of a VAE that say anything about the sound; `divergence` is their KL in nats."""
 
     active: int
     dimensions: int
@@ -204,3 +223,81 @@ class DiskNearlyFull(Notice):
     def subject(self) -> tuple[Any, ...]:
         """The place."""
         return (type(self).__name__, self.place)
+
+
+@dataclass(frozen=True)
+class LibraryIndexDamaged(Notice):
+    """The index of a library could not be used; it is set aside as `kept_as`, and another made of the model files."""
+
+    index: str
+    reason: str
+    kept_as: str
+
+    def __str__(self) -> str:
+        return (
+            f"the library index {self.index} is damaged ({self.reason}); it was kept as {self.kept_as}, "
+            "and a new one was made from the model files"
+        )
+
+    @property
+    def subject(self) -> tuple[Any, ...]:
+        """The index."""
+        return (type(self).__name__, self.index)
+
+
+@dataclass(frozen=True)
+class ModelNotListed(Notice):
+    """A file in a library is not a model that can be read; the reason names it."""
+
+    file: str
+    reason: str
+    remedy: Remedy | str = ""
+
+    def worded(self, vocabulary: Vocabulary) -> str:
+        """The reason, for it begins with the file."""
+        return f"not listed: {worded(self.reason, self.remedy, vocabulary)}"
+
+    @property
+    def subject(self) -> tuple[Any, ...]:
+        """The file."""
+        return (type(self).__name__, self.file)
+
+
+@dataclass(frozen=True)
+class QueueNotSaved(Notice):
+    """Runs that wait in a server's queue are not there any more when it has ended."""
+
+    reason: str
+    remedy: Remedy | str = ""
+
+    def worded(self, vocabulary: Vocabulary) -> str:
+        """The consequence, and why."""
+        return f"waiting runs will be lost when this server ends: {worded(self.reason, self.remedy, vocabulary)}"
+
+
+@dataclass(frozen=True)
+class QueueUnreadable(Notice):
+    """The file in which the last server noted the runs that waited cannot be read."""
+
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file} cannot be read ({self.reason}); the runs that were waiting are lost"
+
+
+@dataclass(frozen=True)
+class QueuedRunDropped(Notice):
+    """A run that waited when the last server ended cannot be carried out any more."""
+
+    reason: str
+    remedy: Remedy | str = ""
+
+    def worded(self, vocabulary: Vocabulary) -> str:
+        """The reason."""
+        return f"a waiting run was dropped: {worded(self.reason, self.remedy, vocabulary)}"
+
+    @property
+    def subject(self) -> tuple[Any, ...]:
+        """The reason: there can be several such runs."""
+        return (type(self).__name__, self.reason)
