@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import HealthCheck, settings
 
 from support.models import NARROW
 from support.runs import no_picture
@@ -15,6 +16,12 @@ from support.sounds import RATE, write_collection
 
 # Two workers on two cores: a second thread in each would only make them wait for each other.
 torch.set_num_threads(1)
+
+# How long an example may take says something of the machine alone. A fixture of one test serves all of its examples.
+settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("tests")
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would the commands that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.audio.io import read_recording, read_waveform, write_wav
@@ -242,7 +242,6 @@ def reader() -> Iterator[AudioReader]:
         yield reader
 
 
-@settings(deadline=None)  # the first file waits for a process to start
 @given(st.binary(min_size=1, max_size=300), st.sampled_from(["", "RIFF", "fLaC", "OggS", "FORM", "ID3"]))
 def test_noise_bytes_never_raise_anything_but_our_own_error(
     reader: AudioReader, tmp_path_factory: pytest.TempPathFactory, noise: bytes, magic: str

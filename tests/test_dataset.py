@@ -254,7 +254,7 @@ def mel_dataset(lengths: list[int], *, augment: bool, seed: int = 0) -> MelDatas
     return MelDataset(sounds(lengths), LONGER, MEL, seed, augment)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 3 * LONGER), min_size=1, max_size=3))
 def test_unvaried_mels_are_those_of_the_whole_sounds_cut_in_pieces(lengths: list[int]) -> None:
     dataset = mel_dataset(lengths, augment=False)
@@ -269,7 +269,7 @@ def test_unvaried_mels_are_those_of_the_whole_sounds_cut_in_pieces(lengths: list
         assert (mel[..., piece.shape[-1] :] == PADDING).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 30), st.integers(0, 3))
 def test_a_varied_mel_is_about_that_of_the_varied_waveform(number: int, seed: int) -> None:
     wave = np.random.default_rng(seed).standard_normal(4 * LONGER).cumsum()
@@ -285,7 +285,7 @@ def test_a_varied_mel_is_about_that_of_the_varied_waveform(number: int, seed: in
         assert apart < 0.06  # half a hop apart at most, and a gain that clips nowhere in the whole sound
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 2 * LONGER), min_size=1, max_size=3), st.integers(0, 9))
 def test_a_mel_is_the_same_whatever_was_asked_for_before(lengths: list[int], number: int) -> None:
     used, fresh = mel_dataset(lengths, augment=True), mel_dataset(lengths, augment=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -128,7 +128,7 @@ def test_what_is_not_as_it_should_be_is_refused_and_leaves_nothing(exported, tmp
     assert not list((tmp_path / "elsewhere").glob("*.distill"))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_damaged_file_is_refused_or_comes_in_whole(exported, tmp_path, data):
     whole = exported.read_bytes()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.errors import DistillError, LibraryError, ModelFileError, StorageError
@@ -277,7 +277,7 @@ def test_a_broken_index_is_made_anew_and_kept_aside(library, text):
     assert (library.folder / "library.broken.json").read_text() == text
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.binary(max_size=200))
 def test_no_bytes_in_the_index_keep_the_models_from_being_listed(library, content):
     (library.folder / "library.json").write_bytes(content)
@@ -303,7 +303,7 @@ def test_a_new_file_gets_a_free_name_in_the_folder(library):
         assert path.parent == library.folder
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(max_size=400) | st.text(alphabet="音ä", min_size=80, max_size=300))
 def test_any_name_gives_a_path_in_the_folder_that_can_be_written(tmp_path, name):
     library = ModelLibrary(tmp_path)
@@ -460,7 +460,7 @@ def test_the_hostile_headers_above_are_hostile_to_others(tmp_path, kind):
     assert (tmp_path / "canary").exists()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=100))
 def test_any_pickle_is_a_header_or_a_model_file_error(tmp_path_factory, pickled):
     path = archive_of(tmp_path_factory.getbasetemp() / "any.distill", pickled)

@@ -126,14 +126,14 @@ def assert_made_anew(library: ModelLibrary, entries: list[ModelEntry], damaged: 
     assert kept == [damaged] or json.loads(damaged) == json.loads((library.folder / "library.json").read_bytes())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(share=st.floats(0, 1))
 def test_an_index_cut_short_anywhere_is_made_anew(shared, share: float) -> None:
     library, entries, whole = shared
     assert_made_anew(library, entries, whole[: int(share * (len(whole) - 2))])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
 def test_an_index_with_any_byte_changed_is_made_anew(shared, place: float, flip: int) -> None:
     library, entries, whole = shared
@@ -149,7 +149,7 @@ ANY_JSON = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data(), value=ANY_JSON)
 def test_an_index_with_any_part_of_another_type_is_made_anew(shared, data: st.DataObject, value: object) -> None:
     library, entries, whole = shared

@@ -58,7 +58,7 @@ def test_the_spectral_loss_is_the_mean_of_three_scales_as_numpy_has_them():
     assert spectral_loss(recon, target).item() == pytest.approx(expected, rel=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(-2, 2), st.integers(0, 20))
 def test_an_even_offset_costs_its_size_at_any_length_and_padding(bands, frames, offset, padding):
     target = mels(1, bands, frames)
@@ -67,7 +67,7 @@ def test_an_even_offset_costs_its_size_at_any_length_and_padding(bands, frames, 
     assert spectral_loss(recon, target).item() == pytest.approx(abs(offset), rel=1e-4, abs=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 24), st.sampled_from([0.0, 5.0, math.inf, math.nan]))
 def test_what_is_decoded_into_padding_costs_nothing_and_pulls_on_nothing(padded, value):
     target, recon = mels(), mels(seed=1)

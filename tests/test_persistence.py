@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import distill.models
@@ -148,7 +148,7 @@ def test_no_name_leads_out_of_the_library(model, tmp_path, name):
     assert load_model_v2(path).metadata.name == name
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(name=st.text(min_size=1, max_size=200))
 def test_any_name_can_be_saved_loaded_and_found(model, tmp_path_factory, name):
     folder = tmp_path_factory.mktemp("models")

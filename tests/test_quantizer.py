@@ -110,7 +110,7 @@ def test_the_commitment_gradient_is_that_of_vector_quantize_pytorch():
 # --- one forward pass ------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 3), st.integers(1, 20), st.booleans(), st.data())
 def test_indices_are_codes_where_there_is_something_to_code_and_minus_one_elsewhere(batch, count, training, data):
     mask = torch.from_numpy(data.draw(arrays(bool, (batch, count))))
@@ -446,7 +446,7 @@ def test_a_batch_of_nothing_but_padding_moves_nothing():
 # --- health ----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(arrays(np.int64, st.tuples(st.integers(1, 60), st.just(LEVELS)), elements=st.integers(NO_CODE, SIZE - 1)))
 def test_health_is_what_scipy_counts(indices):
     health = small().get_codebook_utilization(torch.from_numpy(indices))

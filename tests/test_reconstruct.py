@@ -46,7 +46,7 @@ def sound(samples: int, seed: int = 0) -> Tensor:
     return wave
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 4000))
 def test_what_comes_back_is_as_long_as_what_went_in(samples):
     made = reconstruct_waveform(unchanged, TINY, sound(samples))

@@ -176,7 +176,7 @@ def test_windows_fade_into_each_other_without_a_seam(frames):
 windows_of = st.tuples(st.integers(1, 6), st.integers(1, 24), st.integers(0, 24))  # count, hop, overlap
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(windows_of, st.floats(-1, 1, width=32))
 def test_constant_windows_join_to_the_same_constant(shape, level):
     count, hop, overlap = shape
@@ -185,7 +185,7 @@ def test_constant_windows_join_to_the_same_constant(shape, level):
     torch.testing.assert_close(joined, torch.full_like(joined, level), atol=1e-5, rtol=1e-5)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(windows_of, st.integers(0, 100))
 def test_windows_cut_from_one_mel_join_to_that_mel(shape, seed):
     count, hop, overlap = shape
@@ -224,7 +224,7 @@ def test_the_weight_counts_once_in_the_gradient():
     torch.testing.assert_close(quarter, 0.25 * whole)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.floats(0.01, 2.0), st.integers(0, 50))
 def test_a_dimension_below_its_free_bits_feels_no_divergence(free_bits, seed):
     mu, logvar = (0.5 * value for value in latents(seed=seed))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -131,7 +131,6 @@ def test_a_sound_of_many_blocks_has_the_length_asked_for(monkeypatch: pytest.Mon
         assert torch.isfinite(sound).all()
 
 
-@settings(deadline=None)
 @given(st.sampled_from([(512, 128), (512, 120), (64, 16), (100, 30)]), st.integers(8, 20), st.integers(1, 2))
 def test_spectra_are_made_sound_as_torch_makes_them(shape: tuple[int, int], frames: int, batch: int) -> None:
     length, hop = shape

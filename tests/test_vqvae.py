@@ -63,7 +63,7 @@ def test_one_second_at_48_khz_becomes_48_vectors_of_three_codes():
     assert model.encode(mel).shape == (1, 16, 8, 6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 3), st.integers(1, 32), st.integers(1, 130), st.booleans())
 def test_a_mel_of_any_length_comes_back_as_long_as_it_was(batch, bands, frames, training):
     mel = mels(batch, bands, frames)
@@ -74,7 +74,7 @@ def test_a_mel_of_any_length_comes_back_as_long_as_it_was(batch, bands, frames, 
     assert torch.isfinite(commit_loss)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(1, 70), st.integers(1, LEVELS))
 def test_any_prefix_of_the_codes_decodes_to_a_mel_of_the_same_shape(frames, levels):
     mel = mels(1, 32, frames)
@@ -169,7 +169,7 @@ def test_a_silent_column_has_no_code_and_decodes_to_silence():
         assert (made[..., 32:] != SILENCE).any(dim=2).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.booleans(), min_size=1, max_size=6), st.sampled_from([SILENCE, PADDING]))
 def test_codes_are_missing_exactly_where_nothing_sounds(sounding, quiet):
     mel = torch.full((1, 1, 32, 16 * len(sounding)), quiet)

@@ -3,10 +3,9 @@
 import errno
 import os
 import signal
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +39,19 @@ class FaultyOS:
 
 
 @contextmanager
-def failing(at: int, number: int) -> Iterator[FaultyOS]:
-    """The call number `at` that distill makes to change files, from anywhere, raises the error `number`."""
-    faulty = FaultyOS(at, fail(number), (*CALLS, "rename", "mkdir"))
+def striking(at: int, fault: Callable[[FaultyOS, str, tuple[Any, ...]], Any]) -> Iterator[FaultyOS]:
+    """The call number `at` that distill makes to change files, from anywhere, meets `fault`."""
+    faulty = FaultyOS(at, fault, (*CALLS, "rename", "mkdir"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distill.storage.os", faulty)
         for name in PATH_CALLS:
             patch.setattr(os, name, getattr(faulty, name))
         yield faulty
+
+
+def failing(at: int, number: int) -> AbstractContextManager[FaultyOS]:
+    """The call number `at` that distill makes to change files, from anywhere, raises the error `number`."""
+    return striking(at, fail(number))
 
 
 def fail(number: int) -> Callable[..., Any]:
@@ -108,8 +112,8 @@ class Disk:
         self.placed[target] = target.read_bytes()
 
 
-def in_child(work: Callable[[Callable[[object], None]], None], kill_after: float | None = None) -> list[str]:
-    """The lines that `work` said in a forked process, which may be killed so many seconds after it began."""
+def in_child(work: Callable[[Callable[[object], None]], None]) -> list[str]:
+    """The lines that `work` said in a forked process, up to its end."""
     reading, writing = os.pipe()
 
     def say(word: object) -> None:
@@ -119,16 +123,14 @@ def in_child(work: Callable[[Callable[[object], None]], None], kill_after: float
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking: the other threads are none of the child's
         child = os.fork()
     if child == 0:
+        code = 1
         try:
-            say("begun")
             work(say)
+            code = 0
         finally:
-            os._exit(0)
+            os._exit(code)
     os.close(writing)
     with open(reading) as pipe:  # noqa: PTH123
-        pipe.readline()
-        if kill_after is not None:
-            time.sleep(kill_after)
-            os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        return pipe.read().splitlines()
+        said = pipe.read().splitlines()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (0, -signal.SIGKILL), said
+    return said

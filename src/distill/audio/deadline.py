@@ -7,7 +7,7 @@ from distill.errors import AudioError, Cancelled, DistillError
 TICK_S = 0.1
 
 _START_S = 60.0  # a first start from a cold disk, under a virus scanner
-_FILE_S = 8.0  # in all, and without a word: a disk that has to spin up takes as long
+_FILE_S = 60.0  # in all, and without a word: a disk spins up, and a busy machine lets the process wait for its turn
 _BYTES_PER_S = 250e3  # several files are read from one disk at once
 _SOUND_PER_S = 60.0  # slower than any decoder on any machine that could train
 _LIKELY = "the file is damaged, or its disk is very slow"
