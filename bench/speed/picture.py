@@ -43,7 +43,7 @@ def _draw_stages(axes: "Axes", rows: list[Row], device: str) -> None:
     stages = rows[-1]["stages"]
     names = [stage["name"] for stage in stages]
     axes.barh(names, [stage["ms"]["median"] for stage in stages], color=_TIME, label="measured")
-    axes.barh(names, [stage["floor_ms"] for stage in stages], color=_FLOOR, label="what the machine needs at least")
+    axes.barh(names, [stage["floor_ms"] for stage in stages], color=_FLOOR, label="floor")
     for place, stage in enumerate(stages):
         text = f" {stage['share']:.0%}, {stage['factor']:.0f} x the floor"
         axes.text(stage["ms"]["median"], place, text, va="center", fontsize=8)
@@ -70,7 +70,7 @@ def _draw_ratios(axes: "Axes", rows: list[Row], device: str) -> None:
     axes.axvline(1, color="black", linewidth=0.8)
     names = [f"{row['part']}: {row['case']}" for row in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=8)
-    axes.set_title(f"How many times what it is compared with, {device}", loc="left", fontweight="bold", fontsize=10)
+    axes.set_title(f"Ratios, {device}", loc="left", fontweight="bold", fontsize=10)
     axes.set_xlim(left=0)
     axes.margins(y=0.15)
     _style(axes)
