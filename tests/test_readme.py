@@ -39,7 +39,12 @@ def test_every_module_stands_in_the_file_tree_and_every_named_one_exists():
     for folder in ("audio", "data", "library", "models", "training", "web", "cli"):
         there = {path.stem for path in (ROOT / "src/distill" / folder).glob("*.py")} - {"__init__"}
         assert named[folder] == there, folder
-    assert named["bench"] == {path.stem for path in (ROOT / "bench").glob("*.py")}
+
+
+def test_every_folder_of_bench_stands_in_the_file_tree_and_every_named_one_exists():
+    _, _, bench = block("", "\nbench/").partition("\nbench/")
+    there = {path.name for path in (ROOT / "bench").iterdir() if path.is_dir()} - {"__pycache__"}
+    assert set(re.findall(r"^  (\w+)/ ", bench, re.MULTILINE)) == there
 
 
 @pytest.mark.parametrize("command", re.findall(r"^distill ([a-z]+(?: list)?)", block("sh", "distill inspect"), re.M))
