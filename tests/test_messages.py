@@ -212,7 +212,7 @@ def test_a_notice_without_a_remedy_reads_the_same_everywhere() -> None:
 
 def test_every_kind_of_notice_has_words_of_its_own() -> None:
     for kind in set(classes(Notice)) - {Notice}:
-        assert {"__str__", "worded"} & vars(kind).keys(), kind
+        assert {"text", "worded"} & vars(kind).keys(), kind
 
 
 def test_a_notice_on_the_terminal_is_in_its_words() -> None:

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from distill.errors import Remedy, Vocabulary, remedy_from_json, remedy_to_json, worded
+from distill.storage import readable_size
 
 _REMEDY = "remedy"  # the one field whose values have kinds of their own
 
 
 @dataclass(frozen=True)
 class Notice:
-    """The root of all kinds; `subject` says which earlier notice a later one replaces in a display.
-
-    A kind defines `__str__`, or `worded` where it passes on what an error says.
-    """
+    """The root of all kinds: a kind has fields, a sentence in which they stand, and what of them it is about."""
 
     kinds: ClassVar[dict[str, type["Notice"]]] = {}
+    text: ClassVar[str] = ""
+    about: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         Notice.kinds[cls.__name__] = cls
@@ -28,33 +28,17 @@ class Notice:
 
     def worded(self, vocabulary: Vocabulary) -> str:
         """The notice as a sentence; what helps, if it tells that, as `vocabulary` has it."""
-        del vocabulary
-        return str(self)
+        return worded(self.text.format(**vars(self)), getattr(self, _REMEDY, ""), vocabulary)
 
     @property
     def subject(self) -> tuple[Any, ...]:
-        """The kind, and what of it the notice is about."""
-        return (type(self).__name__,)
+        """The kind, and what of it the notice is about: in a display a later one replaces an earlier one."""
+        return (type(self).__name__, *(getattr(self, name) for name in self.about))
 
     def to_dict(self) -> dict[str, Any]:
         """Its kind and values, as JSON can hold them; `notice_from_dict` makes an equal notice of them."""
         values = {name: remedy_to_json(value) if name == _REMEDY else value for name, value in vars(self).items()}
         return {"kind": type(self).__name__, "values": values}
-
-
-@dataclass(frozen=True)
-class Remark(Notice):
-    """A sentence that no kind is known for: from a log of an earlier version, or from elsewhere."""
-
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-    @property
-    def subject(self) -> tuple[Any, ...]:
-        """The sentence."""
-        return (type(self).__name__, self.text)
 
 
 def notice_from_dict(entry: dict[str, Any]) -> Notice:
@@ -72,21 +56,23 @@ def notice_from_dict(entry: dict[str, Any]) -> Notice:
 
 
 @dataclass(frozen=True)
+class Remark(Notice):
+    """A sentence that no kind is known for: from a log of an earlier version, or from elsewhere."""
+
+    message: str
+    text = "{message}"
+    about = ("message",)
+
+
+@dataclass(frozen=True)
 class FileLeftOut(Notice):
     """A sound file is not trained on."""
 
     file: str
     reason: str
     remedy: Remedy | str = ""
-
-    def worded(self, vocabulary: Vocabulary) -> str:
-        """The file, and what its reader said of it."""
-        return f"{self.file} left out: {worded(self.reason, self.remedy, vocabulary)}"
-
-    @property
-    def subject(self) -> tuple[Any, ...]:
-        """The file."""
-        return (type(self).__name__, self.file)
+    text = "{file} left out: {reason}"
+    about = ("file",)
 
 
 @dataclass(frozen=True)
@@ -95,14 +81,8 @@ class LevelUnderused(Notice):
 
     level: int
     utilization: float
-
-    def __str__(self) -> str:
-        return f"Level {self.level}: utilization {self.utilization:.0%} (below 30% threshold)"
-
-    @property
-    def subject(self) -> tuple[Any, ...]:
-        """The level."""
-        return (type(self).__name__, self.level)
+    text = "Level {level}: utilization {utilization:.0%} (below 30% threshold)"
+    about = ("level",)
 
 
 @dataclass(frozen=True)
@@ -110,11 +90,7 @@ class Overfitting(Notice):
     """Validation loss exceeds training loss by a share of it."""
 
     gap: float
-
-    def __str__(self) -> str:
-        return (
-            f"validation loss is {self.gap:.0%} above training loss; the model is learning the training files by heart"
-        )
+    text = "validation loss is {gap:.0%} above training loss; the model is learning the training files by heart"
 
 
 @dataclass(frozen=True)
@@ -124,9 +100,7 @@ class LatentsActive(Notice):
     active: int
     dimensions: int
     divergence: float
-
-    def __str__(self) -> str:
-        return f"latent space: {self.active} of {self.dimensions} dimensions active, KL {self.divergence:.1f} nats"
+    text = "latent space: {active} of {dimensions} dimensions active, KL {divergence:.1f} nats"
 
 
 @dataclass(frozen=True)
@@ -135,12 +109,10 @@ class LatentsCollapsed(Notice):
 
     active: int
     dimensions: int
-
-    def __str__(self) -> str:
-        return (
-            f"only {self.active} of {self.dimensions} latent dimensions say anything about the sound "
-            "(posterior collapse); train longer, or with a lower KL weight (kl_weight_max)"
-        )
+    text = (
+        "only {active} of {dimensions} latent dimensions say anything about the sound (posterior collapse); "
+        "train longer, or with a lower KL weight (kl_weight_max)"
+    )
 
 
 @dataclass(frozen=True)
@@ -149,25 +121,21 @@ class StepSkipped(Notice):
 
     epoch: int
     step: int
-
-    def __str__(self) -> str:
-        return f"epoch {self.epoch} step {self.step}: loss or gradient is not finite; the step was skipped"
+    text = "epoch {epoch} step {step}: loss or gradient is not finite; the step was skipped"
 
 
 @dataclass(frozen=True)
 class RolledBack(Notice):
-    """A run went back to a checkpoint, because no step led on from where it was."""
+    """A run went back to an epoch, counted from 1, because no step led on from where it was."""
 
     skipped: int
-    epoch: int
+    back_to: int
     times: int
     at_most: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.skipped} steps in a row were not finite: back to epoch {self.epoch + 1}, with half the learning "
-            f"rate (time {self.times} of at most {self.at_most})"
-        )
+    text = (
+        "{skipped} steps in a row were not finite: back to epoch {back_to}, with half the learning rate "
+        "(time {times} of at most {at_most})"
+    )
 
 
 @dataclass(frozen=True)
@@ -175,9 +143,7 @@ class BudgetTooShort(Notice):
     """One epoch takes longer than the time that was given."""
 
     minutes: float
-
-    def __str__(self) -> str:
-        return f"going through the sounds once takes longer than the {self.minutes:g} minutes given"
+    text = "going through the sounds once takes longer than the {minutes:g} minutes given"
 
 
 @dataclass(frozen=True)
@@ -186,9 +152,7 @@ class CheckpointDamaged(Notice):
 
     reason: str
     instead: str
-
-    def __str__(self) -> str:
-        return f"{self.reason}; kept aside, going on from the one before it, {self.instead}"
+    text = "{reason}; kept aside, going on from the one before it, {instead}"
 
 
 @dataclass(frozen=True)
@@ -197,10 +161,12 @@ class EnvironmentChanged(Notice):
 
     changes: dict[str, tuple[str, str]]
 
-    def __str__(self) -> str:
+    def worded(self, vocabulary: Vocabulary) -> str:
+        """The changes, and what may come of them."""
         changes = ", ".join(f"{name} {before} → {now}" for name, (before, now) in self.changes.items())
         how_much = "" if "processes" in self.changes else " in the last digits"
-        return f"the run goes on in other circumstances ({changes}); its outcome can differ{how_much}"
+        sentence = f"the run goes on in other circumstances ({changes}); its outcome can differ{how_much}"
+        return worded(sentence, "", vocabulary)
 
 
 @dataclass(frozen=True)
@@ -210,19 +176,13 @@ class DiskNearlyFull(Notice):
     place: str
     needed: int
     free: int
+    about = ("place",)
 
-    def __str__(self) -> str:
-        from distill.storage import readable_size
-
-        return (
-            f"{self.place}: the run will need about {readable_size(self.needed)} there, "
-            f"and {readable_size(self.free)} are free; make room, or it will have to stop"
-        )
-
-    @property
-    def subject(self) -> tuple[Any, ...]:
-        """The place."""
-        return (type(self).__name__, self.place)
+    def worded(self, vocabulary: Vocabulary) -> str:
+        """The sizes as people read them."""
+        needed, free = readable_size(self.needed), readable_size(self.free)
+        reason = f"{self.place}: the run will need about {needed} there, and {free} are free"
+        return worded(reason, "make room, or it will have to stop", vocabulary)
 
 
 @dataclass(frozen=True)
@@ -232,17 +192,11 @@ class LibraryIndexDamaged(Notice):
     index: str
     reason: str
     kept_as: str
-
-    def __str__(self) -> str:
-        return (
-            f"the library index {self.index} is damaged ({self.reason}); it was kept as {self.kept_as}, "
-            "and a new one was made from the model files"
-        )
-
-    @property
-    def subject(self) -> tuple[Any, ...]:
-        """The index."""
-        return (type(self).__name__, self.index)
+    text = (
+        "the library index {index} is damaged ({reason}); it was kept as {kept_as}, and a new one was made from the "
+        "model files"
+    )
+    about = ("index",)
 
 
 @dataclass(frozen=True)
@@ -252,15 +206,8 @@ class ModelNotListed(Notice):
     file: str
     reason: str
     remedy: Remedy | str = ""
-
-    def worded(self, vocabulary: Vocabulary) -> str:
-        """The reason, for it begins with the file."""
-        return f"not listed: {worded(self.reason, self.remedy, vocabulary)}"
-
-    @property
-    def subject(self) -> tuple[Any, ...]:
-        """The file."""
-        return (type(self).__name__, self.file)
+    text = "not listed: {reason}"
+    about = ("file",)
 
 
 @dataclass(frozen=True)
@@ -269,10 +216,7 @@ class QueueNotSaved(Notice):
 
     reason: str
     remedy: Remedy | str = ""
-
-    def worded(self, vocabulary: Vocabulary) -> str:
-        """The consequence, and why."""
-        return f"waiting runs will be lost when this server ends: {worded(self.reason, self.remedy, vocabulary)}"
+    text = "waiting runs will be lost when this server ends: {reason}"
 
 
 @dataclass(frozen=True)
@@ -281,23 +225,14 @@ class QueueUnreadable(Notice):
 
     file: str
     reason: str
-
-    def __str__(self) -> str:
-        return f"{self.file} cannot be read ({self.reason}); the runs that were waiting are lost"
+    text = "{file} cannot be read ({reason}); the runs that were waiting are lost"
 
 
 @dataclass(frozen=True)
 class QueuedRunDropped(Notice):
-    """A run that waited when the last server ended cannot be carried out any more."""
+    """A run that waited when the last server ended cannot be carried out any more; there can be several."""
 
     reason: str
     remedy: Remedy | str = ""
-
-    def worded(self, vocabulary: Vocabulary) -> str:
-        """The reason."""
-        return f"a waiting run was dropped: {worded(self.reason, self.remedy, vocabulary)}"
-
-    @property
-    def subject(self) -> tuple[Any, ...]:
-        """The reason: there can be several such runs."""
-        return (type(self).__name__, self.reason)
+    text = "a waiting run was dropped: {reason}"
+    about = ("reason",)
