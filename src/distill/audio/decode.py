@@ -135,7 +135,7 @@ def _opened_pyav(file: BinaryIO) -> Iterator[Source]:
         import av
     except ImportError:
         suffix = PurePath(file.name).suffix
-        raise AudioError(f"{suffix} files need an extra package", "install it: pip install 'distill-audio[m4a]'") from None
+        raise AudioError(f"{suffix} files need one more package", "pip install 'distill-audio[m4a]'") from None
     try:
         # A file object, because FFmpeg takes some names for addresses or lists of files.
         with av.open(file, "r", metadata_errors="ignore") as container:
