@@ -118,7 +118,7 @@ def remove_collection(key: str, here: InState) -> dict[str, str]:
     """Remove dropped sounds; `undo` brings them back until distill is started again."""
     folder = here.folder(key)
     if any(file.is_relative_to(folder.path) for job in here.runs.jobs() for file in job.plan.file_paths):
-        raise CollectionError(f"{folder.name} is needed for a training", "wait until it ends, or cancel it first")
+        raise CollectionError(f"a training needs {folder.name}", "wait until it ends, or cancel it first")
     return {"undo": here.keep(here.folders.remove(key))}
 
 
