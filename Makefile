@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 .PHONY: demo test soak lint clean
 
 demo: $(STAMP)
-	$(BIN)/python bench/demo.py
+	$(BIN)/python -m bench.demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto

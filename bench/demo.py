@@ -1,4 +1,4 @@
-"""`make demo`: synthesise a small collection, train on it, and say where to look and listen."""
+"""Runs `make demo`: synthesise a small collection, train on it, and say where to look and listen."""
 
 import os
 import subprocess
@@ -12,6 +12,7 @@ MINUTES = os.environ.get("DEMO_MINUTES", "1.2")
 
 
 def main() -> int:
+    """Run the demo in the folder `demo`; each training has a run folder of its own."""
     sounds = write_demo_collection(DEMO / "sounds")
     print(f"{len(sounds)} sounds in {DEMO / 'sounds'}, in plucks, drums, pads and noises")
     run = DEMO / "run"

@@ -1,6 +1,6 @@
-"""The pictures of the web app in README and docs: a small training, watched and listened to in a real browser.
+"""Takes the screenshots of the web app in README and docs: a small training in a real browser.
 
-bench/screenshots.py [--epochs 90] [--to docs]
+python -m bench.screenshots [--epochs 90] [--to docs]
 """
 
 import argparse
@@ -9,31 +9,32 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
-from browser import chromium, demo_sounds, open_collection, start_run, web_app
+from bench.shared.browser import chromium, demo_sounds, open_collection, start_run, web_app
 
 _WAIT_MS = 600_000
-_REST_MS = 5_000
-_TALLEST = 1650  # pixels
+_SETTLE_MS = 5_000
+_WIDTH, _HEIGHT, _MAX_HEIGHT = 1280, 800, 1650  # pixels
 
 
 def main() -> None:
+    """Train on the sounds of the demo, and take every screenshot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=90)
     parser.add_argument("--to", type=Path, default=Path("docs"))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, chromium() as browser, web_app(Path(name, "home")) as address:
-        page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
+        page = browser.new_page(viewport={"width": _WIDTH, "height": _HEIGHT}, color_scheme="light")
         page.set_default_timeout(_WAIT_MS)
         page.goto(address)
-        story(page, demo_sounds(Path(name)), args.epochs, args.to)
+        take_screenshots(page, demo_sounds(Path(name)), args.epochs, args.to)
 
 
-def story(page: Page, sounds: Path, epochs: int, folder: Path) -> None:
-    """The pages in the order in which a musician sees them."""
+def take_screenshots(page: Page, sounds: Path, epochs: int, folder: Path) -> None:
+    """Follow a musician from the collection to the trained model, with a screenshot at each stop."""
     open_collection(page, sounds)
     shoot(page, folder / "web-collection.png")
     start_run(page, epochs)
-    page.locator("#previews-title").scroll_into_view_if_needed()  # none is fetched before
+    page.locator("#previews-title").scroll_into_view_if_needed()  # previews are fetched only when in sight
     page.get_by_test_id("preview-pair").first.wait_for()
     shoot(page, folder / "web-watch.png")
     page.get_by_test_id("run-state").filter(has_text="Finished").wait_for()
@@ -46,14 +47,14 @@ def story(page: Page, sounds: Path, epochs: int, folder: Path) -> None:
 
 
 def shoot(page: Page, path: Path, dark: bool = False) -> None:
-    """A picture of the page down to where it repeats itself, once sounds and pictures have come."""
+    """A screenshot from the top of the page, at most `_MAX_HEIGHT` tall, once sounds and pictures are loaded."""
     page.emulate_media(color_scheme="dark" if dark else "light")
-    page.set_viewport_size({"width": 1280, "height": _TALLEST})  # what is out of sight is not drawn
-    page.wait_for_timeout(_REST_MS)
-    page.set_viewport_size({"width": 1280, "height": 800})
+    page.set_viewport_size({"width": _WIDTH, "height": _MAX_HEIGHT})  # only what is in sight is drawn
+    page.wait_for_timeout(_SETTLE_MS)
+    page.set_viewport_size({"width": _WIDTH, "height": _HEIGHT})
     page.evaluate("scrollTo(0, 0)")
-    height = min(_TALLEST, page.evaluate("document.documentElement.scrollHeight"))
-    page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": 1280, "height": height})
+    height = min(_MAX_HEIGHT, page.evaluate("document.documentElement.scrollHeight"))
+    page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": _WIDTH, "height": height})
     print(path)
 
 

@@ -25,6 +25,7 @@ from distill.audio.io import read_recording
 from distill.audio.limits import AudioLimits
 from distill.audio.reader import AudioReader
 from distill.cli.app import app
+from distill.cli.messages import COMMAND_LINE
 from distill.data.collection import find_audio_files
 from distill.data.opening import open_collection
 from distill.errors import AudioError, Cancelled, ConfigError
@@ -227,7 +228,7 @@ def test_a_worker_that_does_nothing_is_given_up(reader: AudioReader, good: Path)
     reader.read(good)
     os.kill(pid(reader), signal.SIGSTOP)
     with allowed(total_s=1e9, silent_s=0.5):
-        assert "gave up: nothing came of it for 0 s" in refusal(reader, good)
+        assert "gave up: no progress for 0 s" in refusal(reader, good)
     reader.read(good)
 
 
@@ -549,10 +550,10 @@ def test_the_flac_of_these_tests_is_one(tmp_path: Path, reader: AudioReader) -> 
 @pytest.mark.parametrize(
     ("claimed", "reason"),
     [
-        (None, "claims to last 40 h; the limit is 2 h; raise it with --limit hours=40"),
-        (0, "lasts longer than the limit of 2 h; raise it with --limit hours=HOURS"),
-        (8_000, "the file goes on after the length that its header gives"),
-        (10 * 60 * 8_000, "the file goes on after the length that its header gives"),
+        (None, "claims to last 40 h; the limit is 2 h; allow it with AudioLimits(hours=40)"),
+        (0, "lasts longer than the limit of 2 h; allow it with AudioLimits(hours=HOURS)"),
+        (8_000, "the file goes on beyond the length given in its header"),
+        (10 * 60 * 8_000, "the file goes on beyond the length given in its header"),
     ],
     ids=["true", "unknown", "a second", "ten minutes"],
 )
@@ -595,8 +596,9 @@ def test_what_exceeds_a_limit_is_refused_with_the_option_that_raises_it(
     limits: dict[str, float], reason: str, suffix: str, write_sound: Write
 ) -> None:
     path = write_sound(f"a.{suffix}", np.stack([tone(440, 1.0)] * 2, axis=1))
-    with AudioReader(AudioLimits(**limits)) as reader:
-        assert refusal(reader, path) == reason
+    with AudioReader(AudioLimits(**limits)) as reader, pytest.raises(AudioError) as caught:
+        reader.read(path)
+    assert caught.value.worded(COMMAND_LINE) == f"{path}: {reason}"
 
 
 def test_the_limits_are_those_of_the_document() -> None:

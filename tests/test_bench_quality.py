@@ -1,4 +1,4 @@
-"""What `docs/quality.md` is measured with: distances, bit rates, the first plan, and the way from rows to the page."""
+"""The measurements of `docs/quality.md`: distances, bit rates, the first plan, and the report from rows to page."""
 
 import dataclasses
 import json
@@ -11,25 +11,27 @@ import numpy as np
 import pytest
 import torch
 
-import anchors
-import rows
-from code_figures import code_length, fully_coded_bits, levels, plain_bits
+from bench.quality import anchors
+from bench.quality.codes import entropy_coded_bits, fully_coded_bits, level_usage, plain_bits
+from bench.quality.first_plan import FirstPlan, Preset, train_first_plan
+from bench.quality.mel_distance import mel_distance
+from bench.quality.models import warning_kind
+from bench.quality.opus import packet_bytes
+from bench.quality.phase import with_reconstructed_phase, with_true_phase
+from bench.quality.picture import spread_out
+from bench.quality.report import report
+from bench.quality.split import Distances, Split
+from bench.quality.stft_distance import stft_distance
+from bench.quality.tables import cell
+from bench.quality.variants import VARIANTS, _delay, _noise, _tilt
+from bench.shared import rows
+from bench.shared.collection import Collection
+from bench.shared.markdown import fill_section
 from distill.audio.spectrogram import AudioSpectrogram, mark_end
 from distill.models.quantizer import NO_CODE, ResidualQuantizer
 from distill.models.vqvae import ConvVQVAE
 from distill.training.config import get_adaptive_vqvae_config
-from first_plan import FirstPlan, Preset, train_first_plan
-from held_out import Collection, Distances, Split
-from mel_distance import mel_distance
-from opus import packet_bytes
-from phase import with_found_phase, with_true_phase
-from quality import kind_of
-from quality_picture import in_fresh_thread
-from quality_report import filled, report
-from quality_tables import cell
-from stft_distance import stft_distance
 from support.sounds import tone, write_collection
-from variants import VARIANTS, _late, _noise, _tilt
 
 SOUND = torch.from_numpy(tone(330, 0.4))
 OTHER = torch.from_numpy(tone(550, 0.4, seed=1))
@@ -68,17 +70,17 @@ def test_a_collection_is_split_and_every_copy_is_measured_against_its_original(t
 
 def test_an_even_histogram_costs_as_much_as_plain_codes_and_a_skewed_one_its_entropy():
     codes = torch.arange(4).repeat(100)[:, None]  # [N, 1]
-    assert code_length(codes, torch.full((1, 4), 1000)) == pytest.approx(plain_bits(codes, 4)) == 800
+    assert entropy_coded_bits(codes, torch.full((1, 4), 1000)) == pytest.approx(plain_bits(codes, 4)) == 800
     skewed = torch.tensor([0] * 50 + [1] * 25 + [2] * 25)[:, None]
     counts = torch.tensor([[2_000_000, 1_000_000, 1_000_000, 0]])
-    assert code_length(skewed, counts) == pytest.approx(150, rel=1e-4)
-    assert math.isfinite(code_length(codes, counts))  # a code that training never used still has a price
+    assert entropy_coded_bits(skewed, counts) == pytest.approx(150, rel=1e-4)
+    assert math.isfinite(entropy_coded_bits(codes, counts))  # a code that training never used still has a price
 
 
 def test_the_figures_of_a_level_are_those_of_its_histogram():
     quantizer = ResidualQuantizer(dim=2, size=8, levels=2)
     codes = torch.stack([torch.arange(4).repeat(10), torch.zeros(40, dtype=torch.int64)], dim=-1)
-    even, one = levels(quantizer, codes)
+    even, one = level_usage(quantizer, codes)
     assert (even.utilization, one.utilization) == (0.5, 0.125)
     assert even.perplexity_share == pytest.approx(0.5)
     assert even.efficiency == pytest.approx(2 / 3)  # 2 bits of 3
@@ -100,7 +102,7 @@ def test_sound_without_a_pause_fills_the_grid():
 def test_sound_from_a_mel_is_as_long_as_the_original_and_closer_with_its_phases():
     spectrogram = AudioSpectrogram()
     mel = spectrogram.waveform_to_mel(mark_end(SOUND)[None, None])
-    found, true = with_found_phase(spectrogram, mel, SOUND), with_true_phase(spectrogram, mel, SOUND)
+    found, true = with_reconstructed_phase(spectrogram, mel, SOUND), with_true_phase(spectrogram, mel, SOUND)
     assert found.shape == true.shape == SOUND.shape
     assert mel_distance(SOUND, true) < mel_distance(SOUND, found)
 
@@ -148,7 +150,7 @@ def test_without_opus_tools_the_rows_are_left_out_and_it_is_said(monkeypatch, ca
     ],
 )
 def test_warnings_are_counted_by_kind(warning, kind):
-    assert kind_of(warning) == kind
+    assert warning_kind(warning) == kind
 
 
 def test_every_variant_has_a_name_of_its_own():
@@ -164,7 +166,7 @@ def test_the_settings_of_a_variant_change_the_preset(variant):
     assert any(changed) == bool(variant.settings)
 
 
-@pytest.mark.parametrize("vary", [_noise, _tilt, _late])
+@pytest.mark.parametrize("vary", [_noise, _tilt, _delay])
 def test_a_varied_chunk_is_another_sound_of_the_same_length_and_loudness(vary):
     chunk = SOUND[None, :20_000]
     varied = vary(chunk, np.random.default_rng(0))
@@ -210,9 +212,9 @@ def measured(tmp_path):
     return rows.by_seed(rows.read(path))
 
 
-def test_rows_keep_what_they_were_measured_with_and_the_latest_of_each_seed_wins(measured):
+def test_rows_keep_what_they_were_measured_with_and_the_delayst_of_each_seed_wins(measured):
     seeds = measured[rows.Key("drums", "distill", 1.0)]
-    assert rows.figures(seeds, "distances", "mel") == [1.5, 1.6, 1.7]
+    assert rows.sorted_values(seeds, "distances", "mel") == [1.5, 1.6, 1.7]
     assert seeds[0]["made"].keys() == {"distill", "commit", "torch", "threads", "cpus"}
     assert cell(seeds, "distances", "mel") == "1.60 (1.50–1.70)"
     assert cell(seeds, "rates", "nominal") == "0.87"
@@ -256,9 +258,9 @@ def test_an_ablation_compares_each_variant_with_the_default_of_the_same_seed(tmp
 
 def test_a_page_without_the_markers_is_refused():
     with pytest.raises(ValueError, match="quality: begin"):
-        filled("prose", "quality", "tables")
+        fill_section("prose", "quality", "tables")
 
 
 def test_labels_that_would_overlap_are_moved_apart():
-    assert in_fresh_thread([1.0, 1.1, 5.0], 0.5) == [1.0, 1.5, 5.0]
-    assert np.all(np.diff(in_fresh_thread([2.0, 2.0, 2.0], 0.5)) >= 0.5)
+    assert spread_out([1.0, 1.1, 5.0], 0.5) == [1.0, 1.5, 5.0]
+    assert np.all(np.diff(spread_out([2.0, 2.0, 2.0], 0.5)) >= 0.5)

@@ -1,4 +1,4 @@
-"""What `docs/speed.md` is measured with: the reference step, timing in turn, the cut-up step, the way to the page."""
+"""The measurements of `docs/speed.md`: the reference step, interleaved timing, stages, and the report."""
 
 import dataclasses
 import json
@@ -7,19 +7,17 @@ import math
 import pytest
 import torch
 
-import rows
-import speed
-import speed_loop
-import speed_scan
-import speed_step
+from bench.shared import rows
+from bench.speed import long, quantizer, scan, training
+from bench.speed.__main__ import PARTS, split_arguments
+from bench.speed.reference_step import ReferenceStep
+from bench.speed.report import report
+from bench.speed.roofline import Machine, Work, WorkCounter
+from bench.speed.stages import StagedStep, stage_rows
+from bench.speed.step import MEDIUM, OurStep
+from bench.speed.tables import TARGETS, figure, latest
+from bench.speed.timing import Setting, Spread, comparison, interleaved, ratios, repeated, timed
 from distill.training.metrics import VQEpochMetrics, VQStepMetrics
-from reference_step import ReferenceStep
-from speed_floor import Counting, Machine, Work
-from speed_report import report
-from speed_stages import StagedStep, in_order, table
-from speed_step import MEDIUM, OurStep, quantizer
-from speed_tables import TARGETS, figure, latest
-from speed_turns import Setting, Spread, comparison, in_turn, ratios, repeated
 
 CPU = torch.device("cpu")
 SMALL = MEDIUM(batch_size=2, codebook_size=8, dropout=0.0)
@@ -46,8 +44,8 @@ def test_our_step_learns_and_the_same_step_in_stages_ends_with_the_same_weights(
 
 def test_every_stage_has_its_time_its_work_and_a_floor():
     step = StagedStep(OurStep(CPU, SMALL))
-    times = {name: [seconds] for name, seconds in in_order(step.stages, setting(None)).items()}
-    lines = table(times, step.work(), [Machine(flops=1e12, bandwidth=1e12)])
+    times = {name: [timed(stage)] for name, stage in step.stages.items()}
+    lines = stage_rows(times, step.work(), [Machine(flops=1e12, bandwidth=1e12)])
     assert sum(line["share"] for line in lines) == pytest.approx(1)
     assert all(line["floor_ms"] > 0 and line["factor"] > 1 for line in lines)
     work = {line["name"]: line["gflop"] for line in lines}
@@ -56,12 +54,12 @@ def test_every_stage_has_its_time_its_work_and_a_floor():
 
 def test_products_are_counted_and_what_is_kept_for_a_backward_pass_once():
     weight = torch.randn(8, 4, requires_grad=True)
-    counting = Counting([weight])
+    counter = WorkCounter([weight])
     x = torch.randn(16, 8)
-    assert counting.flop(lambda: x @ weight) == 2 * 16 * 8 * 4
-    assert counting.kept == x.nbytes
-    counting.flop(lambda: x @ weight)
-    assert counting.kept == x.nbytes
+    assert counter.flop(lambda: x @ weight) == 2 * 16 * 8 * 4
+    assert counter.saved == x.nbytes
+    counter.flop(lambda: x @ weight)
+    assert counter.saved == x.nbytes
     assert Work(flop=10, nbytes=6).floor(Machine(flops=5, bandwidth=2)) == 3
 
 
@@ -75,7 +73,7 @@ def test_what_is_timed_in_turn_changes_its_order_every_time():
 
         return call
 
-    times = in_turn({"a": way("a", 1), "b": way("b", 2)}, 3, clock=lambda: now[0])
+    times = interleaved({"a": way("a", 1), "b": way("b", 2)}, 3, clock=lambda: now[0])
     assert order == ["a", "b", "b", "a", "a", "b"]
     assert times == {"a": [1, 2, 2], "b": [2, 4, 6]}
     assert ratios(times["b"], times["a"]) == [2, 2, 3]
@@ -87,9 +85,9 @@ def setting(work) -> Setting:
 
 
 def test_the_quantizers_are_compared(monkeypatch):
-    monkeypatch.setattr(speed_step, "_STEPS", 1)
-    monkeypatch.setattr(speed_step, "_VECTORS", (2, 48))
-    (row,) = quantizer(setting(None))
+    monkeypatch.setattr(quantizer, "_STEPS", 1)
+    monkeypatch.setattr(quantizer, "_VECTORS", (2, 48))
+    (row,) = quantizer.quantizer(setting(None))
     assert row["repetitions"] == 2
     assert 0 < row["ratio"]["low"] <= row["ratio"]["median"] <= row["ratio"]["high"] < math.inf
     json.dumps(row, allow_nan=False)
@@ -101,25 +99,25 @@ def test_a_training_is_timed_from_its_second_epoch_on(collection, tmp_path, monk
             callback(VQStepMetrics(epoch, 0, 1, 1, 1, 0, 0.25, 1e-3, step_time_s=0.0))
             callback(VQEpochMetrics(epoch, 3, 1, 1, 1, 0, 0, 1e-3, 0, elapsed_seconds=elapsed))
 
-    monkeypatch.setattr(speed_loop, "train_vqvae", fake)
-    training = speed_loop.train(collection, tmp_path, "cpu", max_epochs=3, augmentation_copies=2)
-    assert 0 < training.first_step_s <= training.whole_s
-    assert training.epoch_s == 2.0
-    assert training.epoch_audio_s == 8.0  # twice four of six tones shorter than a chunk; two are held out
-    assert training.rate == 4.0
+    monkeypatch.setattr(training, "train_vqvae", fake)
+    run = training.train(collection, tmp_path, "cpu", max_epochs=3, augmentation_copies=2)
+    assert 0 < run.first_step_s <= run.whole_s
+    assert run.epoch_s == 2.0
+    assert run.epoch_audio_s == 8.0  # twice four of six tones shorter than a chunk; two are held out
+    assert run.rate == 4.0
 
 
 def test_looking_through_many_files_is_compared_with_reading_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed_scan, "_FILES", 5)
-    (row,) = speed_scan.looking(setting(tmp_path))
+    monkeypatch.setattr(scan, "_FILES", 5)
+    (row,) = scan.scanning(setting(tmp_path))
     assert row["case"] == "5 files of half a second"
     assert row["ratio"]["low"] > 0
 
 
 def test_a_long_folder_is_timed_up_to_the_first_step(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed_scan, "_MANY", 2)
-    monkeypatch.setattr(speed_scan, "_SECONDS", 4)
-    row, whole = speed_scan.long(dataclasses.replace(setting(tmp_path), repetitions=1))
+    monkeypatch.setattr(long, "_FILES", 2)
+    monkeypatch.setattr(long, "_SECONDS", 4)
+    row, whole = long.long(dataclasses.replace(setting(tmp_path), repetitions=1))
     assert row["case"] == "2 files of a minute, to the first step"
     (seconds,) = row["beside"].values()
     assert row["ratio"]["median"] == pytest.approx(8 / seconds)
@@ -127,8 +125,8 @@ def test_a_long_folder_is_timed_up_to_the_first_step(tmp_path, monkeypatch):
 
 
 def test_parts_and_collections_are_told_apart():
-    assert speed.parted(["step", "drums=sounds"]) == (["step"], ["drums=sounds"])
-    assert speed.parted([]) == (list(speed.PARTS), [])
+    assert split_arguments(["step", "drums=sounds"]) == (["step"], ["drums=sounds"])
+    assert split_arguments([]) == (list(PARTS), [])
 
 
 @pytest.mark.parametrize(

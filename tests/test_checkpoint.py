@@ -195,7 +195,7 @@ def refused(path: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("key", sorted(_FIELDS.values() - _OPTIONAL))
+@pytest.mark.parametrize("key", sorted(set(_FIELDS.values()) - _OPTIONAL))
 def test_a_checkpoint_without_one_of_its_fields_is_refused_by_name(content, write, key):
     del content[key]
     message = refused(write(content))

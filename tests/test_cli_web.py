@@ -95,7 +95,7 @@ def test_a_port_in_use_is_one_line(home: Path) -> None:
         command = [*COMMAND[:-1], str(taken.getsockname()[1])]
         said = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (said.returncode, said.stderr.count("\n")) == (1, 1)
-    assert "choose another with --port" in said.stderr
+    assert "choose another port" in said.stderr
     assert "in use" in said.stderr
 
 

@@ -109,7 +109,7 @@ def test_from_where_nothing_is_learnt_the_way_back_goes_further_back(config, fil
 def test_a_run_that_gets_nowhere_stops_with_advice_and_keeps_its_checkpoints(config, files, tmp_path, monkeypatch):
     with (
         poisoned(monkeypatch, lambda taken: taken >= 12),
-        pytest.raises(TrainingError, match="try a lower --learning-rate"),
+        pytest.raises(TrainingError, match="try a lower learning_rate"),
     ):
         train_vqvae(config, files, tmp_path / "run", "cpu")
     assert list_checkpoints(tmp_path / "run" / "checkpoints")
@@ -117,7 +117,7 @@ def test_a_run_that_gets_nowhere_stops_with_advice_and_keeps_its_checkpoints(con
 
 
 def test_a_run_that_never_takes_a_step_stops_with_advice(config, files, tmp_path, monkeypatch):
-    with poisoned(monkeypatch, lambda taken: True), pytest.raises(TrainingError, match="does not get on"):
+    with poisoned(monkeypatch, lambda taken: True), pytest.raises(TrainingError, match="training diverges"):
         train_vqvae(config, files, tmp_path / "run", "cpu")
 
 

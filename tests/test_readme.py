@@ -30,16 +30,27 @@ def test_the_python_example_runs(tmp_path, monkeypatch, write_sound):
     assert scope["again"].metadata.model_id == scope["model"].metadata.model_id
 
 
-def test_every_module_stands_in_the_file_tree_and_every_named_one_exists():
-    tree = block("", "src/distill/")
-    named = {}
-    for folder, text in re.findall(r"^ {0,2}(\w+)/ +(.*(?:\n {14}.*)*)", tree, re.MULTILINE):
-        listed = text.split(":")[-1] if ":" in text else text
-        named[folder] = set(re.findall(r"[a-z_]+", re.sub(r"\(.*?\)", "", listed)))
-    for folder in ("audio", "data", "library", "models", "training", "web", "cli"):
-        there = {path.stem for path in (ROOT / "src/distill" / folder).glob("*.py")} - {"__init__"}
-        assert named[folder] == there, folder
-    assert named["bench"] == {path.stem for path in (ROOT / "bench").glob("*.py")}
+def paths_in_tree() -> list[Path]:
+    """The folders and files that the tree names, below its two roots."""
+    found, parents = [], [ROOT]
+    for indent, name in re.findall(r"^( *)([\w./]+)(?: |$)", block("", "src/distill/"), re.MULTILINE):
+        parents = parents[: 1 + len(indent) // 2]
+        parents.append(parents[-1] / name)
+        found.append(parents[-1])
+    return found
+
+
+def test_everything_in_the_file_tree_exists_and_says_what_it_is_for():
+    assert len(paths_in_tree()) > 20
+    assert [path for path in paths_in_tree() if not path.exists()] == []
+    lines = block("", "src/distill/").splitlines()[1:]
+    assert [line for line in lines if not re.match(r" *[\w./]+ +\S", line)] == []
+
+
+@pytest.mark.parametrize("root", ["src/distill", "bench"])
+def test_every_folder_stands_in_the_file_tree(root):
+    there = {path for path in (ROOT / root).iterdir() if path.is_dir() and not path.name.startswith("__")}
+    assert there <= set(paths_in_tree())
 
 
 @pytest.mark.parametrize("command", re.findall(r"^distill ([a-z]+(?: list)?)", block("sh", "distill inspect"), re.M))

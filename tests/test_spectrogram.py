@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 import distill.audio.spectrogram as module
 from distill.audio.mel import mel_filters
@@ -21,22 +20,7 @@ from distill.audio.spectrogram import (
 )
 from distill.errors import ConfigError
 from support.sounds import RATE, tone
-
-SMALL = SpectrogramConfig(sample_rate=16_000, n_fft=256, hop_length=64, n_mels=32)
-third_party = pytest.mark.filterwarnings("ignore:::librosa", "ignore:::numba", "ignore::DeprecationWarning")
-
-
-def batch(sound: np.ndarray) -> Tensor:
-    return torch.from_numpy(sound.astype(np.float32))[None, None]
-
-
-def noise(samples: int, scale: float = 0.2, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(scale=scale, size=samples).clip(-1, 1).astype(np.float32)
-
-
-def steady(samples: int, frequency: float = 440.0) -> np.ndarray:
-    return 0.4 * np.sin(2 * np.pi * frequency * np.arange(samples) / RATE)
-
+from support.spectrograms import SMALL, batch, noise, steady, third_party
 
 # Waveform to mel
 

@@ -28,7 +28,7 @@ from distill.training.preview import (
     generate_vqvae_reconstruction_preview,
 )
 from support.sounds import RATE, tone
-from test_spectrogram import SMALL, batch, noise, steady, third_party
+from support.spectrograms import SMALL, batch, noise, steady, third_party
 
 # The phase search
 

@@ -18,10 +18,11 @@ import torch
 from distill.audio.io import read_recording
 from distill.audio.limits import AudioLimits
 from distill.audio.reader import AudioReader
-from distill.errors import AudioError, ConfigError, StorageError
+from distill.errors import AudioError, ConfigError, LowerLearningRate, RaiseLimit, StorageError, TrainingError
 from distill.families import register, unregister
 from distill.models.persistence import load_any
-from distill.notices import BudgetTooShort, LevelUnderused, Notice, Overfitting
+from distill.notices import FileLeftOut, LevelUnderused, Notice, Overfitting
+from distill.storage import append_text
 from distill.training.families import VAE, VQVAE
 from distill.training.metrics import TrainingCompleteEvent, VQEpochMetrics, event_from_dict
 from distill.training.preview import list_previews
@@ -269,9 +270,17 @@ def test_a_run_is_watched_live_and_replayed_alike(web: Web, collection: Path, ho
 def test_what_a_warning_says_can_be_done_on_the_page(web: Web, collection: Path) -> None:
     run = train(web, collection, max_epochs=1)
     messages(web, run["id"], "finished")
-    web.state.runs.folder(run["id"]).append_warning(BudgetTooShort(0.5))
+    folder = web.state.runs.folder(run["id"])
+    folder.append_warning(FileLeftOut("long.wav", "lasts longer than the limit of 2 h", RaiseLimit("hours", "3")))
+    append_text(folder.events_path, json.dumps({"event": "Warning", "message": "of an earlier version"}) + "\n")
+    odd = {"event": "Warning", "kind": "FileLeftOut", "values": {}, "message": "odd"}
+    append_text(folder.events_path, json.dumps(odd) + "\n")
     told = [entry["message"] for entry in log(messages(web, run["id"], "finished")) if entry["event"] == "Warning"]
-    assert told[-1] == "going through the sounds once takes longer than the 0.5 minutes given"
+    assert told[-3:] == [
+        "long.wav left out: lasts longer than the limit of 2 h; cut it into shorter files",
+        "of an earlier version",
+        "odd",
+    ]
 
 
 def test_warnings_of_one_subject_are_told_to_be_so() -> None:
@@ -331,6 +340,7 @@ def test_how_the_codes_are_used_is_told_for_each_epoch(web: Web, collection: Pat
 def test_previews_are_heard_and_seen(web: Web, collection: Path) -> None:
     run = train(web, collection, preview_interval=1)
     messages(web, run["id"], "finished")
+    (web.state.runs.folder(run["id"]).previews / "epoch_of_mine.wav").write_bytes(wav())
     previews = web.get(f"/api/runs/{run['id']}/previews")
     assert {(preview["epoch"], preview["role"]) for preview in previews} == {
         (epoch, role) for epoch in (0, 1) for role in ("original", "reconstruction")
@@ -458,7 +468,7 @@ def test_of_two_servers_only_the_first_keeps_the_list(home: Path, collection: Pa
         train(beside, collection, max_epochs=2000)
         assert not (home / "runs" / "waiting.json").exists()
         beside.state.runs.close()
-        with pytest.raises(ConfigError, match="is ending"):
+        with pytest.raises(ConfigError, match="is shutting down"):
             beside.state.runs.add(TrainingRequest.for_folder(collection, output_dir=home / "runs" / "late"))
 
 
@@ -474,6 +484,28 @@ def test_a_list_of_waiting_runs_is_read_as_far_as_it_makes_sense(home: Path, col
     with web_server(home) as web:
         web.wait("/api/runs/one", state="finished")
         assert len(web.get("/api/runs")) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (TrainingError("it diverged", LowerLearningRate()), "it diverged; try a lower learning rate"),
+        (MemoryError(), "out of memory; try a smaller batch size"),
+        (ZeroDivisionError("by nothing"), "unexpected ZeroDivisionError: by nothing"),
+    ],
+    ids=["ours", "memory", "fault"],
+)
+def test_what_ended_a_run_is_told_in_words_of_the_page(
+    web: Web, collection: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error from OSError("the cause")
+
+    monkeypatch.setattr("distill.training.runner.train_vqvae", fail)
+    run = web.wait(f"/api/runs/{train(web, collection)['id']}", state="failed")
+    assert run["error"].startswith(said)
+    kept = web.state.runs.status(run["id"]).error
+    assert (kept, kept.__traceback__, kept.__cause__) == (error, None, None)
 
 
 def test_a_run_that_fails_says_why_and_the_next_one_goes_on(web: Web, collection: Path) -> None:
@@ -750,7 +782,7 @@ def test_no_option_of_the_command_line_reaches_the_page(tmp_path: Path, limit: d
     soundfile.write(tmp_path / "long.wav", np.zeros((5 * RATE, 2)), RATE)
     with pytest.raises(AudioError) as error:
         read_recording(tmp_path / "long.wav", AudioLimits(**limit))
-    said = in_page_words(str(error.value))
+    said = in_page_words(error.value)
     assert ("--" in said, "; save it with " in said or "; cut it into shorter files" in said) == (False, True), said
 
 

@@ -16,6 +16,8 @@ from distill.training.config import EngineConfig
 from distill.training.families import VAE
 from distill.training.metrics import EVENT_TYPES, EpochEvent, EpochMetrics, History, StepEvent, StepMetrics
 from distill.training.run_folder import RunFolder
+from support.models import write_model
+from support.runs import run_info
 from support.sounds import RATE, tone, write_collection
 from support.web_server import TOKEN, Web, web_server
 
@@ -341,9 +343,9 @@ def write_run(home: Path, family: str, log: list) -> None:
     """A run folder of that family, as a training that was stopped leaves it."""
     run = RunFolder(home / "runs" / family)
     run.path.mkdir(parents=True)
-    facts = {"family": family, "started": "2026-01-01T00:00:00+00:00", "dataset_name": "shore", "model_name": family}
-    config = {"config": {"max_epochs": 3}, "model_settings": {"codebook_size": 16}, "validation_vectors": 99}
-    run.write_info({"format": "distill_run", "version": 1} | facts | config)
+    about = {"family": family, "started": "2026-01-01T00:00:00+00:00", "dataset_name": "shore", "model_name": family}
+    settings = {"config": {"max_epochs": 3}, "model_settings": {"codebook_size": 16}}
+    run.write_info(run_info(**about, **settings, validation_vectors=99))
     for event in log:
         run.append(event)
 
@@ -388,8 +390,6 @@ def test_curves_and_panels_of_a_run_are_those_of_its_family(open_page, home: Pat
 
 
 def test_a_model_is_shown_as_its_family_says(web: Web, open_page, waves: Family) -> None:
-    from test_library import write_model
-
     path = write_model(web.state.library.folder / "sea.distill", "Sea", model_type="waves", vqvae_config={})
     curves = {name: [2.0, 1.0] for name in ("train_losses", "val_losses", "kl_losses", "phase_losses", "other")}
     torch.save(torch.load(path) | {"loss_curve_history": curves}, path)
@@ -404,8 +404,6 @@ def test_a_model_is_shown_as_its_family_says(web: Web, open_page, waves: Family)
 
 
 def test_a_run_and_a_model_of_an_unknown_family_go_by_its_name(web: Web, open_page, home: Path) -> None:
-    from test_library import write_model
-
     write_run(home, "tides", [])
     run = RunFolder(home / "runs" / "tides")
     run.events_path.write_text('{"event": "TideEpoch", "epoch": 0, "train_loss": 1.0}\n')

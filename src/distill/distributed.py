@@ -1,7 +1,7 @@
-"""What the processes of one training run (*ranks*, as `torchrun` starts them) add up and show each other.
+"""The sums and messages of the processes of one training run (*ranks*, as `torchrun` starts them).
 
-They do so only inside `collective()`, in which all of them go through the same code. Outside of it, and in a process
-that trains alone, each hears only itself: then nothing here waits, copies or changes anything.
+They are exchanged only inside `collective()`, in which all processes go through the same code. Outside of it, and in a
+process that trains alone, each hears only itself: then nothing here waits, copies or changes anything.
 """
 
 import os
@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from distill.errors import TrainingError
+from distill.errors import ResumeRun, TrainingError
 
 _collective = False
 
@@ -33,7 +33,7 @@ def process_group(device_type: str) -> Iterator[None]:
 
 @contextmanager
 def collective() -> Iterator[None]:
-    """What follows is done by all ranks alike."""
+    """Have all ranks go through the body alike."""
     global _collective
     before, _collective = _collective, dist.is_available() and dist.is_initialized()
     try:
@@ -48,7 +48,7 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -72,7 +72,7 @@ def rank_share(value: Tensor) -> Tensor:
 
 
 def any_rank(true: bool) -> bool:
-    """Whether it is true in any rank."""
+    """True in all ranks if it is in any."""
     if not _collective:
         return true
     return bool(all_reduce(torch.tensor(int(true), device="cuda" if dist.get_backend() == "nccl" else "cpu")))
@@ -100,7 +100,7 @@ def randn_like(value: Tensor) -> Tensor:
 
 
 def _lengths(value: Tensor) -> list[int]:
-    """How many rows every rank has."""
+    """The number of rows of each rank."""
     counts = [torch.zeros(1, dtype=torch.int64, device=value.device) for _ in range(world_size())]
     _attempt(dist.all_gather, counts, torch.tensor([len(value)], device=value.device))
     lengths: list[int] = torch.cat(counts).tolist()
@@ -124,7 +124,7 @@ def broadcast_model(model: nn.Module) -> None:
 
 
 def broadcast(value: Any) -> Any:
-    """What rank 0 gave for `value`, any plain object with tensors in it."""
+    """The `value` that rank 0 gave, any plain object with tensors in it."""
     if not dist.is_available() or not dist.is_initialized():
         return value
     box = [value]
@@ -137,6 +137,7 @@ def _attempt(collective: Callable[..., Any], *arguments: Any) -> None:
         collective(*arguments)
     except RuntimeError as error:
         raise TrainingError(
-            "another process of this run has ended, or cannot be reached; "
-            "the run goes on from its last checkpoint with --resume, with as many processes as you like"
+            "another process of this run has ended, or cannot be reached; the last checkpoint is kept, and any number "
+            "of processes can go on from it",
+            ResumeRun(),
         ) from error

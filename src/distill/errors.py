@@ -4,14 +4,20 @@ An error does not know who reads it. Where what helps is done differently on the
 Python, it is a `Remedy`, which each of them words in its own way (`DistillError.worded`); elsewhere it is a sentence.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 
 @dataclass(frozen=True)
 class Remedy:
     """Something a user can do, as a value; `str` words it for somebody who calls distill from Python."""
+
+    kinds: ClassVar[dict[str, type["Remedy"]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        Remedy.kinds[cls.__name__] = cls
 
     def __str__(self) -> str:
         raise NotImplementedError
@@ -43,7 +49,7 @@ class ResumeRun(Remedy):
     first: str = ""
 
     def __str__(self) -> str:
-        return f"{self.first}{', then ' if self.first else ''}go on with the run by resume_from"
+        return f"{self.first}{', then ' if self.first else ''}continue the run with resume_from"
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,10 @@ class NewRun(Remedy):
 
 @dataclass(frozen=True)
 class UsedFolder(Remedy):
-    """Go on with the run that a folder holds, or choose another folder."""
+    """Go on with the run that a folder holds already, or put the new one elsewhere."""
 
     def __str__(self) -> str:
-        return "go on with it by resume_from, or give another folder"
+        return "continue that run with resume_from, or give another output_dir"
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class ListModels(Remedy):
     """Look which models there are."""
 
     def __str__(self) -> str:
-        return "ModelLibrary.entries() has those there are"
+        return "ModelLibrary.entries() lists the models there are"
 
 
 @dataclass(frozen=True)
@@ -85,18 +91,55 @@ class GeneratingFamily(Remedy):
 Vocabulary = Mapping[type[Remedy], Callable[[Any], str]]
 
 
+def worded(reason: str, remedy: Remedy | str, vocabulary: Vocabulary) -> str:
+    """A reason and what would help in one sentence, the latter worded as `vocabulary` has it."""
+    helps = remedy if isinstance(remedy, str) else vocabulary.get(type(remedy), str)(remedy)
+    return f"{reason}; {helps}" if helps else reason
+
+
+def remedy_to_json(remedy: Remedy | str) -> Any:
+    """A remedy as JSON can hold it; `remedy_from_json` makes an equal one of it."""
+    if isinstance(remedy, str):
+        return remedy
+    return {"kind": type(remedy).__name__, "values": dataclasses.asdict(remedy)}
+
+
+def remedy_from_json(value: Any) -> Remedy | str:
+    """The remedy that `remedy_to_json` was given; raises `ValueError` for anything else."""
+    if isinstance(value, str):
+        return value
+    try:
+        return Remedy.kinds[value["kind"]](**value["values"])
+    except (LookupError, TypeError) as error:
+        raise ValueError("not a remedy") from error
+
+
 class DistillError(Exception):
     """The root of the tree: a `reason`, and what would help, or nothing."""
 
     def __init__(self, reason: str, remedy: Remedy | str = "") -> None:
         self.reason, self.remedy = reason, remedy
-        super().__init__(self.worded({}))
+        super().__init__(worded(reason, remedy, {}))  # one argument: of two, an `OSError` takes the first for a number
 
     def worded(self, vocabulary: Vocabulary) -> str:
         """The whole message, its remedy worded as `vocabulary` has it."""
-        word = vocabulary.get(type(self.remedy), str)  # type: ignore[arg-type]
-        helps = word(self.remedy)
-        return f"{self.reason}; {helps}" if helps else self.reason
+        return worded(self.reason, self.remedy, vocabulary)
+
+    def with_reason(self, reason: str) -> Self:
+        """An error of the same kind and with the same remedy for another reason; it has no traceback yet."""
+        return type(self)(reason, self.remedy)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Reason and remedy as JSON can hold them; `from_dict` of the same class makes an error like this of them."""
+        return {"reason": self.reason, "remedy": remedy_to_json(self.remedy)}
+
+    @classmethod
+    def from_dict(cls, value: Any) -> Self:
+        """An error of this class with the reason and remedy that `to_dict` gave; raises `ValueError`."""
+        try:
+            return cls(str(value["reason"]), remedy_from_json(value["remedy"]))
+        except (LookupError, TypeError) as error:
+            raise ValueError("not an error") from error
 
 
 class ConfigError(DistillError):

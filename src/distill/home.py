@@ -1,4 +1,4 @@
-"""Where distill keeps things when it is not told: `$DISTILL_HOME`, or the user's data folder."""
+"""The folders in which distill keeps things when it is not told where: `$DISTILL_HOME`, or the user's data folder."""
 
 import os
 from pathlib import Path
@@ -18,5 +18,5 @@ def default_models_dir() -> Path:
 
 
 def default_runs_dir() -> Path:
-    """Where run folders are made when no place is named."""
+    """The folder in which run folders are made when no place is named."""
     return home() / "runs"

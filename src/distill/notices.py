@@ -1,57 +1,67 @@
-"""What distill tells while it goes on, as data: a notice has a kind and its numbers, and displays word it.
+"""Notices: what distill tells while it goes on, as data. A notice has a kind and its numbers, and displays word it.
 
-Notices go through `logging` like any message (`logger.warning(notice)`): who knows no kind prints `str(notice)`.
+They go through `logging` like any message (`logger.warning(notice)`): who knows no kind prints `str(notice)`.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from distill.errors import Remedy, Vocabulary, remedy_from_json, remedy_to_json, worded
+from distill.storage import readable_size
+
+_REMEDY = "remedy"  # the one field whose values have kinds of their own
 
 
 @dataclass(frozen=True)
 class Notice:
-    """The root of all kinds; `subject` says which earlier notice a later one replaces in a display."""
+    """The root of all kinds: a kind has fields, a sentence in which they stand, and what of them it is about."""
 
     kinds: ClassVar[dict[str, type["Notice"]]] = {}
+    text: ClassVar[str] = ""
+    about: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         Notice.kinds[cls.__name__] = cls
 
     def __str__(self) -> str:
-        raise NotImplementedError
+        return self.worded({})
+
+    def worded(self, vocabulary: Vocabulary) -> str:
+        """The notice as a sentence; what helps, if it tells that, as `vocabulary` has it."""
+        return worded(self.text.format(**vars(self)), getattr(self, _REMEDY, ""), vocabulary)
 
     @property
     def subject(self) -> tuple[Any, ...]:
-        """The kind, and what of it the notice is about."""
-        return (type(self).__name__,)
+        """The kind, and what of it the notice is about: in a display a later one replaces an earlier one."""
+        return (type(self).__name__, *(getattr(self, name) for name in self.about))
 
     def to_dict(self) -> dict[str, Any]:
         """Its kind and values, as JSON can hold them; `notice_from_dict` makes an equal notice of them."""
-        return {"kind": type(self).__name__, "values": dataclasses.asdict(self)}
+        values = {name: remedy_to_json(value) if name == _REMEDY else value for name, value in vars(self).items()}
+        return {"kind": type(self).__name__, "values": values}
+
+
+def notice_from_dict(entry: dict[str, Any]) -> Notice:
+    """The notice that an entry of a log holds, a `Remark` where it has only a message.
+
+    Raises `TypeError` or `ValueError` for values that are not those of its kind.
+    """
+    kind = Notice.kinds.get(str(entry.get("kind")))
+    values = entry.get("values")
+    if kind is None or not isinstance(values, dict):
+        return Remark(str(entry.get("message", "")))
+    if _REMEDY in values:
+        values = values | {_REMEDY: remedy_from_json(values[_REMEDY])}
+    return kind(**values)
 
 
 @dataclass(frozen=True)
 class Remark(Notice):
     """A sentence that no kind is known for: from a log of an earlier version, or from elsewhere."""
 
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-    @property
-    def subject(self) -> tuple[Any, ...]:
-        """The sentence."""
-        return (type(self).__name__, self.text)
-
-
-def notice_from_dict(entry: dict[str, Any]) -> Notice:
-    """The notice that an entry of a log holds, a `Remark` where it has only a message; raises `TypeError`."""
-    kind = Notice.kinds.get(str(entry.get("kind")))
-    values = entry.get("values")
-    if kind is None or not isinstance(values, dict):
-        return Remark(str(entry.get("message", "")))
-    return kind(**values)
+    message: str
+    text = "{message}"
+    about = ("message",)
 
 
 @dataclass(frozen=True)
@@ -60,14 +70,9 @@ class FileLeftOut(Notice):
 
     file: str
     reason: str
-
-    def __str__(self) -> str:
-        return f"{self.file} left out: {self.reason}"
-
-    @property
-    def subject(self) -> tuple[Any, ...]:
-        """The file."""
-        return (type(self).__name__, self.file)
+    remedy: Remedy | str = ""
+    text = "{file} left out: {reason}"
+    about = ("file",)
 
 
 @dataclass(frozen=True)
@@ -76,14 +81,8 @@ class LevelUnderused(Notice):
 
     level: int
     utilization: float
-
-    def __str__(self) -> str:
-        return f"Level {self.level}: utilization {self.utilization:.0%} (below 30% threshold)"
-
-    @property
-    def subject(self) -> tuple[Any, ...]:
-        """The level."""
-        return (type(self).__name__, self.level)
+    text = "Level {level}: utilization {utilization:.0%} (below 30% threshold)"
+    about = ("level",)
 
 
 @dataclass(frozen=True)
@@ -91,23 +90,17 @@ class Overfitting(Notice):
     """Validation loss exceeds training loss by a share of it."""
 
     gap: float
-
-    def __str__(self) -> str:
-        return (
-            f"validation loss is {self.gap:.0%} above training loss; the model is learning the training files by heart"
-        )
+    text = "validation loss is {gap:.0%} above training loss; the model is learning the training files by heart"
 
 
 @dataclass(frozen=True)
 class LatentsActive(Notice):
-    """How many latent dimensions of a VAE say anything about the sound; `divergence` is their KL in nats."""
+    """The number of latent dimensions of a VAE that say anything about the sound; `divergence` is their KL in nats."""
 
     active: int
     dimensions: int
     divergence: float
-
-    def __str__(self) -> str:
-        return f"latent space: {self.active} of {self.dimensions} dimensions active, KL {self.divergence:.1f} nats"
+    text = "latent space: {active} of {dimensions} dimensions active, KL {divergence:.1f} nats"
 
 
 @dataclass(frozen=True)
@@ -116,12 +109,10 @@ class LatentsCollapsed(Notice):
 
     active: int
     dimensions: int
-
-    def __str__(self) -> str:
-        return (
-            f"only {self.active} of {self.dimensions} latent dimensions say anything about the sound "
-            "(posterior collapse); train longer, or with a lower KL weight (kl_weight_max)"
-        )
+    text = (
+        "only {active} of {dimensions} latent dimensions say anything about the sound (posterior collapse); "
+        "train longer, or with a lower KL weight (kl_weight_max)"
+    )
 
 
 @dataclass(frozen=True)
@@ -130,25 +121,21 @@ class StepSkipped(Notice):
 
     epoch: int
     step: int
-
-    def __str__(self) -> str:
-        return f"epoch {self.epoch} step {self.step}: loss or gradient is not finite; the step was skipped"
+    text = "epoch {epoch} step {step}: loss or gradient is not finite; the step was skipped"
 
 
 @dataclass(frozen=True)
 class RolledBack(Notice):
-    """A run went back to a checkpoint, because no step led on from where it was."""
+    """A run went back to an epoch, counted from 1, because no step led on from where it was."""
 
     skipped: int
-    epoch: int
+    back_to: int
     times: int
     at_most: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.skipped} steps in a row were not finite: back to epoch {self.epoch + 1}, with half the learning "
-            f"rate (time {self.times} of at most {self.at_most})"
-        )
+    text = (
+        "{skipped} steps in a row were not finite: back to epoch {back_to}, with half the learning rate "
+        "(time {times} of at most {at_most})"
+    )
 
 
 @dataclass(frozen=True)
@@ -156,9 +143,7 @@ class BudgetTooShort(Notice):
     """One epoch takes longer than the time that was given."""
 
     minutes: float
-
-    def __str__(self) -> str:
-        return f"going through the sounds once takes longer than the {self.minutes:g} minutes given"
+    text = "going through the sounds once takes longer than the {minutes:g} minutes given"
 
 
 @dataclass(frozen=True)
@@ -167,9 +152,7 @@ class CheckpointDamaged(Notice):
 
     reason: str
     instead: str
-
-    def __str__(self) -> str:
-        return f"{self.reason}; kept aside, going on from the one before it, {self.instead}"
+    text = "{reason}; kept aside, going on from the one before it, {instead}"
 
 
 @dataclass(frozen=True)
@@ -178,10 +161,12 @@ class EnvironmentChanged(Notice):
 
     changes: dict[str, tuple[str, str]]
 
-    def __str__(self) -> str:
+    def worded(self, vocabulary: Vocabulary) -> str:
+        """The changes, and what may come of them."""
         changes = ", ".join(f"{name} {before} → {now}" for name, (before, now) in self.changes.items())
         how_much = "" if "processes" in self.changes else " in the last digits"
-        return f"the run goes on in other circumstances ({changes}); its outcome can differ{how_much}"
+        sentence = f"the run goes on in other circumstances ({changes}); its outcome can differ{how_much}"
+        return worded(sentence, "", vocabulary)
 
 
 @dataclass(frozen=True)
@@ -191,16 +176,63 @@ class DiskNearlyFull(Notice):
     place: str
     needed: int
     free: int
+    about = ("place",)
 
-    def __str__(self) -> str:
-        from distill.storage import readable_size
+    def worded(self, vocabulary: Vocabulary) -> str:
+        """The sizes as people read them."""
+        needed, free = readable_size(self.needed), readable_size(self.free)
+        reason = f"{self.place}: the run will need about {needed} there, and {free} are free"
+        return worded(reason, "make room, or it will have to stop", vocabulary)
 
-        return (
-            f"{self.place}: the run will need about {readable_size(self.needed)} there, "
-            f"and {readable_size(self.free)} are free; make room, or it will have to stop"
-        )
 
-    @property
-    def subject(self) -> tuple[Any, ...]:
-        """The place."""
-        return (type(self).__name__, self.place)
+@dataclass(frozen=True)
+class LibraryIndexDamaged(Notice):
+    """The index of a library could not be used; it is set aside as `kept_as`, and another made of the model files."""
+
+    index: str
+    reason: str
+    kept_as: str
+    text = (
+        "the library index {index} is damaged ({reason}); it was kept as {kept_as}, and a new one was made from the "
+        "model files"
+    )
+    about = ("index",)
+
+
+@dataclass(frozen=True)
+class ModelNotListed(Notice):
+    """A file in a library is not a model that can be read; the reason names it."""
+
+    file: str
+    reason: str
+    remedy: Remedy | str = ""
+    text = "not listed: {reason}"
+    about = ("file",)
+
+
+@dataclass(frozen=True)
+class QueueNotSaved(Notice):
+    """Runs that wait in a server's queue are not there any more when it has ended."""
+
+    reason: str
+    remedy: Remedy | str = ""
+    text = "waiting runs will be lost when this server ends: {reason}"
+
+
+@dataclass(frozen=True)
+class QueueUnreadable(Notice):
+    """The file in which the last server noted the runs that waited cannot be read."""
+
+    file: str
+    reason: str
+    text = "{file} cannot be read ({reason}); the runs that were waiting are lost"
+
+
+@dataclass(frozen=True)
+class QueuedRunDropped(Notice):
+    """A run that waited when the last server ended cannot be carried out any more; there can be several."""
+
+    reason: str
+    remedy: Remedy | str = ""
+    text = "a waiting run was dropped: {reason}"
+    about = ("reason",)

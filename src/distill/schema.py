@@ -11,18 +11,18 @@ VALIDATED = ConfigDict(extra="forbid", validate_assignment=True)
 _MAX_COMPLAINTS = 20  # more are from no person, and each takes a thousand times the memory of what it is about
 
 
-def _complaint(cls: type, error: ValidationError) -> str:
+def _complaint(cls: type, error: ValidationError) -> ConfigError:
     if error.error_count() > _MAX_COMPLAINTS:
-        return f"{error.error_count()} values of {cls.__name__} are wrong"
-    lines = []
+        return ConfigError(f"{error.error_count()} values of {cls.__name__} are wrong")
+    reasons, remedy = [], ""
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"]) or "value"
         if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            known = ", ".join(f.name for f in dataclasses.fields(cls))
-            lines.append(f"{name} is not a setting of {cls.__name__}; the known ones are {known}")
+            reasons.append(f"{name} is not a setting of {cls.__name__}")
+            remedy = f"the known ones are {', '.join(field.name for field in dataclasses.fields(cls))}"
         else:
-            lines.append(f"{name} is {short(item['input'])}: {item['msg'][0].lower()}{item['msg'][1:]}")
-    return "; ".join(lines)
+            reasons.append(f"{name} is {short(item['input'])}: {item['msg'][0].lower()}{item['msg'][1:]}")
+    return ConfigError("; ".join(reasons), remedy)
 
 
 def short(value: Any) -> str:
@@ -43,4 +43,4 @@ class Validated:
         try:
             return handler(data)
         except ValidationError as error:
-            raise ConfigError(_complaint(cls, error)) from None
+            raise _complaint(cls, error) from None

@@ -26,19 +26,22 @@ def storage_errors(path: Path, needed: int | None = None) -> Iterator[None]:
     except (StorageError, TimeoutError):
         raise
     except (FileExistsError, NotADirectoryError) as error:
-        raise StorageError(f"could not write {path}: a file stands where a folder is needed; choose another") from error
+        reason = f"could not write {path}: there is a file where a folder is needed"
+        raise StorageError(reason, "choose another place") from error
     except OSError as error:
-        raise StorageError(f"could not write {path}: {_cause(error, path, needed)}") from error
+        reason, remedy = _cause(error, path, needed)
+        raise StorageError(f"could not write {path}: {reason}", remedy) from error
 
 
-def _cause(error: OSError, path: Path, needed: int | None) -> str:
+def _cause(error: OSError, path: Path, needed: int | None) -> tuple[str, str]:
+    """The reason for a failed write, and what would help."""
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         wanted = "" if needed is None else f"{readable_size(needed)} needed, "
-        return f"{reason} ({wanted}{readable_size(free_bytes(path))} free); free some space, then try again"
+        return f"{reason} ({wanted}{readable_size(free_bytes(path))} free)", "free some space, then try again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{reason}; choose a folder that you may write to"
-    return f"{reason}; check the disk, then try again"
+        return reason, "choose a folder that you may write to"
+    return reason, "check the disk, then try again"
 
 
 def readable_size(count: int) -> str:
@@ -47,7 +50,7 @@ def readable_size(count: int) -> str:
 
 
 def free_bytes(path: Path) -> int:
-    """How many bytes can still be written where `path` is, or would be."""
+    """The number of bytes that can still be written where `path` is, or would be."""
     place = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     return shutil.disk_usage(place).free
 

@@ -1,4 +1,4 @@
-"""How long a worker process may take: in all, and without a word."""
+"""The time that a worker process may take: in all, and without a word."""
 
 import threading
 
@@ -10,7 +10,8 @@ _START_S = 60.0  # a first start from a cold disk, under a virus scanner
 _FILE_S = 60.0  # in all, and without a word: a disk spins up, and a busy machine lets the process wait for its turn
 _BYTES_PER_S = 250e3  # several files are read from one disk at once
 _SOUND_PER_S = 60.0  # slower than any decoder on any machine that could train
-_ADVICE = "the file is damaged or its disk very slow; convert it to WAV, or copy it to this machine"
+_LIKELY = "the file is damaged, or its disk is very slow"
+_ADVICE = "convert it to WAV, or copy it to this machine"
 
 
 class Deadline:
@@ -43,6 +44,6 @@ class Deadline:
         if self._cancel_event is not None and self._cancel_event.is_set():
             self.ended = Cancelled("stopped while sounds were read")
         elif self._silent_s > self._stall_s:
-            self.ended = AudioError(f"gave up: nothing came of it for {self._stall_s:.0f} s; {_ADVICE}")
+            self.ended = AudioError(f"gave up: no progress for {self._stall_s:.0f} s; {_LIKELY}", _ADVICE)
         elif self._elapsed_s > self._total_s:
-            self.ended = AudioError(f"gave up: not decoded after {self._total_s:.0f} s; {_ADVICE}")
+            self.ended = AudioError(f"gave up: not decoded after {self._total_s:.0f} s; {_LIKELY}", _ADVICE)

@@ -63,12 +63,12 @@ def checked_blocks(source: Source, limits: AudioLimits) -> Iterator[Block]:
         if not np.isfinite(peak):
             raise AudioError("the file holds samples that are not numbers (NaN or infinity)")
         if peak > _LOUDEST:
-            raise AudioError(f"the file holds a sample of {peak:.3g}, where full scale is 1; it is no sound")
+            raise AudioError(f"the file holds a sample of {peak:.3g}, where full scale is 1; it is not sound")
         yield block
     if frames == 0:
         raise AudioError(NO_FRAMES)
     if source.goes_on(frames):
-        raise AudioError("the file goes on after the length that its header gives; decode it and save it anew")
+        raise AudioError("the file goes on beyond the length given in its header", "decode it and save it again")
 
 
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]
@@ -93,7 +93,7 @@ def _opened_libsndfile(handle: BinaryIO) -> Iterator[Source]:
 
 
 def _target(handle: BinaryIO) -> int | bytes | str:
-    """What to open: a FLAC by its number, to see how far it is read; others by name, which tells an MP3 with junk."""
+    """The name to open a file by, which tells an MP3 with junk; for a FLAC its number, to see how far it is read."""
     if os.name != "posix":  # libsndfile has numbers of its own there
         return handle.name
     magic = handle.read(4)
@@ -108,7 +108,7 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[Block]:
 
 
 def _declared(file: soundfile.SoundFile, decoded: int) -> int:
-    """How many frames the header promises; libsndfile cuts WAV and AIFF to what is there, and notes it in passing."""
+    """The frames that the header promises; libsndfile cuts WAV and AIFF to what is there, and notes it in passing."""
     if file.frames >= _UNKNOWN:
         return decoded
     cut = re.search(r"(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info)
@@ -118,7 +118,7 @@ def _declared(file: soundfile.SoundFile, decoded: int) -> int:
 
 
 def _mostly_unread(handle: BinaryIO) -> bool:
-    """Whether libsndfile has left more in the file than tags."""
+    """True if libsndfile has left more in the file than tags."""
     size = os.fstat(handle.fileno()).st_size
     left = size - os.lseek(handle.fileno(), 0, os.SEEK_CUR)
     return left > max(1 << 16, size // 2)
@@ -135,7 +135,9 @@ def _opened_pyav(file: BinaryIO) -> Iterator[Source]:
         import av
     except ImportError:
         suffix = PurePath(file.name).suffix
-        raise AudioError(f"{suffix} files need the extra: pip install 'distill-audio[m4a]'") from None
+        raise AudioError(
+            f"{suffix} files need an extra package", "install it: pip install 'distill-audio[m4a]'"
+        ) from None
     try:
         # A file object, because FFmpeg takes some names for addresses or lists of files.
         with av.open(file, "r", metadata_errors="ignore") as container:

@@ -1,4 +1,4 @@
-"""What the reader and its worker process say to each other: a letter, a length, so many bytes."""
+"""The messages between the reader and its worker process: a letter, a length, so many bytes."""
 
 import json
 import struct
@@ -18,7 +18,7 @@ class Kind(Enum):
     HEADER = b"H"  # JSON: sample_rate, channels, format
     BLOCK = b"B"  # float32 samples, frame by frame
     END = b"E"  # JSON: declared_frames
-    REFUSED = b"X"  # a JSON string: why there is no sound to be had
+    REFUSED = b"X"  # JSON, that of an `AudioError`: why there is no sound to be had, and what would help
 
 
 def send(stream: BinaryIO, kind: Kind, payload: bytes | memoryview = b"") -> None:

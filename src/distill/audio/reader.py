@@ -54,7 +54,7 @@ class AudioReader:
         return self._answer(path, header_only=False)
 
     def header(self, path: Path) -> Header:
-        """What the file at `path` says of itself, its length counted if it does not; raises as `read` does."""
+        """The format of the file at `path`, and its length, counted if it does not say; raises as `read` does."""
         said = self._answer(path, header_only=True)
         return Header(said.sample_rate, said.samples.shape[1], said.format, said.declared_frames)
 
@@ -66,7 +66,7 @@ class AudioReader:
             deadline = Deadline.for_file(_regular_size(path), self._cancel_event)
             return self._decoded(path, header_only, deadline)
         except AudioError as error:
-            raise AudioError(printable(f"{path}: {error}")) from error.__cause__
+            raise error.with_reason(printable(f"{path}: {error.reason}")) from error.__cause__
 
     def _decoded(self, path: Path, header_only: bool, deadline: Deadline) -> Recording:
         worker = self._started()
@@ -92,14 +92,14 @@ class AudioReader:
         try:
             self._worker = WorkerProcess()
         except OSError as error:
-            raise AudioError(f"the decoder could not be started ({error.strerror}); close other programs") from error
+            raise AudioError(f"the decoder could not be started ({error.strerror})", "close other programs") from error
         try:
             with self._worker.watched(deadline):
                 self._worker.receive()
         except EOFError:
             cause = self._kill()
             raise deadline.ended or AudioError(
-                f"the decoder could not be started ({cause}); `python -m distill.audio.worker_main` shows why"
+                f"the decoder could not be started ({cause})", "`python -m distill.audio.worker_main` shows why"
             ) from None
         return self._worker
 
@@ -146,4 +146,4 @@ def _receive(worker: WorkerProcess, deadline: Deadline) -> Recording:
             frames = np.frombuffer(samples, np.float32).reshape(-1, header["channels"])
             return Recording(frames, header["sample_rate"], header["format"], **json.loads(payload))
         elif kind is Kind.REFUSED:
-            raise AudioError(json.loads(payload))
+            raise AudioError.from_dict(json.loads(payload))

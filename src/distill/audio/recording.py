@@ -12,7 +12,7 @@ Samples = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a file before it is decoded: so many frames of sound at `sample_rate` Hz."""
+    """The facts known of a file before it is decoded: so many frames of sound at `sample_rate` Hz."""
 
     sample_rate: int
     channels: int
@@ -31,7 +31,7 @@ class Recording:
 
     @property
     def truncated(self) -> bool:
-        """Whether the header promised at least 0.1 s more than could be decoded."""
+        """True if the header promised at least 0.1 s more than could be decoded."""
         return self.declared_frames - len(self.samples) > 0.1 * self.sample_rate
 
     @cached_property
@@ -49,5 +49,5 @@ class Recording:
 
 
 def peak_of(samples: Samples) -> float:
-    """How far float32 `samples` of any shape go from zero; 0 where there are none."""
+    """The largest distance of float32 `samples` of any shape from zero; 0 where there are none."""
     return float(max(samples.max(initial=0.0), -samples.min(initial=0.0)))

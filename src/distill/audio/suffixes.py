@@ -1,4 +1,4 @@
-"""Which file names stand for sound files, and which of them need PyAV."""
+"""The endings of the names of sound files, and those of them that need PyAV."""
 
 LIBSNDFILE_SUFFIXES = frozenset({".wav", ".flac", ".aif", ".aiff", ".aifc", ".ogg", ".oga", ".opus", ".mp3"})
 PYAV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac"})

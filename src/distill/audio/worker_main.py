@@ -25,12 +25,16 @@ def main() -> None:
             answer = _answer_header if request["header_only"] else _answer
             answer(os.fsdecode(bytes.fromhex(request["path"])), AudioLimits(**request["limits"]), answers)
         except AudioError as error:
-            send_json(answers, Kind.REFUSED, str(error))
+            _refuse(answers, error)
         except MemoryError:
-            send_json(answers, Kind.REFUSED, "decoding it takes more memory than one file may use")
+            _refuse(answers, AudioError("decoding it takes more memory than one file may use"))
         except Exception as error:  # whatever a decoder may raise is a reason, and no end of the process
-            send_json(answers, Kind.REFUSED, f"not readable as audio ({type(error).__name__}: {error})")
+            _refuse(answers, AudioError(f"not readable as audio ({type(error).__name__}: {error})"))
     os._exit(0)  # at once: the reader waits for it
+
+
+def _refuse(answers: BinaryIO, error: AudioError) -> None:
+    send_json(answers, Kind.REFUSED, error.to_dict())
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -34,7 +34,7 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process is there."""
+        """True while the process is there."""
         return self._process.poll() is None
 
     def ask(self, request: bytes) -> None:

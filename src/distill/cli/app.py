@@ -3,6 +3,7 @@
 Heavy imports stand inside the commands that need them, so that `distill --help` answers at once.
 """
 
+import logging
 import re
 import sys
 from contextlib import suppress
@@ -12,6 +13,7 @@ import typer
 
 from distill import __version__
 from distill.cli import exchange, generate, inspect, models, reconstruct, train, web
+from distill.cli.messages import COMMAND_LINE, NoticeFormatter
 from distill.cli.streams import flush_output, open_streams, say
 from distill.errors import DistillError
 
@@ -58,6 +60,8 @@ def main() -> NoReturn:
     """Run the command line; every error becomes one line, with exit code 2 for wrong usage and 1 for the rest."""
     if not open_streams():
         _leave("error: standard output is closed; send it to a file, or to /dev/null", 1)
+    if logging.lastResort:  # it prints the warnings that no command shows in a way of its own
+        logging.lastResort.setFormatter(NoticeFormatter())
     try:
         code = _run(sys.argv[1:])
         flush_output()
@@ -95,7 +99,7 @@ def _usage(error: Any) -> str:
 def _reason(error: Exception) -> str:
     match error:
         case DistillError():
-            return str(error)
+            return error.worded(COMMAND_LINE)
         case MemoryError():
             return "out of memory; try a smaller --batch-size or fewer, shorter files"
         case BrokenPipeError():

@@ -1,4 +1,4 @@
-"""`distill inspect`: what is in a folder of sounds, before training on it."""
+"""`distill inspect`: a folder of sounds looked through, before training on it."""
 
 import dataclasses
 import re
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distill.cli.messages import COMMAND_LINE
 from distill.cli.options import Limits, audio_limits
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _as_json(folder: Path, collection: "Collection") -> dict[str, object]:
         "files": [
             {**dataclasses.asdict(file), "usable": file.usable, "notes": file.notes} for file in collection.files
         ],
-        "unreadable": [dataclasses.asdict(file) for file in collection.unreadable],
+        "unreadable": [{"path": file.path, "reason": file.worded(COMMAND_LINE)} for file in collection.unreadable],
         "usable_files": len(collection.usable),
         "duration_s": collection.duration_s,
     }
@@ -70,7 +71,7 @@ def _show(folder: Path, collection: "Collection") -> None:
         out.print(table)
     for unreadable in collection.unreadable:
         out.print(
-            f"not readable: {printable(unreadable.path.relative_to(folder))}: {unreadable.reason}",
+            f"not readable: {printable(unreadable.path.relative_to(folder))}: {unreadable.worded(COMMAND_LINE)}",
             style="red",
             markup=False,
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from distill.cli.messages import COMMAND_LINE
 from distill.cli.options import Device, DeviceName, Limits, ModelsDir, audio_limits, family_named
 from distill.cli.streams import flush_output
 from distill.notices import Notice, Remark
@@ -54,7 +55,7 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="[vqvae|vae]",
+            metavar="FAMILY",
             help="vqvae learns levels of codes; vae a continuous space to generate from.",
             show_default="vqvae",
         ),
@@ -144,7 +145,7 @@ def _with_sounds(request: "TrainingRequest", folder: Path, *, quiet: bool, is_wo
         collection = open_collection(paths, rate, progress=progress, limits=request.audio_limits)
     request = request.with_sounds(collection, folder)
     if not is_worker:
-        _warn_left_out([f"{printable(file.path)}: {file.reason}" for file in collection.left_out])
+        _warn_left_out([f"{printable(file.path)}: {file.worded(COMMAND_LINE)}" for file in collection.left_out])
     return request
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.markup import escape
 
 from distill.cli.console import duration, err, out, plural, print_json
+from distill.cli.messages import COMMAND_LINE
 from distill.cli.tables import level_table
 from distill.errors import CheckpointError
 from distill.notices import Notice
@@ -69,7 +70,8 @@ class View(ABC):
 
     def warning(self, notice: Notice) -> None:
         """Keep a warning; a later one on the same subject takes its place."""
-        self.warnings[notice.subject] = f"{notice} (epoch {self.epoch})" if self.epoch else str(notice)
+        message = notice.worded(COMMAND_LINE)
+        self.warnings[notice.subject] = f"{message} (epoch {self.epoch})" if self.epoch else message
 
     @abstractmethod
     def say(self, message: str) -> None:
@@ -77,7 +79,7 @@ class View(ABC):
 
     def status(self, notice: Notice) -> None:
         """Take a remark on the state of the model; each replaces the one before."""
-        self.state = str(notice)
+        self.state = notice.worded(COMMAND_LINE)
 
     def interrupted(self) -> None:
         """Say where the run stopped and how to go on."""
@@ -116,7 +118,7 @@ class JsonView(View):
     def warning(self, notice: Notice) -> None:
         """Print the warning."""
         super().warning(notice)
-        print_json({"event": "Warning", "message": str(notice), **notice.to_dict()})
+        print_json({"event": "Warning", "message": notice.worded(COMMAND_LINE), **notice.to_dict()})
 
     def say(self, message: str) -> None:
         """Print the message."""
@@ -124,7 +126,7 @@ class JsonView(View):
 
     def status(self, notice: Notice) -> None:
         """Print the remark."""
-        print_json({"event": "Notice", "message": str(notice), **notice.to_dict()})
+        print_json({"event": "Notice", "message": notice.worded(COMMAND_LINE), **notice.to_dict()})
 
     def interrupted(self) -> None:
         """Print where the run can be resumed."""
@@ -237,7 +239,7 @@ class PlainView(TextView):
     def warning(self, notice: Notice) -> None:
         """Print a warning the first time its subject comes up."""
         if notice.subject not in self.warnings:
-            out.print(f"warning: {notice}", markup=False)
+            out.print(f"warning: {notice.worded(COMMAND_LINE)}", markup=False)
         super().warning(notice)
 
     def say(self, message: str) -> None:

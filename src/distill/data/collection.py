@@ -13,7 +13,7 @@ import numpy as np
 from distill.audio.recording import Recording, peak_of
 from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.data.waveforms import Waveform
-from distill.errors import AudioError, CollectionError
+from distill.errors import AudioError, CollectionError, Remedy, Vocabulary, worded
 from distill.paths import printable
 
 SILENT_PEAK = 1e-3  # -60 dBFS: nothing in the file is louder
@@ -61,15 +61,20 @@ class SoundFile:
 
 @dataclass(frozen=True)
 class UnreadableFile:
-    """One file that could not be decoded, with the reason."""
+    """One file that could not be decoded, with the reason, and what would help."""
 
     path: Path
     reason: str
+    remedy: Remedy | str = ""
 
     @classmethod
     def of(cls, path: Path, error: AudioError) -> Self:
-        """What a reader said of the file at `path`."""
-        return cls(path, str(error).removeprefix(f"{printable(path)}: "))
+        """A reader's refusal of the file at `path`."""
+        return cls(path, error.reason.removeprefix(f"{printable(path)}: "), error.remedy)
+
+    def worded(self, vocabulary: Vocabulary) -> str:
+        """The reason and the remedy, as `vocabulary` has it."""
+        return worded(self.reason, self.remedy, vocabulary)
 
 
 @dataclass(frozen=True)
@@ -119,12 +124,12 @@ def find_audio_files(folder: Path) -> list[Path]:
         there = folder.exists()
     except OSError as error:
         raise CollectionError(
-            f"{printable(folder)[:100]}: {error.strerror}; give the folder that holds your sounds"
+            f"{printable(folder)[:100]}: {error.strerror}", "give the folder that holds your sounds"
         ) from error
     if not there:
-        raise CollectionError(f"{printable(folder)}: no such folder; give the folder that holds your sounds")
+        raise CollectionError(f"{printable(folder)}: no such folder", "give the folder that holds your sounds")
     if not folder.is_dir():
-        raise CollectionError(f"{printable(folder)} is a file; give the folder that holds your sounds")
+        raise CollectionError(f"{printable(folder)} is a file", "give the folder that holds your sounds")
     closed: list[OSError] = []
     found: list[Path] = []
     for place, folders, names in os.walk(folder, onerror=closed.append):

@@ -16,7 +16,8 @@ from distill.audio.recording import Recording, Samples
 from distill.data.collection import Collection, Sound, UnreadableFile, is_silent
 from distill.data.reading import AnyEvent, read_each
 from distill.data.waveforms import Waveform, WaveformStore
-from distill.errors import AudioError, StorageError
+from distill.errors import AudioError, ResumeRun, StorageError
+from distill.notices import FileLeftOut
 from distill.paths import printable
 
 logger = logging.getLogger(__name__)
@@ -45,16 +46,16 @@ class PrefetchedWaveform:
         assert self._pending is not None, "ask for it by `start_prefetch` first"
         start, stop, _ = part.indices(self._frames)
         waveform = self._pending.asked_for()
-        if not isinstance(waveform, str):
+        if not isinstance(waveform, UnreadableFile):
             return waveform[start:stop]
         if not self._told:
-            logger.warning("%s left out: %s", printable(self.path), waveform)
+            logger.warning(FileLeftOut(printable(self.path), waveform.reason, waveform.remedy))
         self._told = True
         return _NOTHING
 
     @property
     def there(self) -> bool:
-        """Whether the file was decoded."""
+        """True once the file was decoded."""
         return self._pending is not None and self._pending.there
 
     def expect(self, pending: "_Pending") -> None:
@@ -101,25 +102,25 @@ def start_prefetch(
 
 
 class _Pending:
-    """What will have become of a file: its waveform, the reason why there is none, or what ended the decoding."""
+    """The outcome for a file, in time: its waveform, the reason why there is none, or what ended the decoding."""
 
     def __init__(self, begin: int, reach: "_Window") -> None:
         self.begin, self._reach = begin, reach
-        self.outcome = Future[Waveform | str]()
+        self.outcome = Future[Waveform | UnreadableFile]()
 
     @property
     def there(self) -> bool:
-        """Whether the file was decoded; until then it has to be waited for, after a failure in vain."""
+        """True once the file was decoded; until then it has to be waited for, after a failure in vain."""
         return self.outcome.done() and self.outcome.exception() is None
 
-    def asked_for(self) -> Waveform | str:
+    def asked_for(self) -> Waveform | UnreadableFile:
         """Wait for the outcome."""
         self._reach.extend(self.begin)
         return self.outcome.result()
 
 
 class _Window:
-    """How far sounds are to be decoded, were they one after the other: a little beyond the last one asked for."""
+    """The reach of the decoding of sounds, were they one after the other: a little beyond the last one asked for."""
 
     def __init__(self, frames_ahead: int) -> None:
         self._frames_ahead, self._asked_for = frames_ahead, 0
@@ -144,13 +145,13 @@ def _decode(
     """Settle what is pending, file by file."""
     store = WaveformStore()
 
-    def take(_: Path, recording: Recording) -> Waveform | str:
-        return "silent" if is_silent(recording) else store.keep(recording.mono(sample_rate))
+    def take(path: Path, recording: Recording) -> Waveform | UnreadableFile:
+        return UnreadableFile(path, "silent") if is_silent(recording) else store.keep(recording.mono(sample_rate))
 
     try:
         with closing(read_each(list(todo), take, limits, stop)) as outcomes:
             for path, found in outcomes:
-                outcome = _reason(path, found) if isinstance(found, AudioError) else found
+                outcome = _unreadable(path, found) if isinstance(found, AudioError) else found
                 pending = todo.pop(path)
                 pending.outcome.set_result(outcome)
                 reach.wait_for(pending.begin, stop)
@@ -159,11 +160,10 @@ def _decode(
             pending.outcome.set_exception(error.with_traceback(None))  # in which the sounds are
 
 
-def _reason(path: Path, error: AudioError) -> str:
-    """Why there is no sound in a file; raises `StorageError` where it cannot be read any more, for it could before."""
+def _unreadable(path: Path, error: AudioError) -> UnreadableFile:
+    """The outcome for a file without sound; raises `StorageError` where it cannot be read any more, as it could be."""
     if not os.access(path, os.R_OK):
         raise StorageError(
-            f"{printable(path)} was there when the run began, and cannot be read any more; "
-            "bring it back, and go on with the run by --resume"
+            f"{printable(path)} was there when the run began, and cannot be read any more", ResumeRun("bring it back")
         ) from error
-    return UnreadableFile.of(path, error).reason
+    return UnreadableFile.of(path, error)

@@ -1,4 +1,4 @@
-"""Many sound files read on several cores, and what came of them in order."""
+"""Many sound files read on several cores, and the outcomes in order."""
 
 import os
 import threading
@@ -28,7 +28,7 @@ def read_each(
     limits: AudioLimits | None = None,
     cancel_event: threading.Event | None = None,
 ) -> Generator[tuple[Path, T | AudioError]]:
-    """What `take` makes of the recording of each file, or why there is none: `ask_each` for whole files."""
+    """Yield what `take` makes of the recording of each file, or why there is none: `ask_each` for whole files."""
     return ask_each(paths, lambda reader, path: take(path, reader.read(path)), limits, cancel_event)
 
 
@@ -38,7 +38,7 @@ def ask_each(
     limits: AudioLimits | None = None,
     cancel_event: threading.Event | None = None,
 ) -> Generator[tuple[Path, T | AudioError]]:
-    """What `ask` gets from a reader for each file, or the reader's refusal, in the order of the paths.
+    """Yield what `ask` gets from a reader for each file, or the reader's refusal, in the order of the paths.
 
     `ask` is called in threads, several at once. Raises `Cancelled` soon after `cancel_event` is set, and what `ask`
     raises. Close the iterator where it is not read to its end, so that nothing of the processes is left.
@@ -54,7 +54,7 @@ def ask_each(
             with large if expected_bytes(path) > _LARGE_BYTES else nullcontext():
                 return ask(mine.reader, path)
         except AudioError as error:
-            return AudioError(str(error))  # without its traceback, in which the samples are
+            return error.with_reason(error.reason)  # without its traceback, in which the samples are
 
     with ExitStack() as readers, ThreadPoolExecutor(max(1, count), "distill-read", begin) as pool:
         under_way: deque[tuple[Path, Future[T | AudioError]]] = deque()
@@ -75,7 +75,7 @@ def _first(under_way: deque[tuple[Path, Future[T | AudioError]]]) -> tuple[Path,
 
 
 def expected_bytes(path: Path) -> int:
-    """How many bytes of samples are to be expected of a file, by its size; there can be more, or fewer."""
+    """The number of bytes of samples to be expected of a file, by its size; there can be more, or fewer."""
     try:
         return path.stat().st_size * _USUAL_GROWTH.get(path.suffix.lower(), _LOSSY_GROWTH)
     except (OSError, ValueError):  # the reader says what is wrong with it
@@ -90,5 +90,5 @@ class AnyEvent(threading.Event):
         self._cancel_event = cancel_event
 
     def is_set(self) -> bool:
-        """Whether one of the two is."""
+        """True if one of the two is."""
         return super().is_set() or (self._cancel_event is not None and self._cancel_event.is_set())

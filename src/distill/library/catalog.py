@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
-from distill.errors import ConfigError, LibraryError, ModelFileError
+from distill.errors import ConfigError, LibraryError, ListModels, ModelFileError
 from distill.library.header import MODEL_FILE_EXTENSION, read_header
+from distill.notices import LibraryIndexDamaged, ModelNotListed
 from distill.schema import VALIDATED, Validated
 from distill.storage import atomic_write_text, remove_orphans, safe_stem, storage_errors
 
@@ -96,7 +97,7 @@ class ModelLibrary:
         self.folder = Path(models_dir)
 
     def path(self, entry: ModelEntry) -> Path:
-        """Where the entry's file is."""
+        """The path of the entry's file."""
         return self.folder / entry.file
 
     def entries(self, sort: str = "date") -> list[ModelEntry]:
@@ -112,7 +113,7 @@ class ModelLibrary:
             "size": lambda e: e.size_bytes,
         }
         if sort not in orders:
-            raise LibraryError(f"cannot sort by {sort!r}; sort by {', '.join(SORT_KEYS)}")
+            raise LibraryError(f"cannot sort by {sort!r}", f"sort by {', '.join(SORT_KEYS)}")
         return sorted(entries, key=orders[sort], reverse=sort in ("date", "size"))
 
     def search(self, text: str = "", sort: str = "date") -> list[ModelEntry]:
@@ -148,8 +149,10 @@ class ModelLibrary:
             if len(exact) == 1:
                 return exact[0]
             if exact:
-                raise LibraryError(f"{len(exact)} models are called {query!r}; say which by its {_differences(exact)}")
-        raise LibraryError(f"no model {query!r} in {self.folder}; `distill models list` shows those there are")
+                raise LibraryError(
+                    f"{len(exact)} models are called {query!r}", f"say which one by its {_differences(exact)}"
+                )
+        raise LibraryError(f"no model {query!r} in {self.folder}", ListModels())
 
     def add(self, entry: ModelEntry) -> None:
         """Put an entry in, in place of one with the same file; raises `StorageError`."""
@@ -162,10 +165,10 @@ class ModelLibrary:
         with self._locked():
             found = [entry for entry in self._follow_files(self._read_index()) if entry.model_id == model_id]
             if not found:
-                raise LibraryError(f"no model with the id {model_id!r} in {self.folder}")
+                raise LibraryError(f"no model with the id {model_id!r} in {self.folder}", ListModels())
             if len(found) > 1:  # copies made by hand
                 raise LibraryError(
-                    f"{len(found)} models have the id {model_id!r}; say which by its {_differences(found)}"
+                    f"{len(found)} models have the id {model_id!r}", f"say which one by its {_differences(found)}"
                 )
             self.delete(found[0])
         return found[0]
@@ -192,7 +195,10 @@ class ModelLibrary:
         with self._locked():
             entries = self._follow_files(self._read_index())
             if entry not in entries:
-                raise LibraryError(f"{self.path(entry)} was changed or taken away meanwhile; nothing is deleted")
+                raise LibraryError(
+                    f"{self.path(entry)} has been changed or removed meanwhile, so nothing is deleted",
+                    ListModels(),
+                )
             yield self.path(entry)
             self._write_index([other for other in entries if other != entry])
 
@@ -200,7 +206,7 @@ class ModelLibrary:
         """Take a discarded model back in; raises `LibraryError` when it is no longer there."""
         name = kept.name.partition("-")[2].removesuffix(MODEL_FILE_EXTENSION)
         if not kept.is_file():
-            raise LibraryError(f"{name!r} was deleted for good; it cannot be brought back")
+            raise LibraryError(f"{name!r} was deleted for good and cannot be brought back")
         with self.new_file(name) as path:
             with storage_errors(path):
                 kept.rename(path)
@@ -234,10 +240,10 @@ class ModelLibrary:
             yield path
 
     def _is_there(self) -> bool:
-        """Whether the folder exists yet; raises `LibraryError` where there cannot be one."""
+        """True once the folder exists; raises `LibraryError` where there cannot be one."""
         place = next(place for place in (self.folder, *self.folder.absolute().parents) if place.exists())
         if not place.is_dir():
-            raise LibraryError(f"{place} is a file; give the folder of a library")
+            raise LibraryError(f"{place} is a file", "give the folder of a library")
         return place == self.folder
 
     @contextmanager
@@ -266,7 +272,7 @@ class ModelLibrary:
                 lock.acquire()
         except Timeout:
             raise LibraryError(
-                f"{self.folder} is in use by another distill for over {_LOCK_TIMEOUT_S:.0f} s; try again later"
+                f"{self.folder} has been in use by another distill for over {_LOCK_TIMEOUT_S:.0f} s", "try again later"
             ) from None
         return lock
 
@@ -279,12 +285,12 @@ class ModelLibrary:
             return []
         except (ValueError, LookupError, TypeError, RecursionError, ConfigError, IsADirectoryError) as error:
             aside = next(place for place in _places_aside(path) if not place.exists())
-            logger.warning("the library index %s is broken (%s); kept as %s and made anew", path, error, aside.name)
+            logger.warning(LibraryIndexDamaged(str(path), str(error), aside.name))
             with storage_errors(aside):
                 path.rename(aside)
             return []
         except OSError as error:  # it may be whole: what cannot be read is not replaced
-            raise LibraryError(f"{path}: {error.strerror}; make it readable, then try again") from error
+            raise LibraryError(f"{path}: {error.strerror}", "make it readable, then try again") from error
 
     def _follow_files(self, entries: list[ModelEntry]) -> list[ModelEntry]:
         """Entries for the files that are there: new files are read, entries without a file dropped.
@@ -298,7 +304,7 @@ class ModelLibrary:
             try:
                 followed.append(_unchanged(known.get(path.name), path) or ModelEntry.of_file(path))
             except ModelFileError as error:
-                logger.warning("not listed: %s", error)
+                logger.warning(ModelNotListed(str(path), error.reason, error.remedy))
         if followed != entries:
             self._write_index(followed)
         return followed
@@ -319,12 +325,12 @@ def _parsed(index: bytes) -> list[ModelEntry]:
 
 
 def _digest(models: Any) -> str:
-    """Of what an index says of its models, for a changed letter in a name would be believed otherwise."""
+    """The hash of what an index says of its models; a changed letter in a name would be believed otherwise."""
     return hashlib.sha256(json.dumps(models).encode()).hexdigest()
 
 
 def _places_aside(index: Path) -> Iterator[Path]:
-    """Where a broken index can be kept, so that it replaces none that was kept before."""
+    """Paths at which a broken index can be kept, so that it replaces none that was kept before."""
     yield index.with_suffix(".broken.json")
     yield from (index.with_suffix(f".broken_{n}.json") for n in range(2, 1_000_000))
 
@@ -360,12 +366,12 @@ def _status(path: Path) -> os.stat_result:
     except OSError as error:
         raise ModelFileError(f"{path}: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
-        raise ModelFileError(f"{path}: not a file; a model is one")
+        raise ModelFileError(f"{path}: not a file", "give a model file")
     return status
 
 
 def _differences(entries: list[ModelEntry]) -> str:
-    """What tells models of one name apart: their ids, or their files where copies share an id."""
+    """The difference between models of one name: their ids, or their files where copies share an id."""
     ids = [entry.model_id[:8] for entry in entries]
     if len(set(ids)) == len(ids):
         return f"id: {', '.join(ids)}"

@@ -1,4 +1,4 @@
-"""What a file written by `torch.save` holds, found out without torch and without running anything from it.
+"""The content of a file written by `torch.save`, found out without torch and without running anything from it.
 
 The file is a zip archive: one pickle for the dictionary's structure (`data.pkl`), one member per tensor (`data/0`, …).
 A file from a stranger may be anything, so it is believed nothing: its members must lie as torch lays them
@@ -122,7 +122,7 @@ class _StructureReader:
         self._memo: dict[int, Any] = {}
 
     def read(self, program: bytes) -> Any:
-        """What the pickle describes; raises `Malformed`, and anything where it is damaged."""
+        """The value that the pickle describes; raises `Malformed`, and anything where it is damaged."""
         last = -1
         for opcode, argument, place in pickletools.genops(program):
             last = place or 0

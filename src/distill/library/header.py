@@ -1,4 +1,4 @@
-"""What a `.distill` file says of itself, read without torch and without running anything from it."""
+"""The header of a `.distill` file: what it says of itself, read without torch and without running anything from it."""
 
 from dataclasses import field
 from pathlib import Path
@@ -21,7 +21,7 @@ _EXACT = ConfigDict(extra="forbid")
 
 @dataclass(config=VALIDATED)
 class ModelMetadata(Validated):
-    """Where a model comes from; `model_id` and `save_date` (ISO 8601, UTC) are filled in when it is saved."""
+    """The origin of a model; `model_id` and `save_date` (ISO 8601, UTC) are filled in when it is saved."""
 
     name: str = Field(default="model", min_length=1, max_length=200)
     model_id: str = Field(default="", max_length=64)
@@ -57,7 +57,7 @@ class NamedDirection(Direction):
 
 @with_config(_EXACT)
 class LatentAnalysis(TypedDict):
-    """What `distill.models.analysis` makes of a latent space, as model files hold it."""
+    """The result of `distill.models.analysis`, as model files hold it."""
 
     mean: list[FiniteFloat]
     components: list[NamedDirection | Direction]
@@ -87,7 +87,7 @@ class Header(Validated):
 
 
 def read_header(path: Path) -> Header:
-    """What the model file at `path` says of itself; raises `ModelFileError`."""
+    """Read what the model file at `path` says of itself; raises `ModelFileError`."""
     with malformed_as(ModelFileError, path, "model file"), path.open("rb") as file:
         content = read_structure(file)
     if not isinstance(content, dict) or content.get("format") != MODEL_FORMAT_MARKER:

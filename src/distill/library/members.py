@@ -32,7 +32,7 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True)
 class Member:
-    """Where in the file a member's content is."""
+    """The place of a member's content in the file."""
 
     start: int
     size: int
@@ -122,7 +122,7 @@ def _directory(file: BinaryIO) -> tuple[bytes, int, int]:
 
 
 def _start(file: BinaryIO, place: int, name: bytes, flags: int) -> int:
-    """Where the content of the member at `place` begins, whose own header must agree with the directory."""
+    """The start of the content of the member at `place`, whose own header must agree with the directory."""
     file.seek(place)
     *found, extra = _LOCAL.unpack(file.read(_LOCAL.size))
     # What is told behind the content is not told here; a member that is empty tells it nowhere.

@@ -87,7 +87,7 @@ def check_marker(path: Path, content: Any) -> None:
         raise ModelFileError(f"{path}: its version {short(version)} makes no sense")
     if version > SAVED_MODEL_VERSION_V2:
         raise ModelFileError(
-            f"{path}: made by a newer distill (file version {short(version)}); update distill to open it"
+            f"{path}: made by a newer distill (file version {short(version)})", "update distill to open it"
         )
 
 

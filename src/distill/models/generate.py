@@ -41,7 +41,7 @@ def move(loaded: LoadedModel, latents: Tensor, amounts: Mapping[str, float]) -> 
     known = named_directions(loaded) if amounts else {}
     for name, amount in amounts.items():
         if name not in known:
-            raise ConfigError(f"{name!r} is no direction of this model; it has {', '.join(known)}")
+            raise ConfigError(f"{name!r} is not a direction of this model", f"it has {', '.join(known)}")
         step = torch.tensor(known[name]["direction"], device=latents.device) * known[name]["std"]
         latents = latents + amount * step
     return latents
@@ -64,7 +64,7 @@ def _latent_of(loaded: LoadedModel, waveform: Tensor) -> Tensor:
 def render(loaded: LoadedModel, latent: Tensor, seconds: float, towards: Tensor | None = None) -> Samples:
     """Sound float32 `[S]` of a latent `[L]`; beyond the length of a chunk it goes on `towards` another and back."""
     if not 0 < seconds <= MAX_SECONDS:
-        raise ConfigError(f"seconds is {seconds}; it must be above 0 and at most {MAX_SECONDS:.0f}")
+        raise ConfigError(f"seconds is {seconds}", f"it must be above 0 and at most {MAX_SECONDS:.0f}")
     samples = max(1, round(seconds * loaded.sample_rate))
     frames, hop = loaded.spectrogram.frames(samples), loaded.model.frames // 2
     windows = 1 + -(-max(0, frames - loaded.model.frames) // hop)

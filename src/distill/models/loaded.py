@@ -173,7 +173,7 @@ class LoadedVQModel(LoadedFamily):
 
     def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
         if levels is not None and not 1 <= levels <= self.model.quantizer.levels:
-            raise ConfigError(f"levels is {levels}; this model has 1 to {self.model.quantizer.levels}")
+            raise ConfigError(f"levels is {levels}", f"this model has 1 to {self.model.quantizer.levels}")
         return self.model.reconstruct(mel, levels)
 
 

@@ -40,7 +40,7 @@ def create_data_loaders(
         paths = [Path(path) for path in file_paths]
         collection = open_collection(paths, sample_rate, limits=limits, cancel_event=cancel_event)
         for file in collection.left_out:
-            logger.warning(FileLeftOut(printable(file.path), file.reason))
+            logger.warning(FileLeftOut(printable(file.path), file.reason, file.remedy))
         sounds = collection.sounds or ()
     if len(sounds) < 2:
         found = "only one usable sound file" if sounds else "no usable sound file"

@@ -47,7 +47,7 @@ class Recovery:
         _halve_rates(run, run.state.rollbacks - checkpoint.rollbacks)
         self._restored = checkpoint.epoch, checkpoint.step
         self._steps_then = len(run.state.history.step_metrics)
-        logger.warning(RolledBack(MAX_SKIPS_IN_ROW, checkpoint.epoch, run.state.rollbacks, MAX_ROLLBACKS))
+        logger.warning(RolledBack(MAX_SKIPS_IN_ROW, checkpoint.epoch + 1, run.state.rollbacks, MAX_ROLLBACKS))
 
     def _leads_on(self, checkpoint: Checkpoint) -> bool:
         return checkpoint.skips["in_row"] == 0 and (checkpoint.epoch, checkpoint.step) not in self._fruitless

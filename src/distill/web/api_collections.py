@@ -24,9 +24,9 @@ from distill.web.uploads import receive_file, safe_name
 router = APIRouter(prefix="/api/collections")
 
 _NOT_READY = {
-    "empty": "this collection has not been looked through yet; open it first",
-    "scanning": "this collection is still being looked through; wait until that is done",
-    "failed": "this collection could not be looked through: {reason}",
+    "empty": ("this collection has not been looked through yet", "open it first"),
+    "scanning": ("this collection is still being looked through", "wait until that is done"),
+    "failed": ("this collection could not be looked through", "look through it again"),
 }
 _PREVIEW_INTERVAL = 5  # epochs: here progress is listened to while it happens
 
@@ -70,8 +70,10 @@ class TrainingBody(RequestBody):
         known = {field.name for field in dataclasses.fields(get_family(self.family).config)}
         if unknown := sorted(self.settings.keys() - known):
             raise ConfigError(f"there is no setting {unknown[0]!r} for a {self.family}")
+        if error := folder.error:
+            raise CollectionError(f"this collection could not be looked through: {error.reason}", error.remedy)
         if folder.state != "ready":
-            raise CollectionError(_NOT_READY[folder.state].format(reason=folder.error))
+            raise CollectionError(*_NOT_READY[folder.state])
         request = TrainingRequest.new(
             folder.name,
             model_name=name or folder.name,
@@ -94,7 +96,7 @@ def open_collection(body: FolderPath, state: InState) -> dict[str, Any]:
     """Open a folder of this machine and begin to look through it."""
     path = os.path.expanduser(body.path.strip().strip("\"'"))  # noqa: PTH111  unlike Path, it leaves an unknown ~user as it is
     if not Path(path).is_absolute():
-        raise CollectionError(f"{body.path}: give the whole path of the folder, from the root on")
+        raise CollectionError(f"{body.path} is not a whole path", "give the path of the folder from the root on")
     return state.folders.open(Path(path)).report()
 
 
@@ -116,7 +118,7 @@ def remove_collection(key: str, state: InState) -> dict[str, str]:
     """Remove dropped sounds; `undo` brings them back until distill is started again."""
     folder = state.folder(key)
     if any(file.is_relative_to(folder.path) for job in state.runs.jobs() for file in job.request.file_paths):
-        raise CollectionError(f"a training needs {folder.name}; wait for its end, or cancel it first")
+        raise CollectionError(f"a training needs {folder.name}", "wait until it ends, or cancel it first")
     return {"undo": state.add_undo(state.folders.remove(key))}
 
 

@@ -108,4 +108,4 @@ def _parse_amount(setting: str) -> tuple[str, float]:
     try:
         return name, float(value)
     except ValueError:
-        raise ConfigError(f"set is {setting!r}; it must be a name and a number, as in brightness:1.5") from None
+        raise ConfigError(f"set is {setting!r}", "it must be a name and a number, as in brightness:1.5") from None

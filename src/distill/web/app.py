@@ -79,7 +79,7 @@ def _about(state: AppState) -> Callable[[], dict[str, Any]]:
 
 def _distill_error(request: Request, error: Exception) -> JSONResponse:
     del request
-    return _error_response(507 if isinstance(error, StorageError) else 422, in_page_words(str(error)))
+    return _error_response(507 if isinstance(error, StorageError) else 422, in_page_words(error))
 
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:
@@ -96,7 +96,7 @@ def _invalid_request(request: Request, error: Exception) -> JSONResponse:
 
 def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
     del request
-    return _error_response(500, f"unexpected {type(error).__name__}: {error} (a fault in distill)")
+    return _error_response(500, in_page_words(error))
 
 
 def _error_response(status: int, sentence: str) -> JSONResponse:

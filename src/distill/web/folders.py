@@ -17,7 +17,7 @@ from distill.data.opening import open_collection
 from distill.errors import CollectionError, DistillError
 from distill.paths import printable
 from distill.storage import safe_stem, storage_errors
-from distill.web.messages import in_page_words
+from distill.web.messages import PAGE
 from distill.web.pictures import outline
 
 _OUTLINE_PARTS = 96
@@ -38,7 +38,7 @@ class OpenFolder:
     state: State = "empty"
     done: int = 0
     total: int = 0
-    error: str | None = None
+    error: DistillError | None = None
     collection: Collection = field(default_factory=lambda: Collection((), ()))
     outlines: dict[Path, list[float]] = field(default_factory=dict)
 
@@ -53,7 +53,7 @@ class OpenFolder:
             "state": self.state,
             "done": self.done,
             "total": self.total,
-            "error": self.error,
+            "error": self.error and self.error.worded(PAGE),
             "files": [self._file(file) for file in self._all_files()],
             "usable": len(usable),
             "seconds": sum(file.duration_s for file in usable),
@@ -79,7 +79,7 @@ class OpenFolder:
         name = self._name(file.path)
         if isinstance(file, UnreadableFile):
             nothing = dict.fromkeys(("seconds", "sample_rate", "channels", "format", "peak"))
-            unread = {"usable": False, "notes": [], "reason": in_page_words(file.reason), "outline": []}
+            unread = {"usable": False, "notes": [], "reason": file.worded(PAGE), "outline": []}
             return {"name": name} | nothing | unread
         notes = self._notes(file)
         return {
@@ -146,11 +146,11 @@ class Folders:
         """
         folder = self.get(key)
         if not folder.uploaded:
-            raise CollectionError(f"{folder.name} is a folder of yours; only dropped sounds can be removed here")
+            raise CollectionError(f"{folder.name} is a folder of yours", "only dropped sounds can be removed here")
         if not all(map(_may_be_dropped, folder.path.iterdir() if folder.path.is_dir() else ())):
             raise CollectionError(
-                f"{folder.name} holds more than the sounds that were dropped; remove its folder by hand: "
-                f"{printable(folder.path)}"
+                f"{folder.name} holds more than the sounds that were dropped",
+                f"remove its folder by hand: {printable(folder.path)}",
             )
         kept = self._uploads / _REMOVED / str(time.time_ns()) / folder.path.name
         with self._lock, storage_errors(kept):
@@ -198,7 +198,7 @@ class Folders:
             )
         except DistillError as error:
             with self._lock:
-                folder.state, folder.error = "failed", str(error)
+                folder.state, folder.error = "failed", error.with_reason(error.reason)  # without its traceback
             return
         with self._lock:
             folder.collection, folder.outlines, folder.state = found, outlines, "ready"

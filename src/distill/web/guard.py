@@ -124,7 +124,7 @@ class Guard:
         ):
             return True
         if not self._right(self._from_cookie(headers.get("cookie", ""))):
-            raise _Refused(401, "open the address that `distill web` has printed: it holds the key to this page")
+            raise _Refused(401, "open the address that distill printed when it started: it holds the key to this page")
         if scope["method"] not in _SAFE_METHODS and origin is None:
             raise _Refused(403, "this request does not say where it comes from")
         return False

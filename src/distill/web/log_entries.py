@@ -9,7 +9,7 @@ from distill.training.metrics import EVENT_TYPES, EpochEvent, PreviewEvent, Step
 from distill.training.run_folder import WARNING
 from distill.training.run_info import RunInfo
 from distill.web.advice import level_verdicts
-from distill.web.messages import in_page_words
+from distill.web.messages import PAGE
 
 Entry = dict[str, Any]
 
@@ -32,10 +32,10 @@ def annotated(entries: Iterable[Entry], info: RunInfo | None) -> list[Entry]:
 def _annotated(entry: Entry, info: RunInfo | None) -> Entry:
     if entry["type"] == "warning":
         notice = _notice(entry)
-        return entry | {"message": in_page_words(str(notice)), "subject": _subject(notice)}
+        return entry | {"message": notice.worded(PAGE), "subject": _subject(notice)}
     health = entry.get("codebook_health")
-    if entry["type"] == "epoch" and health and info:
-        size = info.model_settings["codebook_size"]
+    size = info.model_settings.get("codebook_size") if info else None
+    if entry["type"] == "epoch" and health and info and size:
         return entry | {"verdicts": level_verdicts(health, size, info.validation_vectors or 0)}
     return entry
 
@@ -43,7 +43,7 @@ def _annotated(entry: Entry, info: RunInfo | None) -> Entry:
 def _notice(entry: Entry) -> Notice:
     try:
         return notice_from_dict(entry)
-    except TypeError:  # of a version in which this kind had other values
+    except (TypeError, ValueError):  # of a version in which this kind had other values
         return Remark(entry["message"])
 
 

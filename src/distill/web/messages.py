@@ -1,17 +1,36 @@
-"""What goes wrong, said to somebody who sees a page and not a command line."""
+"""The page's words for what goes wrong and what helps: its buttons and pages, and no option of a command line."""
 
-import re
 from typing import Any
 
-_PAGE_WORDS = [
-    (r"; raise it with --limit (?:hours|gib)=\S+", "; cut it into shorter files"),
-    (r"; raise it with --limit channels=\S+", "; save it with fewer channels, as stereo or mono"),
-    (r"; (?:raise|lower) it with --limit m(?:ax|in)_hz=\S+", "; save it with a usual rate, as 44100 or 48000 Hz"),
-    (r"a lower --learning-rate", "a lower learning rate"),
-    (r"with `distill inspect`", "on the page of the collection"),
-    (r" without --resume\b", ""),
-    (r"by --resume\b", "by Resume"),
-]
+from distill.errors import (
+    DistillError,
+    GeneratingFamily,
+    ListModels,
+    LowerLearningRate,
+    NewRun,
+    RaiseLimit,
+    ResumeRun,
+    UsedFolder,
+    Vocabulary,
+)
+
+_WITHIN_LIMITS = {  # the page has no way to raise a limit, so the sounds have to change
+    "hours": "cut it into shorter files",
+    "gib": "cut it into shorter files",
+    "channels": "save it with fewer channels, as stereo or mono",
+    "min_hz": "save it with a usual rate, as 44100 or 48000 Hz",
+    "max_hz": "save it with a usual rate, as 44100 or 48000 Hz",
+}
+
+PAGE: Vocabulary = {
+    RaiseLimit: lambda it: _WITHIN_LIMITS[it.name],
+    LowerLearningRate: lambda _: "try a lower learning rate, and look for odd files on the page of the collection",
+    ResumeRun: lambda it: f"{it.first}{', and ' if it.first else ''}continue the run with Resume",
+    NewRun: lambda it: f"{it.otherwise}{', or ' if it.otherwise else ''}start a new run",
+    UsedFolder: lambda _: "continue that run with Resume, or give another folder",
+    GeneratingFamily: lambda _: "its page plays sounds through it; a model of the continuous family makes new ones",
+    ListModels: lambda _: "the library shows which models there are",
+}
 
 _FIELDS = {
     "path": "the folder",
@@ -50,11 +69,13 @@ _WRONG = {
 }
 
 
-def in_page_words(sentence: str) -> str:
-    """`sentence` with what can be done on the page in place of options of the command line."""
-    for pattern, words in _PAGE_WORDS:
-        sentence = re.sub(pattern, words, sentence)
-    return sentence
+def in_page_words(error: Exception) -> str:
+    """A sentence for an error that was raised on purpose or by mistake."""
+    if isinstance(error, DistillError):
+        return error.worded(PAGE)
+    if isinstance(error, MemoryError):
+        return "out of memory; try a smaller batch size or fewer, shorter files"
+    return f"unexpected {type(error).__name__}: {error} (a fault in distill)"
 
 
 def what_is_wrong(error: dict[str, Any]) -> str:

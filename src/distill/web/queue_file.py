@@ -9,6 +9,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from distill.errors import CheckpointError, ConfigError, StorageError
+from distill.notices import QueuedRunDropped, QueueNotSaved, QueueUnreadable
 from distill.storage import atomic_write_text, remove_orphans, storage_errors
 from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
@@ -30,13 +31,13 @@ class QueueFile:
                 remove_orphans(folder)
                 self._lock.acquire(timeout=_PATIENCE_S)
         except Timeout:
-            logger.warning("another `distill web` is there: runs that wait will not outlast this one")
+            logger.warning(QueueNotSaved("another distill server is running, and keeps the list of them"))
         except StorageError as error:
-            logger.warning("runs that wait will not outlast this server: %s", error)
+            logger.warning(QueueNotSaved(error.reason, error.remedy))
 
     @property
     def kept(self) -> bool:
-        """Whether what is saved is there for the next server."""
+        """True if what is saved is there for the next server."""
         return self._lock.is_locked
 
     def load(self) -> list[TrainingRequest]:
@@ -46,7 +47,7 @@ class QueueFile:
         try:
             return list(_requests(json.loads(self._path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, TypeError, RecursionError) as error:
-            logger.warning("%s cannot be read (%s): no run waits any more", self._path, error)
+            logger.warning(QueueUnreadable(str(self._path), str(error)))
             return []
 
     def save(self, requests: Sequence[TrainingRequest]) -> None:
@@ -68,5 +69,7 @@ def _requests(entries: list[Any]) -> Iterator[TrainingRequest]:
                 yield TrainingRequest.resume(request.resume_from)
             elif not RunFolder(request.output_dir).used:
                 yield request
-        except (KeyError, TypeError, ConfigError, CheckpointError) as error:
-            logger.warning("a run that waited is left out: %s", error)
+        except (ConfigError, CheckpointError) as error:
+            logger.warning(QueuedRunDropped(error.reason, error.remedy))
+        except (KeyError, TypeError) as error:
+            logger.warning(QueuedRunDropped(f"its entry is damaged ({error})"))

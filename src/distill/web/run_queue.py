@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from distill.errors import CheckpointError, ConfigError, DistillError, StorageError
+from distill.errors import CheckpointError, ConfigError, StorageError
 from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
 from distill.training.run_info import RunInfo
@@ -31,10 +31,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Status:
-    """How a run stands: its `position` is its place in the queue, `error` what ended it."""
+    """The state of a run: its `position` is its place in the queue, `error` what ended it."""
 
     state: State
-    error: str | None = None
+    error: Exception | None = None
     position: int | None = None
 
 
@@ -50,7 +50,7 @@ class RunQueue:
         self._waiting = [Job(request.output_dir.name, request) for request in self._list.load()]
         self._current: Job | None = None
         self._runner: TrainingRunner | None = None
-        self._failed: dict[str, tuple[Job, str]] = {}
+        self._failed: dict[str, tuple[Job, Exception]] = {}
         self._closing = False
         self._changed = threading.Condition()
         self._threads = torch.get_num_threads()
@@ -64,7 +64,7 @@ class RunQueue:
             if key in {job.id for job in self.jobs()}:
                 raise ConfigError("this run is in the queue already")
             if self._closing:
-                raise ConfigError("distill is ending; start the run when it is there again")
+                raise ConfigError("distill is shutting down", "start the run when it is back")
             self._waiting.append(Job(key, request))
             try:
                 self._keep()
@@ -107,7 +107,7 @@ class RunQueue:
 
     @property
     def outlasts(self) -> bool:
-        """Whether runs that wait are there for the next server."""
+        """True if runs that wait are there for the next server."""
         return self._list.kept
 
     def _keep(self) -> None:
@@ -118,7 +118,7 @@ class RunQueue:
         self._list.save([job.request for job in self.jobs() if job is not self._current or not job.request.resume_from])
 
     def status(self, key: str) -> Status:
-        """How the run with this id stands; raises `KeyError` when there is none."""
+        """The state of the run with this id; raises `KeyError` when there is none."""
         with self._changed:
             if self._current and self._current.id == key:
                 return Status("stopping" if self._runner and self._runner.cancelled else "running")
@@ -198,15 +198,12 @@ class RunQueue:
                         self._keep()
 
 
-def _outcome(runner: TrainingRunner) -> str | None:
-    """Wait for the end of a run; returns what went wrong, in words."""
+def _outcome(runner: TrainingRunner) -> Exception | None:
+    """Wait for the end of a run; returns what went wrong."""
     try:
         while runner.wait(_STOP_S) is None:
             pass
-    except DistillError as error:
-        return str(error)
-    except MemoryError:
-        return "out of memory; try a smaller batch size or fewer, shorter files"
     except Exception as error:
-        return f"unexpected {type(error).__name__}: {error} (a fault in distill)"
+        error.__cause__ = error.__context__ = None  # it is kept for long, and what a run holds shall not be
+        return error.with_traceback(None)
     return None

@@ -53,7 +53,7 @@ def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable
             server.run(sockets=[listener])
         state.folders.close()
         if jobs := state.runs.jobs():
-            then = "will wait for the next `distill web`" if state.runs.outlasts else "will be forgotten"
+            then = "will wait until distill is started again" if state.runs.outlasts else "will be forgotten"
             say("stopping the training, with a checkpoint …" + (f"; {len(jobs) - 1} more {then}" if jobs[1:] else ""))
         state.runs.close()
 
@@ -82,5 +82,5 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         reason = error.strerror or error
-        raise ConfigError(f"cannot serve at {host}, port {port}: {reason}; choose another with --port") from error
+        raise ConfigError(f"cannot serve at {host}, port {port}: {reason}", "choose another port") from error
     return listener

@@ -35,7 +35,7 @@ async def passing_file(request: Request, work: Path, name: str) -> AsyncIterator
     try:
         yield await receive_file(request, folder, name)
     except DistillError as error:
-        raise type(error)(str(error).replace(f"{folder}{os.sep}", "")) from error
+        raise error.with_reason(error.reason.replace(f"{folder}{os.sep}", "")) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

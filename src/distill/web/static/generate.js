@@ -1,4 +1,4 @@
-// New sounds from a continuous model: sliders along what it has learnt, and the way between two sounds.
+// New sounds from a model that can make them: sliders along what it has learnt, and the way between two sounds.
 import * as api from "./api.js";
 import { el, later, setText } from "./dom.js";
 import { dropZone, fileButton } from "./files.js";

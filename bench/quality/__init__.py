@@ -1,0 +1,1 @@
+"""Measures how close reconstructions are to held-out sounds, at how many kbit/s."""

@@ -1,0 +1,117 @@
+"""The picture of `docs/quality.md`: mel distance against bit rate for distill and the anchors, by collection."""
+
+import io
+import statistics
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.quality.anchors import FIRST_PLAN, INVERSION, OPUS
+from bench.quality.models import SYSTEMS
+from bench.shared.rows import Key, Measured, sorted_values
+from distill.storage import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_DISTILL = SYSTEMS["vqvae"]
+_COLOURS = {_DISTILL: "#2f6f8f", "opus": "#d0743c", FIRST_PLAN: "#7a7a7a", INVERSION: "#5b8c5a"}
+_RATES = {FIRST_PLAN: ("kbits",), _DISTILL: ("rates", "fully_coded")}  # path of the bit rate in a row
+_MARKS = {_DISTILL: "o", FIRST_PLAN: "s"}
+_COLUMNS = 3
+_KBITS = (0.24, 75.0)
+_TICKS = (1, 3, 6, 12, 24)
+_LABEL_HEIGHT = 0.063  # height of a label, as a share of the panel
+_HEADROOM = 1.22  # leaves space above the highest mark for its label
+
+
+def draw(path: Path, measured: Measured) -> Path:
+    """Draw a panel for each collection to a PNG at `path`."""
+    from matplotlib.figure import Figure  # slow to import
+
+    names = sorted({key.collection for key in measured})
+    columns = min(_COLUMNS, len(names))
+    row_count = -(-len(names) // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.8 * row_count + 0.5), layout="constrained")
+    panels = list(figure.subplots(row_count, columns, squeeze=False).flat)
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
+    for axes, name in zip(panels, names):
+        _draw_collection(axes, name, measured)
+    figure.supylabel("mel distance from the original (lower is closer)", fontsize=11)
+    figure.supxlabel("kbit/s", fontsize=11)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110)
+    atomic_write(path, buffer.getbuffer())
+    return path
+
+
+def _draw_collection(axes: "Axes", name: str, measured: Measured) -> None:
+    """Draw a panel: trained models and Opus at their bit rates, the inverted mel as a horizontal line."""
+    distances = {
+        key: sorted_values(seeds, "distances", "mel") for key, seeds in measured.items() if key.collection == name
+    }
+    axes.set_title(name, loc="left", fontweight="bold")
+    axes.set(xscale="log", xlim=_KBITS, ylim=(0, _HEADROOM * max(max(values) for values in distances.values())))
+    axes.set_xticks(_TICKS, [f"{tick}" for tick in _TICKS])
+    axes.minorticks_off()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", linewidth=0.4, alpha=0.5)
+    for system, rate in _RATES.items():
+        runs = {key.minutes or 0.0: values for key, values in distances.items() if key.system == system}
+        if runs:
+            longest = measured[Key(name, system, max(runs))]
+            _draw_trained(axes, sorted_values(longest, *rate)[0], system, runs)
+    opus = [key for system in OPUS.values() if (key := Key(name, system, None)) in distances]
+    _draw_opus(axes, {key.system: (sorted_values(measured[key], "kbits")[-1], distances[key][-1]) for key in opus})
+    if (key := Key(name, INVERSION, None)) in distances:
+        axes.axhline(distances[key][-1], color=_COLOURS[INVERSION], linewidth=1, linestyle="--")
+        _label(axes, "the mel itself", (_KBITS[0], distances[key][-1]), _COLOURS[INVERSION], (4, 6), "left")
+
+
+def _draw_trained(axes: "Axes", kbits: float, system: str, runs: dict[float, list[float]]) -> None:
+    """Draw a mark for each number of minutes, with the range over the seeds.
+
+    A dotted line from our longest run shows the bit rate at which Opus is as close.
+    """
+    colour, ours = _COLOURS[system], system == _DISTILL
+    offset, align = (12, "left") if ours else (-12, "right")
+    medians = {minutes: statistics.median(values) for minutes, values in runs.items()}
+    longest = max(runs)
+    for minutes, values in runs.items():
+        alpha = 1.0 if minutes == longest else 0.5
+        axes.plot([kbits, kbits], [values[0], values[-1]], "_-", color=colour, markersize=12, alpha=alpha)
+        axes.plot(kbits, medians[minutes], _MARKS[system], color=colour, markersize=7, alpha=alpha)
+    labels = [(medians[minutes], f"{minutes:g} min") for minutes in sorted(medians, key=lambda run: medians[run])]
+    labels.append((labels[-1][0], system))  # the system's name, on top
+    positions = spread_out([position for position, _ in labels], _LABEL_HEIGHT * axes.get_ylim()[1])
+    for position, (_, text) in zip(positions, labels):
+        bold = text in (system, f"{longest:g} min")
+        _label(axes, text, (kbits, position), colour, (offset, 0), align, bold=bold)
+    if ours:
+        axes.plot([kbits, _KBITS[1]], [medians[longest]] * 2, ":", color=colour, linewidth=1)
+
+
+def spread_out(positions: list[float], gap: float) -> list[float]:
+    """Move rising positions up as far as needed to keep them at least `gap` apart."""
+    return list(accumulate(positions, lambda below, position: max(position, below + gap)))
+
+
+def _draw_opus(axes: "Axes", points: dict[str, tuple[float, float]]) -> None:
+    """Draw Opus at its actual bit rates, joined by a line."""
+    if points:
+        axes.plot(*zip(*points.values()), "-D", color=_COLOURS["opus"], markersize=6, linewidth=1)
+    for system, point in points.items():
+        _label(axes, system, point, _COLOURS["opus"], (7, 7), "left")
+
+
+def _label(
+    axes: "Axes", text: str, position: tuple[float, float], colour: str, offset: tuple[float, float], align: str,
+    *, bold: bool = False,
+) -> None:  # fmt: skip
+    """Write a label beside a mark, `offset` points away from it."""
+    axes.annotate(
+        text, position, xytext=offset, textcoords="offset points", ha=align, va="center",
+        color=colour, fontsize=9, fontweight="bold" if bold else "normal",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
+    )  # fmt: skip

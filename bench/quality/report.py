@@ -1,0 +1,43 @@
+"""Fills in the tables and draws the picture of `docs/quality.md` from measured rows.
+
+    python -m bench.quality.report [--quality FILE] [--ablation FILE] [--page FILE]
+
+Only the text between the page's markers is replaced. With several seeds, a cell is their median, with the smallest and
+the largest value in brackets.
+"""
+
+import argparse
+from pathlib import Path
+
+from bench.quality.picture import draw
+from bench.quality.tables import ablation_table, quality_tables
+from bench.shared import rows
+from bench.shared.markdown import fill_section
+
+PAGE = Path(__file__).parents[2] / "docs" / "quality.md"
+
+
+def main() -> None:
+    """Fill in every section that has measured rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quality", type=Path, default=rows.QUALITY)
+    parser.add_argument("--ablation", type=Path, default=rows.ABLATION)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    args = parser.parse_args()
+    report(args.page, rows.by_seed(rows.read(args.quality)), rows.by_seed(rows.read(args.ablation)))
+
+
+def report(page: Path, quality: rows.Measured, ablation: rows.Measured) -> None:
+    """Fill in the page, and draw its picture under the same name with the suffix .png."""
+    text = page.read_text("utf-8")
+    if quality:
+        picture = draw(page.with_suffix(".png"), quality)
+        image = f"![Mel distance against kbit/s, for each collection]({picture.name})"
+        text = fill_section(text, "quality", f"{image}\n\n{quality_tables(quality)}")
+    if ablation:
+        text = fill_section(text, "ablation", ablation_table(ablation))
+    page.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

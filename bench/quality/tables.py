@@ -1,0 +1,186 @@
+"""The tables of `docs/quality.md`, in Markdown."""
+
+import statistics
+from collections.abc import Iterator
+from itertools import chain
+
+from bench.quality.anchors import FIRST_PLAN, INVERSION, OPUS
+from bench.quality.models import SYSTEMS
+from bench.quality.variants import DEFAULT
+from bench.shared.markdown import provenance, table
+from bench.shared.rows import Key, Measured, Row, sorted_values
+from distill.training.config import LEVEL_NAMES
+
+DISTILL, VAE = SYSTEMS["vqvae"], SYSTEMS["vae"]
+
+_RATES = {"fully_coded": "without a pause", "nominal": "test files", "entropy_coded": "test files, entropy-coded"}
+_USAGE = {"utilization": ".0%", "perplexity": ".1f", "perplexity_share": ".0%", "efficiency": ".0%"}
+_SAMPLES = ("sample_to_train", "sample_to_sample", "train_to_train", "quietest_sample")
+_RUN = ["collection", "minutes"]
+
+
+def quality_tables(measured: Measured) -> str:
+    """All tables that have rows, each under a heading, and the provenance of the rows."""
+    parts = {
+        "Mel distance, median over the test files": systems_table(measured, "mel"),
+        "Mel distance, mean": systems_table(measured, "mel_mean"),
+        "STFT distance, median": systems_table(measured, "stft"),
+        "STFT distance, mean": systems_table(measured, "stft_mean"),
+        "Mel distance with the first levels alone": levels_table(measured),
+        "Bit rate, kbit/s": rates_table(measured),
+        "What Opus took, kbit/s": opus_table(measured),
+        "How the codes are used: test files · files trained on": codes_table(measured),
+        "What the search for phases costs: mel distance": phase_table(measured),
+        "The runs": runs_table(measured),
+        "What the continuous family draws": samples_table(measured),
+    }
+    sections = [f"### {heading}\n\n{lines}" for heading, lines in parts.items() if lines]
+    return "\n\n".join([*sections, provenance(chain(*measured.values()))])
+
+
+def ablation_table(measured: Measured) -> str:
+    """The mel distance of the default, and the change of each variant (rows) from it, on each collection (columns)."""
+    columns = sorted({(key.collection, key.minutes) for key in measured})
+    variants = dict.fromkeys(key.system for key in measured if key.system != DEFAULT.name)
+    defaults = [measured.get(Key(name, DEFAULT.name, minutes)) for name, minutes in columns]
+    body = [[DEFAULT.name, *(cell(seeds, "distances", "mel") for seeds in defaults)]]
+    for variant in variants:
+        seeds = [measured.get(Key(name, variant, minutes)) for name, minutes in columns]
+        body.append([variant, *map(change, seeds, defaults)])
+    head = ["variant", *(f"{name}, {minutes:g} min" for name, minutes in columns)]
+    return f"{table(head, body)}\n\n{provenance(chain(*measured.values()))}"
+
+
+def change(seeds: list[Row] | None, defaults: list[Row] | None) -> str:
+    """Change of the mel distance from the default with the same seed: the median and the range over the seeds."""
+    before = {row["seed"]: row["distances"]["mel"] for row in defaults or ()}
+    values = sorted(row["distances"]["mel"] / before[row["seed"]] - 1 for row in seeds or () if row["seed"] in before)
+    if not values:
+        return "–"
+    middle = f"{statistics.median(values):+.0%}"
+    return middle if len(values) == 1 else f"{middle} ({values[0]:+.0%} to {values[-1]:+.0%})"
+
+
+def cell(seeds: list[Row] | None, *path: str | int, form: str = ".2f") -> str:
+    """Median of a value over the seeds, with the range when they differ; a dash when there are none."""
+    if not seeds:
+        return "–"
+    values = sorted_values(seeds, *path)
+    low, middle, high = (format(value, form) for value in (values[0], statistics.median(values), values[-1]))
+    return middle if low == high else f"{middle} ({low}–{high})"
+
+
+def collections(measured: Measured) -> dict[str, str]:
+    """Headings of the collections by name, with the number and length of the held-out files."""
+    last = {key.collection: seeds[-1] for key, seeds in measured.items()}
+    return {name: f"{name} ({row['files']} files, {row['seconds']:.0f} s)" for name, row in sorted(last.items())}
+
+
+def runs_of(measured: Measured, system: str) -> Iterator[tuple[list[str], list[Row]]]:
+    """The runs of a system: the first cells of the row for a run, and its seeds."""
+    keys = sorted((key.collection, key.minutes or 0) for key in measured if key.system == system)
+    return (([name, f"{minutes:g}"], measured[Key(name, system, minutes)]) for name, minutes in keys)
+
+
+def systems_table(measured: Measured, distance: str) -> str:
+    """A distance for each system (rows) and collection (columns)."""
+    order = [DISTILL, VAE, FIRST_PLAN, *OPUS.values(), INVERSION]
+    systems = sorted({(order.index(key.system), key.minutes or 0.0) for key in measured})
+    names = collections(measured)
+    body = [
+        [
+            f"{order[place]}, {minutes:g} min" if minutes else order[place],
+            *(cell(measured.get(Key(name, order[place], minutes or None)), "distances", distance) for name in names),
+        ]
+        for place, minutes in systems
+    ]
+    return table(["", *names.values()], body)
+
+
+def levels_table(measured: Measured) -> str:
+    """Mel distance by number of levels."""
+    runs = list(runs_of(measured, DISTILL))
+    most = max((len(row["mel_by_levels"]) for _, seeds in runs for row in seeds), default=0)
+    body = [
+        [
+            *run,
+            *(cell([row for row in seeds if n < len(row["mel_by_levels"])], "mel_by_levels", n) for n in range(most)),
+            "yes" if all(row["falls"] for row in seeds) else "no",
+        ]
+        for run, seeds in runs
+    ]
+    return table([*_RUN, *(f"1–{n + 1}" if n else "1" for n in range(most)), "falls with each"], body)
+
+
+def rates_table(measured: Measured) -> str:
+    """Bit rates of the codes."""
+    body = [[*run, *(cell(seeds, "rates", rate) for rate in _RATES)] for run, seeds in runs_of(measured, DISTILL)]
+    return table([*_RUN, *_RATES.values()], body)
+
+
+def opus_table(measured: Measured) -> str:
+    """Bit rates that Opus really used."""
+    names = sorted({key.collection for key in measured if key.system in OPUS.values()})
+    taken = {name: [measured.get(Key(name, system, None)) for system in OPUS.values()] for name in names}
+    body = [[name, *(cell(seeds, "kbits") for seeds in rates)] for name, rates in taken.items()]
+    return table(["collection", *OPUS.values()], body)
+
+
+def codes_table(measured: Measured) -> str:
+    """Codebook usage of each level after the longest training, on the test files and the training files."""
+    longest = {run[0]: (run, seeds) for run, seeds in runs_of(measured, DISTILL)}
+    body = [
+        [
+            *run,
+            LEVEL_NAMES[level],
+            *(
+                " · ".join(cell(seeds, "codes", files, level, figure, form=form) for files in ("test", "train"))
+                for figure, form in _USAGE.items()
+            ),
+        ]
+        for run, seeds in longest.values()
+        for level in range(len(seeds[0]["mel_by_levels"]))
+    ]
+    return table([*_RUN, "level", "utilization", "perplexity", "perplexity / K", "bit-rate efficiency"], body)
+
+
+def phase_table(measured: Measured) -> str:
+    """Distances with reconstructed and with true phases, for the model's mels and for the originals' mels."""
+    body = [
+        [
+            *run,
+            *(cell(these, part, "mel") for these in (seeds, measured.get(Key(run[0], INVERSION, None)))
+              for part in ("distances", "true_phase")),
+        ]
+        for run, seeds in runs_of(measured, DISTILL)
+    ]  # fmt: skip
+    own, true = "reconstructed mel", "original's mel"
+    return table([*_RUN, own, f"{own}, true phase", true, f"{true}, true phase"], body)
+
+
+def runs_table(measured: Measured) -> str:
+    """Length and warnings of the training runs."""
+    body = [
+        [
+            system,
+            *run,
+            *(cell(seeds, "run", figure, form=".0f") for figure in ("epochs", "kept", "steps", "elapsed")),
+            warnings(seeds),
+        ]
+        for system in (DISTILL, VAE)
+        for run, seeds in runs_of(measured, system)
+    ]
+    return table(["system", *_RUN, "epochs", "kept", "steps", "seconds", "warnings"], body)
+
+
+def warnings(seeds: list[Row]) -> str:
+    """Number of warnings of each kind, over all seeds."""
+    kinds = sorted({kind for row in seeds for kind in row["run"]["warnings"]})
+    counts = (f"{sum(row['run']['warnings'].get(kind, 0) for row in seeds)} {kind}" for kind in kinds)
+    return ", ".join(counts) or "none"
+
+
+def samples_table(measured: Measured) -> str:
+    """Distances of a VAE's samples, in mel units."""
+    body = [[*run, *(cell(seeds, "samples", figure) for figure in _SAMPLES)] for run, seeds in runs_of(measured, VAE)]
+    return table([*_RUN, *(name.replace("_", " ") for name in _SAMPLES)], body)

@@ -1,0 +1,1 @@
+"""Code that several measurements share: it measures nothing itself."""

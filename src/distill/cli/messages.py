@@ -1,0 +1,36 @@
+"""The command line's words for what helps: its options and commands."""
+
+import logging
+
+from distill.errors import (
+    GeneratingFamily,
+    ListModels,
+    LowerLearningRate,
+    NewRun,
+    RaiseLimit,
+    ResumeRun,
+    UsedFolder,
+    Vocabulary,
+)
+from distill.notices import Notice
+
+COMMAND_LINE: Vocabulary = {
+    RaiseLimit: lambda it: f"{'lower' if it.name == 'min_hz' else 'raise'} it with --limit {it.name}={it.value}",
+    LowerLearningRate: lambda _: "try a lower --learning-rate, and look for odd files with `distill inspect`",
+    ResumeRun: lambda it: f"{it.first}{', and ' if it.first else ''}continue the run with --resume",
+    NewRun: lambda it: f"{it.otherwise}{', or ' if it.otherwise else ''}start a new run without --resume",
+    UsedFolder: lambda _: "continue that run with --resume, or give another folder",
+    GeneratingFamily: lambda it: (
+        "`distill reconstruct` plays sounds through it; "
+        f"a model trained with --model {' or '.join(it.families)} makes new ones"
+    ),
+    ListModels: lambda _: "`distill models list` shows which models there are",
+}
+
+
+class NoticeFormatter(logging.Formatter):
+    """Words notices for the terminal; other records pass as they are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text."""
+        return record.msg.worded(COMMAND_LINE) if isinstance(record.msg, Notice) else super().format(record)
