@@ -1,4 +1,4 @@
-"""The rows of the built-in model families; `distill.families` says what a row is. Imports no torch."""
+"""The entries of the built-in model families in the registry `distill.families`. Imports no torch."""
 
 from collections.abc import Mapping
 from typing import Any
