@@ -401,7 +401,7 @@ def test_no_more_is_decoded_than_is_about_to_be_needed(folder: Path, monkeypatch
     waveforms = dataset.waveforms
     waveforms[0][:]
     time.sleep(0.5)
-    ahead_of_it = [sum(map(len, waveforms[:number])) / RATE for number, one in enumerate(waveforms) if one.there]
+    ahead_of_it = [sum(map(len, waveforms[:number])) / RATE for number, one in enumerate(waveforms) if one.decoded]
     assert 0.5 < ahead_of_it[-1] < 1.0
     waveforms[-1][:]
-    assert all(waveform.there for waveform in waveforms)
+    assert all(waveform.decoded for waveform in waveforms)

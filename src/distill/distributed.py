@@ -25,7 +25,7 @@ def process_group(device_type: str) -> Iterator[None]:
     if not dist.is_available() or int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
-    _attempt(dist.init_process_group, "nccl" if device_type == "cuda" else "gloo")
+    _run_collective(dist.init_process_group, "nccl" if device_type == "cuda" else "gloo")
     try:
         yield
     finally:
@@ -62,7 +62,7 @@ def all_reduce(value: Tensor) -> Tensor:
         return value
     # The collective works in place, and only on contiguous tensors.
     total = value.detach().clone(memory_format=torch.contiguous_format)
-    _attempt(dist.all_reduce, total)
+    _run_collective(dist.all_reduce, total)
     return total
 
 
@@ -93,7 +93,7 @@ def all_gather(value: Tensor) -> Tensor:
     padded = value.new_zeros(max(lengths), *value.shape[1:])
     padded[: len(value)] = value
     parts = [torch.empty_like(padded) for _ in lengths]
-    _attempt(dist.all_gather, parts, padded)
+    _run_collective(dist.all_gather, parts, padded)
     return torch.cat([part[:length] for part, length in zip(parts, lengths)])
 
 
@@ -110,7 +110,7 @@ def randn_like(value: Tensor) -> Tensor:
 def _lengths(value: Tensor) -> list[int]:
     """The number of rows of `value` in each rank."""
     counts = [torch.zeros(1, dtype=torch.int64, device=value.device) for _ in range(world_size())]
-    _attempt(dist.all_gather, counts, torch.tensor([len(value)], device=value.device))
+    _run_collective(dist.all_gather, counts, torch.tensor([len(value)], device=value.device))
     lengths: list[int] = torch.cat(counts).tolist()
     return lengths
 
@@ -139,11 +139,11 @@ def broadcast(value: Any) -> Any:
     if not dist.is_available() or not dist.is_initialized():
         return value
     box = [value]
-    _attempt(dist.broadcast_object_list, box, 0)
+    _run_collective(dist.broadcast_object_list, box, 0)
     return box[0]
 
 
-def _attempt(collective: Callable[..., Any], *arguments: Any) -> None:
+def _run_collective(collective: Callable[..., Any], *arguments: Any) -> None:
     try:
         collective(*arguments)
     except RuntimeError as error:  # raised by torch when another rank has died

@@ -119,25 +119,25 @@ class Family:
         return found
 
 
-_rows: dict[str, Family] = {}
+_registry: dict[str, Family] = {}
 
 
 def register(family: Family) -> Family:
     """Add an entry, in place of one of the same name."""
-    _rows[family.name] = family
+    _registry[family.name] = family
     return family
 
 
 def unregister(name: str) -> None:
     """Remove an entry, if there is one."""
-    _rows.pop(name, None)
+    _registry.pop(name, None)
 
 
 def all_families() -> Iterable[Family]:
     """The entries, the default family first."""
     # Imported here, for the built-in entries import this module.
     importlib.import_module(_BUILT_IN)
-    return tuple(_rows.values())
+    return tuple(_registry.values())
 
 
 def find_family(name: object) -> Family | None:

@@ -8,11 +8,11 @@ from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, mod
 from distill.errors import ConfigError
 
 VALIDATED = ConfigDict(extra="forbid", validate_assignment=True)
-_MAX_COMPLAINTS = 20  # more come from no person, and each takes a thousand times the memory of its value
+_MAX_LISTED = 20  # more come from no person, and each takes a thousand times the memory of its value
 
 
-def _complaint(cls: type, error: ValidationError) -> ConfigError:
-    if error.error_count() > _MAX_COMPLAINTS:
+def _config_error(cls: type, error: ValidationError) -> ConfigError:
+    if error.error_count() > _MAX_LISTED:
         return ConfigError(f"{error.error_count()} values of {cls.__name__} are wrong")
     reasons, remedy = [], ""
     for item in error.errors():
@@ -43,4 +43,4 @@ class Validated:
         try:
             return handler(data)
         except ValidationError as error:
-            raise _complaint(cls, error) from None
+            raise _config_error(cls, error) from None

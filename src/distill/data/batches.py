@@ -33,8 +33,8 @@ class BatchSettings(Protocol):
     seed: int
 
 
-_BUDGET_STEPS = 16  # of an epoch under a time budget, where a single pass over the chunks has fewer
-_LOOKS = 8  # passes over a varied collection that the start of a model may use
+_BUDGET_EPOCH_STEPS = 16  # of an epoch under a time budget, where a single pass over the chunks has fewer
+_INITIAL_PASSES = 8  # passes over a varied collection that the start of a model may use
 
 
 class EpochBatches(Sampler[list[Key]]):
@@ -73,8 +73,8 @@ def initial_batches(loader: Loader, epoch: int) -> Iterator[Tensor]:
     if not isinstance(batches, EpochBatches):
         yield from loader
         return
-    for look in range(_LOOKS if batches.dataset.augment else 1):
-        batches.set_epoch(epoch + look * SPEED_EPOCHS)  # the next at which every sound has another speed
+    for number in range(_INITIAL_PASSES if batches.dataset.augment else 1):
+        batches.set_epoch(epoch + number * SPEED_EPOCHS)  # the next at which every sound has another speed
         yield from loader
 
 
@@ -117,10 +117,10 @@ def _copies(settings: BatchSettings, chunks: int) -> int:
     """The number of times an epoch shows each chunk; fewer under a time budget, so that many epochs fit."""
     if settings.minutes is None:
         return settings.augmentation_copies
-    return min(settings.augmentation_copies, -(-_BUDGET_STEPS * _joint_batch_size(settings) // chunks))
+    return min(settings.augmentation_copies, -(-_BUDGET_EPOCH_STEPS * _global_batch_size(settings) // chunks))
 
 
-def _joint_batch_size(settings: BatchSettings) -> int:
+def _global_batch_size(settings: BatchSettings) -> int:
     """The number of chunks in a step of all ranks together."""
     return settings.batch_size * world_size()
 
@@ -143,18 +143,18 @@ def _loader(
     )
     dataset.prefetch = prefetch
     copies = _copies(settings, len(dataset)) if training else 1
-    batches = EpochBatches(dataset, _joint_batch_size(settings), copies, shuffle=training)
+    batches = EpochBatches(dataset, _global_batch_size(settings), copies, shuffle=training)
     # No workers for mels: a worker process would have to compute all of them again in every epoch.
     return _data_loader(dataset, batches, 0 if isinstance(dataset, MelDataset) else settings.num_workers)
 
 
 def _data_loader(dataset: Dataset[Tensor], batches: EpochBatches, workers: int) -> Loader:
     generator = torch.Generator().manual_seed(0)  # else a loader draws its base seed from torch's global generator
-    collate = _uncollated if isinstance(dataset, MelDataset) else None
+    collate = _already_collated if isinstance(dataset, MelDataset) else None
     return DataLoader(dataset, batch_sampler=batches, num_workers=workers, generator=generator, collate_fn=collate)
 
 
-def _uncollated(batch: Any) -> Any:
+def _already_collated(batch: Any) -> Any:
     return batch  # `MelDataset.__getitems__` has made a tensor of it already
 
 

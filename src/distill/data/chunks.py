@@ -23,18 +23,22 @@ from distill.paths import printable
 Key = tuple[int, int, int]  # epoch, place in it, chunk
 NO_CHUNK: Key = (-1, -1, -1)  # padding, for a rank that gets no part of a small batch
 
+# Augmentation
 SPEED_EPOCHS = 4  # for which a sound keeps its varied speed, so that its mel serves more than once
 SPEEDS = 16  # varied speeds that a sound has in turn, beside its own
 _GAIN_DB = (-9.0, 3.0)
 _SPEED = 1.6  # the factor by which a varied chunk is at most faster, or slower
 _SPEED_SHARE = 0.5  # of the chunks have their speed varied
-_MEL_BYTES = 256 << 20  # of mels kept: for 46 minutes at 48 kHz with each sound at two speeds, or 5 minutes at 17
 _DRAWN_AT_ONCE = 256  # places per generator: to seed one for each would take longer than all else about a chunk
-_PLAYERS = 8  # threads, at most, that resample for the next epoch
-# Within a part the first epoch shuffles prefetched sounds, then it goes on to the next part.
+
+# Parts of a long collection: the first epoch shuffles the prefetched sounds of one, then goes on to the next.
 _PART_S = 900.0  # of sound, at least
 _PART_SOUNDS = 8  # at least: a model must not begin with a single long sound
+
+# Mels kept in memory
+_MEL_BYTES = 256 << 20  # for 46 minutes at 48 kHz with each sound at two speeds, or 5 minutes at 17
 _MEL_SOUND_S = 60.0  # the longest sound whose mel is made in one piece: a cancellation waits for those of a batch
+_RESAMPLE_THREADS = 8  # at most
 
 
 class Chunk(NamedTuple):
@@ -65,7 +69,7 @@ class ChunkDataset(Dataset[Tensor]):
         self.duration_s = sum(map(len, self.waveforms)) / sample_rate
         self.sample_rate, self.samples, self.seed, self.augment = sample_rate, samples, seed, augment
         self.speeds = SPEEDS
-        self.awaited = any(isinstance(waveform, PrefetchedWaveform) for waveform in self.waveforms)
+        self.prefetched = any(isinstance(waveform, PrefetchedWaveform) for waveform in self.waveforms)
         self._parts = _parts([len(waveform) / sample_rate for waveform in self.waveforms])
         self.chunks = [
             Chunk(sound, start)
@@ -81,7 +85,7 @@ class ChunkDataset(Dataset[Tensor]):
         drawn = np.random.default_rng([self.seed, epoch]).permutation(len(self.chunks) * copies)
         order = [int(place) % len(self.chunks) for place in drawn]
         # The sort is stable: shuffled within each part, and the parts in the order in which sounds are decoded.
-        return sorted(order, key=self._part) if epoch == 0 and self.awaited else order
+        return sorted(order, key=self._part) if epoch == 0 and self.prefetched else order
 
     def _part(self, index: int) -> int:
         """The number of the part of the sounds that a chunk belongs to."""
@@ -123,7 +127,7 @@ class ChunkDataset(Dataset[Tensor]):
         if not self.augment:
             return chunk
         # A function of the key alone, so that neither a resumed run nor worker processes get other chunks.
-        varied, shift, gain = _draws(self.seed, epoch, place // _DRAWN_AT_ONCE)[place % _DRAWN_AT_ONCE]
+        varied, shift, gain = _random_draws(self.seed, epoch, place // _DRAWN_AT_ONCE)[place % _DRAWN_AT_ONCE]
         speed = self._speed(chunk.sound, epoch) if varied < _SPEED_SHARE else 1.0
         length = self._length(speed)
         latest = max(0, len(self.waveforms[chunk.sound]) - length)
@@ -144,10 +148,10 @@ class ChunkDataset(Dataset[Tensor]):
 
 # Chunks as mels
 
-Playing = tuple[int, float]  # a sound and its speed
+SoundAtSpeed = tuple[int, float]  # a sound and its speed
 
 
-class _Kept(NamedTuple):
+class _CachedMel(NamedTuple):
     """The rows in which the mel of a whole sound at a speed is kept, and the largest gain that does not clip it."""
 
     first: int
@@ -182,14 +186,15 @@ class MelDataset(ChunkDataset):
         # take no memory on a CPU.
         self._rows = torch.empty(rows, spectrogram.n_mels, device=device)
         self._filled = 0
-        self._kept: dict[Playing, _Kept] = {}
-        self._awaited: dict[Playing, Future[Samples]] = {}
+        self._cached: dict[SoundAtSpeed, _CachedMel] = {}
+        self._resampling: dict[SoundAtSpeed, Future[Samples]] = {}
         # Not on a CPU, whose cores are busy with the steps.
-        self._players = ThreadPoolExecutor(min(_PLAYERS, os.cpu_count() or 1)) if self.device.type == "cuda" else None
+        threads = min(_RESAMPLE_THREADS, os.cpu_count() or 1)
+        self._resamplers = ThreadPoolExecutor(threads) if self.device.type == "cuda" else None
 
     @staticmethod
     def fits(sounds: Sequence[Sound], spectrogram: SpectrogramConfig, augment: bool) -> bool:
-        """True if the mels of all sounds, at two speeds with `augment`, fit in memory, and none is long or awaited."""
+        """True if the mels of all sounds, varied ones too, fit in memory, and no sound is long or prefetched."""
         if any(isinstance(sound.waveform, PrefetchedWaveform) for sound in sounds):
             return False
         longest = max(len(sound.waveform) for sound in sounds)
@@ -198,17 +203,18 @@ class MelDataset(ChunkDataset):
 
     def order(self, epoch: int, copies: int) -> list[int]:
         """Indices of the chunks in the order of one epoch, `copies` of each."""
-        if self._players and self.augment:
-            self._play_ahead(self._players, epoch)
+        if self._resamplers and self.augment:
+            self._resample_ahead(self._resamplers, epoch)
         return super().order(epoch, copies)
 
-    def _play_ahead(self, players: ThreadPoolExecutor, epoch: int) -> None:
+    def _resample_ahead(self, resamplers: ThreadPoolExecutor, epoch: int) -> None:
         """Begin to resample the sounds of an epoch and the next, in threads beside this one."""
         sounds = range(len(self.waveforms))
         wanted = {(sound, self._speed(sound, then)) for then in (epoch, epoch + 1) for sound in sounds}
-        self._awaited = {
-            place: self._awaited.get(place) or players.submit(_play, self.waveforms[place[0]], place[1])
-            for place in sorted(wanted - self._kept.keys())
+        self._resampling = {
+            (sound, speed): self._resampling.get((sound, speed))
+            or resamplers.submit(_resample_to_speed, self.waveforms[sound], speed)
+            for sound, speed in sorted(wanted - self._cached.keys())
         }
 
     def __getitem__(self, key: Key) -> Tensor:
@@ -216,34 +222,34 @@ class MelDataset(ChunkDataset):
 
     def __getitems__(self, keys: Sequence[Key]) -> Tensor:
         """The mels float32 `[B, 1, M, T]` of the chunks of a batch, in as many operations as for one."""
-        first, count, gain = zip(*map(self._place, keys))
-        begin, stop = self._there(torch.tensor([first, count])).unsqueeze(-1)
+        first, count, gain = zip(*map(self._locate, keys))
+        begin, stop = self._to_device(torch.tensor([first, count])).unsqueeze(-1)
         frame = torch.arange(self.spectrogram.frames(self.samples), device=self.device)
         # Indices after the end of a sound stop at its last row; what they fetch becomes padding below.
         mel = self._rows[begin + torch.minimum(frame, stop - 1).clamp(min=0)]  # [B, T, M]
-        mel = self.spectrogram.louder(mel, self._there(torch.tensor(gain))[:, None, None])
+        mel = self.spectrogram.louder(mel, self._to_device(torch.tensor(gain))[:, None, None])
         return mel.masked_fill((frame >= stop).unsqueeze(-1), PADDING).mT.unsqueeze(1).contiguous()
 
-    def _there(self, value: Tensor) -> Tensor:
+    def _to_device(self, value: Tensor) -> Tensor:
         """A copy of `value` on the device, made without waiting for work queued on a GPU."""
         return value.to(self.device, non_blocking=True)
 
-    def _place(self, key: Key) -> tuple[int, int, float]:
+    def _locate(self, key: Key) -> tuple[int, int, float]:
         """The first row of a chunk, its number of rows, and its gain."""
         if key == NO_CHUNK:
             return 0, 0, 1.0
         cut = self._cut(key)
-        kept = self._kept.get((cut.sound, cut.speed)) or self._keep(cut.sound, cut.speed)
-        start = min(round(cut.start / cut.speed / self.spectrogram.config.hop_length), kept.frames - 1)
+        mel = self._cached.get((cut.sound, cut.speed)) or self._cache_mel(cut.sound, cut.speed)
+        start = min(round(cut.start / cut.speed / self.spectrogram.config.hop_length), mel.frames - 1)
         # The gain is limited by the peak of the whole sound, because that of a chunk is not in its mel.
-        return kept.first + start, kept.frames - start, min(cut.gain, kept.largest_gain)
+        return mel.first + start, mel.frames - start, min(cut.gain, mel.largest_gain)
 
-    def _keep(self, sound: int, speed: float) -> _Kept:
+    def _cache_mel(self, sound: int, speed: float) -> _CachedMel:
         """Compute the mel of a sound at a speed, and keep it."""
-        awaited = self._awaited.pop((sound, speed), None)
-        samples = awaited.result() if awaited else _play(self.waveforms[sound], speed)
-        mel = self.spectrogram.whole_mel(self._there(torch.from_numpy(samples)))[0, 0].T
-        kept = self._kept[sound, speed] = _Kept(self._filled, len(mel), _unclipped(math.inf, samples))
+        resampled = self._resampling.pop((sound, speed), None)
+        samples = resampled.result() if resampled else _resample_to_speed(self.waveforms[sound], speed)
+        mel = self.spectrogram.whole_mel(self._to_device(torch.from_numpy(samples)))[0, 0].T
+        kept = self._cached[sound, speed] = _CachedMel(self._filled, len(mel), _unclipped(math.inf, samples))
         self._filled += kept.frames
         self._rows[kept.first : self._filled] = mel
         return kept
@@ -260,7 +266,7 @@ def _parts(seconds: Sequence[float]) -> list[int]:
     return parts
 
 
-def _play(waveform: Waveform, speed: float) -> Samples:
+def _resample_to_speed(waveform: Waveform, speed: float) -> Samples:
     samples = waveform[:]
     return samples if speed == 1.0 else soxr.resample(samples, speed, 1.0)
 
@@ -272,7 +278,7 @@ def _mel_bytes(sounds: Sequence[Sound], spectrogram: SpectrogramConfig) -> float
 
 
 @lru_cache(maxsize=256)
-def _draws(seed: int, epoch: int, number: int) -> list[list[float]]:
+def _random_draws(seed: int, epoch: int, number: int) -> list[list[float]]:
     """Three random numbers in [0, 1) for each place in the n-th block of `_DRAWN_AT_ONCE` places of an epoch."""
     drawn: list[list[float]] = np.random.default_rng([seed, epoch, number]).random((_DRAWN_AT_ONCE, 3)).tolist()
     return drawn

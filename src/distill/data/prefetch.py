@@ -23,8 +23,8 @@ from distill.paths import printable
 logger = logging.getLogger(__name__)
 
 _AHEAD_S = 300.0  # of sound, decoded before it is requested
-_LOOK_S = 0.1  # between checks whether to stop
-_NOTHING = np.zeros(0, np.float32)
+_POLL_S = 0.1  # between checks whether to stop
+_NO_SAMPLES = np.zeros(0, np.float32)
 
 
 class PrefetchedWaveform:
@@ -35,7 +35,7 @@ class PrefetchedWaveform:
 
     def __init__(self, path: Path, frames: int) -> None:
         self.path, self._frames = path, frames
-        self._told = False
+        self._warned = False
         self._pending: _Pending | None = None
 
     def __len__(self) -> int:
@@ -45,20 +45,20 @@ class PrefetchedWaveform:
         """Samples float32 `[frames]`, fewer where the file is shorter; raises `Cancelled`, `StorageError`."""
         assert self._pending is not None, "ask for it by `start_prefetch` first"
         start, stop, _ = part.indices(self._frames)
-        waveform = self._pending.asked_for()
+        waveform = self._pending.request()
         if not isinstance(waveform, UnreadableFile):
             return waveform[start:stop]
-        if not self._told:
+        if not self._warned:
             logger.warning(FileLeftOut(printable(self.path), waveform.reason, waveform.remedy))
-        self._told = True
-        return _NOTHING
+        self._warned = True
+        return _NO_SAMPLES
 
     @property
-    def there(self) -> bool:
+    def decoded(self) -> bool:
         """True once the file is decoded."""
-        return self._pending is not None and self._pending.there
+        return self._pending is not None and self._pending.decoded
 
-    def expect(self, pending: "_Pending") -> None:
+    def set_pending(self, pending: "_Pending") -> None:
         """Set the pending decoding that will give the samples."""
         self._pending = pending
 
@@ -90,15 +90,15 @@ def start_prefetch(
     decoding, stop = Prefetch(), AnyEvent(cancel_event)
     # The thread must reference neither this handle nor the waveforms, or decoding would go on after the run.
     weakref.finalize(decoding, stop.set)
-    reach, begin = _Window(round(_AHEAD_S * sample_rate)), 0
+    window, begin = _Window(round(_AHEAD_S * sample_rate)), 0
     todo = dict[Path, _Pending]()
     for sound in sounds:
-        if isinstance(sound.waveform, PrefetchedWaveform) and not sound.waveform.there:
-            todo[sound.path] = _Pending(begin, reach)
-            sound.waveform.expect(todo[sound.path])
+        if isinstance(sound.waveform, PrefetchedWaveform) and not sound.waveform.decoded:
+            todo[sound.path] = _Pending(begin, window)
+            sound.waveform.set_pending(todo[sound.path])
             begin += len(sound.waveform)
     if todo:
-        work = (todo, reach, sample_rate, limits, stop)
+        work = (todo, window, sample_rate, limits, stop)
         threading.Thread(target=_decode, args=work, name="distill-ahead", daemon=True).start()
     return decoding
 
@@ -106,18 +106,18 @@ def start_prefetch(
 class _Pending:
     """The pending outcome for a file: its waveform, the reason why there is none, or the error that ended decoding."""
 
-    def __init__(self, begin: int, reach: "_Window") -> None:
-        self.begin, self._reach = begin, reach
+    def __init__(self, begin: int, window: "_Window") -> None:
+        self.begin, self._window = begin, window
         self.outcome = Future[Waveform | UnreadableFile]()
 
     @property
-    def there(self) -> bool:
+    def decoded(self) -> bool:
         """True once the file is decoded; after a failure of the decoding it stays False."""
         return self.outcome.done() and self.outcome.exception() is None
 
-    def asked_for(self) -> Waveform | UnreadableFile:
+    def request(self) -> Waveform | UnreadableFile:
         """Request the outcome and wait for it."""
-        self._reach.extend(self.begin)
+        self._window.extend(self.begin)
         return self.outcome.result()
 
 
@@ -125,25 +125,25 @@ class _Window:
     """The position up to which sounds, laid end to end, are decoded: a little beyond the last one requested."""
 
     def __init__(self, frames_ahead: int) -> None:
-        self._frames_ahead, self._asked_for = frames_ahead, 0
+        self._frames_ahead, self._requested = frames_ahead, 0
         self._changed = threading.Condition()
 
     def extend(self, begin: int) -> None:
         """Move on, for the sound that begins at sample `begin` was requested."""
         with self._changed:
-            self._asked_for = max(self._asked_for, begin)
+            self._requested = max(self._requested, begin)
             self._changed.notify()
 
     def wait_for(self, begin: int, stop: threading.Event) -> None:
         """Return when sounds that begin at sample `begin` are to be decoded, or `stop` is set."""
         with self._changed:
             # With a timeout: nobody notifies the condition when `stop` is set.
-            while begin > self._asked_for + self._frames_ahead and not stop.is_set():
-                self._changed.wait(_LOOK_S)
+            while begin > self._requested + self._frames_ahead and not stop.is_set():
+                self._changed.wait(_POLL_S)
 
 
 def _decode(
-    todo: dict[Path, _Pending], reach: _Window, sample_rate: int, limits: AudioLimits | None, stop: threading.Event
+    todo: dict[Path, _Pending], window: _Window, sample_rate: int, limits: AudioLimits | None, stop: threading.Event
 ) -> None:
     """Decode the files and settle their outcomes, one after the other."""
     store = WaveformStore()
@@ -157,7 +157,7 @@ def _decode(
                 outcome = _unreadable(path, found) if isinstance(found, AudioError) else found
                 pending = todo.pop(path)
                 pending.outcome.set_result(outcome)
-                reach.wait_for(pending.begin, stop)
+                window.wait_for(pending.begin, stop)
     except Exception as error:  # raised again in the threads that wait
         for pending in todo.values():
             pending.outcome.set_exception(error.with_traceback(None))  # whose frames would keep the sounds alive

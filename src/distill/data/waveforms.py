@@ -27,7 +27,7 @@ class WaveformStore:
     """Keeps waveforms for as long as one of them, or the store, is in use."""
 
     def __init__(self, memory_bytes: int = _MEMORY_BYTES, folder: Path | None = None) -> None:
-        self._left = memory_bytes
+        self._memory_left = memory_bytes
         self._folder = folder or home() / "cache"
         self._path: Path | None = None
         self._written = 0
@@ -36,8 +36,8 @@ class WaveformStore:
     def keep(self, waveform: Samples) -> Waveform:
         """Keep `waveform` `[frames]`: returns it, or its equal that is read from disk; raises `StorageError`."""
         with self._lock:
-            if self._path is None and waveform.nbytes <= self._left:
-                self._left -= waveform.nbytes
+            if self._path is None and waveform.nbytes <= self._memory_left:
+                self._memory_left -= waveform.nbytes
                 return waveform
             path = self._path = self._path or self._new_file()
             with storage_errors(path, waveform.nbytes), path.open("ab") as file:

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 FORMAT = "distill_checkpoint"
 VERSION = 2
 _NAME = re.compile(r"checkpoint_(\d+)_(\d+)_(-?\d+(?:\.\d+)?(?:e[+-]\d+)?|none)\.pt")
-_ASIDE = ".damaged"  # added to the name of a checkpoint that cannot be read
+_DAMAGED_SUFFIX = ".damaged"  # added to the name of a checkpoint that cannot be read
 
 _MIN_EVENT = 16  # characters of JSON per object or list: even an empty one takes 64 bytes once parsed
 
@@ -145,18 +145,18 @@ def find_checkpoint(place: Path, family: str, healthy: Callable[[Checkpoint], bo
             damaged[path] = error
             continue
         if healthy is None or healthy(checkpoint):
-            _keep_aside(damaged, path)  # only now: where none can be read, all stay as they are
+            _set_aside(damaged, path)  # only now: where none can be read, all stay as they are
             return checkpoint
     if damaged:
         raise next(iter(damaged.values()))
     raise CheckpointError(f"{place}: no checkpoint to resume from", "give the folder of a run that was interrupted")
 
 
-def _keep_aside(damaged: dict[Path, CheckpointError], instead: Path) -> None:
+def _set_aside(damaged: dict[Path, CheckpointError], instead: Path) -> None:
     for path, error in damaged.items():
         logger.warning(CheckpointDamaged(str(error), instead.name))
         with storage_errors(path):
-            path.replace(path.with_name(path.name + _ASIDE))
+            path.replace(path.with_name(path.name + _DAMAGED_SUFFIX))
 
 
 def read_checkpoint(path: Path, family: str) -> Checkpoint:

@@ -112,14 +112,14 @@ def train_steps(
             started = time.perf_counter()
             # By position, not by time, so that the KL weight is the same in a resumed run.
             progress = min(1.0, (epoch + step / total_steps) / total_epochs) if total_epochs else 1.0
-            judged = context.batch(batch)
-            outcome = train_step.launch(judged, progress)
+            inputs = context.batch(batch)
+            outcome = train_step.launch(inputs, progress)
             launched = time.perf_counter()
             batch = next(batches, None)  # loaded while a GPU computes the step, in whose time it does not count
             started += time.perf_counter() - launched
             losses, learnt = train_step.read(outcome)
             if learnt:
-                totals.add(losses, _examples(judged.mel, loader))
+                totals.add(losses, _examples(inputs.mel, loader))
             else:
                 logger.warning(StepSkipped(epoch, step))
             taken = time.perf_counter() - started
@@ -175,7 +175,7 @@ def _check_cancelled(cancel_event: threading.Event | None) -> None:
 
 def _examples(mel: Tensor, loader: Loader) -> int:
     """The number of chunks in `[B, 1, M, T]` of all ranks together, not counting chunks of padding."""
-    if distributed.world_size() == 1 and not getattr(getattr(loader, "dataset", None), "awaited", False):
+    if distributed.world_size() == 1 and not getattr(getattr(loader, "dataset", None), "prefetched", False):
         return len(mel)  # none is padding, and counting them would wait for the GPU
     return int(distributed.all_reduce(real_frames(mel).any(dim=-1).sum()))
 
@@ -196,9 +196,9 @@ def validate(
         for batch in _batches(loader, cancel_event):
             if distributed.any_rank(_asked_to_stop(cancel_event)):
                 break
-            judged = context.batch(batch)
-            evaluation = context.objective.evaluate(context.model, judged, whole)
+            inputs = context.batch(batch)
+            evaluation = context.objective.evaluate(context.model, inputs, whole)
             losses = zip(("loss", *evaluation.terms), losses_of(evaluation).tolist())
-            totals.add({f"val_{name}": value for name, value in losses}, _examples(judged.mel, loader))
+            totals.add({f"val_{name}": value for name, value in losses}, _examples(inputs.mel, loader))
             observed.append(distributed.all_gather(evaluation.observed))
     return {name: totals.mean(name) for name in totals.sums}, observed

@@ -23,8 +23,8 @@ class Recovery:
 
     run: Run
     _restored: Place | None = None
-    _steps_then: int = 0  # in the history, when it was restored
-    _fruitless: set[Place] = field(default_factory=set)
+    _steps_at_restore: int = 0  # in the history, when it was restored
+    _failed_positions: set[Place] = field(default_factory=set)
 
     def roll_back(self) -> None:
         """Restore the newest checkpoint that is healthy and not known to fail, and halve the learning rate.
@@ -33,12 +33,12 @@ class Recovery:
         """
         run, failed = self.run, self.run.state
         # Nothing but skipped steps since the last rollback: a checkpoint that leads nowhere is not tried twice.
-        if self._restored and len(failed.history.step_metrics) - self._steps_then == MAX_SKIPS_IN_ROW:
-            self._fruitless.add(self._restored)
+        if self._restored and len(failed.history.step_metrics) - self._steps_at_restore == MAX_SKIPS_IN_ROW:
+            self._failed_positions.add(self._restored)
         if failed.rollbacks == MAX_ROLLBACKS:
             raise _diverged()
         try:
-            checkpoint = find_checkpoint(run.folder.path, run.info.family, self._leads_on)
+            checkpoint = find_checkpoint(run.folder.path, run.info.family, self._is_candidate)
         except CheckpointError as error:
             raise _diverged() from error
         began = run.began
@@ -47,11 +47,11 @@ class Recovery:
         run.state.rollbacks = failed.rollbacks + 1
         _halve_rates(run, run.state.rollbacks - checkpoint.rollbacks)  # an older one still has a higher rate
         self._restored = checkpoint.epoch, checkpoint.step
-        self._steps_then = len(run.state.history.step_metrics)
+        self._steps_at_restore = len(run.state.history.step_metrics)
         logger.warning(RolledBack(MAX_SKIPS_IN_ROW, checkpoint.epoch + 1, run.state.rollbacks, MAX_ROLLBACKS))
 
-    def _leads_on(self, checkpoint: Checkpoint) -> bool:
-        return checkpoint.skips["in_row"] == 0 and (checkpoint.epoch, checkpoint.step) not in self._fruitless
+    def _is_candidate(self, checkpoint: Checkpoint) -> bool:
+        return checkpoint.skips["in_row"] == 0 and (checkpoint.epoch, checkpoint.step) not in self._failed_positions
 
 
 def _halve_rates(run: Run, times: int) -> None:

@@ -159,7 +159,7 @@ class TrainingRequest:
             if info.model_path and Path(info.model_path).is_file():
                 raise CheckpointError(f"{run_folder}: this run is finished; its model is {info.model_path}")
             files = tuple(map(Path, info.files))
-            _check_there(run_folder, files)
+            _check_files_exist(run_folder, files)
             family = get_family(info.family)
             # The record has every setting, so nothing of the preset is left, whatever number of files it is for.
             config = family.preset(0, 0.0, **(info.config | {"device": device}))
@@ -240,7 +240,7 @@ def check_usable(folder: Path | str, collection: Collection) -> None:
     )
 
 
-def _check_there(run_folder: Path, files: tuple[Path, ...]) -> None:
+def _check_files_exist(run_folder: Path, files: tuple[Path, ...]) -> None:
     gone = [printable(path.name) for path in files if not path.is_file()]
     if gone:
         raise CheckpointError(

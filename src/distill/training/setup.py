@@ -40,7 +40,7 @@ from distill.training.state import State
 logger = logging.getLogger(__name__)
 
 _MAY_DIFFER = {"device", "num_workers", "checkpoint_interval", "preview_interval", "max_checkpoints"}  # when resuming
-_UNSAID = "not said"  # not None, which is a value that a setting can have
+_ABSENT = "not said"  # not None, which is a value that a setting can have
 
 
 def set_up(
@@ -72,7 +72,7 @@ def set_up(
         config=config,
         state=State(request.family.history(), config.max_epochs, planned=config.minutes is None),
         folder=folder,
-        info=_run_info(request, context, loaders, _known_info(folder, checkpoint)),
+        info=_run_info(request, context, loaders, _earlier_info(folder, checkpoint)),
         optimizers=optimizers,
         schedulers=tuple(CosineAnnealingLR(optimizer, T_max=epochs) for optimizer in optimizers),
         identity=_identity(request, loaders),
@@ -81,9 +81,9 @@ def set_up(
         clock=clock,
     )
     if checkpoint is None:
-        _begin(run)
+        _start(run)
     else:
-        _go_on(run, checkpoint)
+        _resume(run, checkpoint)
     run.update_info(total_epochs=run.state.total_epochs if run.state.planned else None)
     return run
 
@@ -120,14 +120,14 @@ def seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
         return make()
 
 
-def _begin(run: Run) -> None:
+def _start(run: Run) -> None:
     """Write the first checkpoint, before any step: from now on the run can always be resumed."""
     _warn_of_space(run)
     run.folder.rewind(0, 0)
     save_checkpoint(run)
 
 
-def _go_on(run: Run, checkpoint: Checkpoint) -> None:
+def _resume(run: Run, checkpoint: Checkpoint) -> None:
     _check_identity(checkpoint, run.identity)
     then, now = checkpoint.environment, environment(run.context.device)
     if then.keys() != now.keys():
@@ -153,7 +153,7 @@ def _warn_of_space(run: Run) -> None:
             logger.warning(DiskNearlyFull(str(place), needed, free))
 
 
-def _known_info(folder: RunFolder, checkpoint: Checkpoint | None) -> RunInfo | None:
+def _earlier_info(folder: RunFolder, checkpoint: Checkpoint | None) -> RunInfo | None:
     """The record that the earlier part of a resumed run has left, or None."""
     return folder.read_info() if checkpoint is not None and folder.info_path.exists() else None
 
@@ -213,9 +213,9 @@ def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
     for part in ("config", "spectrogram_config"):
         before, now = then[part], identity[part]
         names = sorted(before.keys() | now)
-        if changed := [name for name in names if before.get(name, _UNSAID) != now.get(name, _UNSAID)]:
+        if changed := [name for name in names if before.get(name, _ABSENT) != now.get(name, _ABSENT)]:
             listed = ", ".join(
-                f"{name} (was {before.get(name, _UNSAID)}, is {now.get(name, _UNSAID)})" for name in changed
+                f"{name} (was {before.get(name, _ABSENT)}, is {now.get(name, _ABSENT)})" for name in changed
             )
             raise CheckpointError(f"a run goes on with the settings it began with; these differ: {listed}")
     if then["files"] != identity["files"]:

@@ -75,10 +75,10 @@ def restore(run: Run, checkpoint: Checkpoint) -> None:
     if checkpoint.model_settings != run.info.model_settings or not _fits(checkpoint, run):
         raise CheckpointError("the checkpoint does not fit this run: parts of it are missing or of another form")
     run.context.model.load_state_dict(checkpoint.model_state)
-    for optimizer, optimizer_state in zip(run.optimizers, _all(checkpoint.optimizer_state)):
+    for optimizer, optimizer_state in zip(run.optimizers, _as_list(checkpoint.optimizer_state)):
         optimizer.load_state_dict(optimizer_state)
     run.renew_train_step()
-    for scheduler, scheduler_state in zip(run.schedulers, _all(checkpoint.scheduler_state)):
+    for scheduler, scheduler_state in zip(run.schedulers, _as_list(checkpoint.scheduler_state)):
         scheduler.load_state_dict(scheduler_state)
     run.state = _state_of(checkpoint)
     run.began = run.clock() - run.state.elapsed_s
@@ -110,14 +110,14 @@ def _one_or_all(states: list[dict[str, Any]]) -> Any:
     return states[0] if len(states) == 1 else states
 
 
-def _all(states: Any) -> list[dict[str, Any]]:
+def _as_list(states: Any) -> list[dict[str, Any]]:
     return states if isinstance(states, list) else [states]
 
 
 def _fits(checkpoint: Checkpoint, run: Run) -> bool:
     """True if every part of `checkpoint` is there, with the keys, shapes and types that this run has."""
     objective, model = run.context.objective, run.context.model
-    optimizer_states, scheduler_states = _all(checkpoint.optimizer_state), _all(checkpoint.scheduler_state)
+    optimizer_states, scheduler_states = _as_list(checkpoint.optimizer_state), _as_list(checkpoint.scheduler_state)
     try:
         own = objective.checkpoint_fields(checkpoint.history)
         return (

@@ -20,7 +20,7 @@ from distill.training.objective import Batch, Context, Evaluation
 
 _Shape = tuple[torch.Size, torch.Size | None]
 
-_BEFORE_RECORDING = 3  # steps per shape of batch, in which libraries choose their algorithms and allocate memory
+_WARMUP_STEPS = 3  # steps per shape of batch, in which libraries choose their algorithms and allocate memory
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class TrainStep:
         """Launch a step; a replayed one overwrites an earlier outcome that was not read."""
         if self._stream is None:
             return self._take(batch, batch.mel.new_full((), progress))
-        with _on(self._stream):
+        with _on_stream(self._stream):
             return self._take_or_replay(batch, progress)
 
     def read(self, outcome: Outcome) -> tuple[dict[str, float], bool]:
@@ -76,7 +76,7 @@ class TrainStep:
         shape = batch.mel.shape, None if batch.waveform is None else batch.waveform.shape
         self._seen[shape] += 1
         # A model that is not ready runs k-means in its forward pass, which waits for the device and cannot be recorded.
-        if self._seen[shape] <= _BEFORE_RECORDING or not self.context.objective.ready(self.context.model):
+        if self._seen[shape] <= _WARMUP_STEPS or not self.context.objective.ready(self.context.model):
             return self._take(batch, batch.mel.new_full((), progress))
         if shape not in self._recordings:
             self._recordings[shape] = _Recording(self._take, self.optimizers, batch)
@@ -183,7 +183,7 @@ def _rates_from(groups: Sequence[dict[str, Any]], rates: Sequence[Tensor]) -> It
 
 
 @contextmanager
-def _on(stream: torch.cuda.Stream) -> Iterator[None]:
+def _on_stream(stream: torch.cuda.Stream) -> Iterator[None]:
     """Run the body on `stream`, after all work queued so far and before all that follows."""
     usual = torch.cuda.current_stream(stream.device)
     stream.wait_stream(usual)

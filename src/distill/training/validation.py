@@ -23,8 +23,8 @@ def validate_epoch(run: Run) -> bool:
     means, observed = validate(run.context, run.loaders[1], run.cancel_event)
     if run.cancelled:
         return False
-    _check_anything_was_heard(means)
-    _note_run_info(run, observed)
+    _check_not_all_silent(means)
+    _record_run_info(run, observed)
     rate, elapsed = run.train_step.rate, run.elapsed()  # the rate of this epoch: the schedulers are about to move it
     _plan_epochs(run, elapsed)
     _step_schedulers(run)
@@ -36,7 +36,7 @@ def validate_epoch(run: Run) -> bool:
     return True
 
 
-def _check_anything_was_heard(means: dict[str, float]) -> None:
+def _check_not_all_silent(means: dict[str, float]) -> None:
     # Possible in a long collection, of which only headers were read; no epoch could be chosen as the best.
     if not means:
         raise CollectionError(
@@ -45,7 +45,7 @@ def _check_anything_was_heard(means: dict[str, float]) -> None:
         )
 
 
-def _note_run_info(run: Run, observed: list[Tensor]) -> None:
+def _record_run_info(run: Run, observed: list[Tensor]) -> None:
     """Record facts about the validation set in `run.json`, once: they are the same after every epoch."""
     fields = run.context.objective.run_info(observed)
     if any(getattr(run.info, name) is None for name in fields):
