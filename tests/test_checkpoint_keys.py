@@ -138,7 +138,7 @@ def test_another_device_torch_or_thread_count_is_told_of(name, folder, sounds, m
     here = setup.environment
     monkeypatch.setattr(setup, "environment", lambda device: here(device) | {name: "another"})
     gone_on("vqvae", sounds, folder)
-    assert "the run goes on in other circumstances" in caplog.text
+    assert "the run is resumed in another environment" in caplog.text
     assert f"({name} {here(torch.device('cpu'))[name]} → another)" in caplog.text
 
 

@@ -338,7 +338,7 @@ def test_a_disk_that_is_taken_away_ends_the_run_and_does_not_pass_for_silence(
         loaders = create_data_loaders(paths, config())
         folder.rename(tmp_path / "gone")
         gate.open.set()
-        with pytest.raises(StorageError, match="cannot be read any more; bring it back, then continue the run"):
+        with pytest.raises(StorageError, match="can no longer be read; bring it back, then continue the run"):
             loaders[1].dataset.waveforms[-1][:]
 
 

@@ -149,6 +149,6 @@ def _run_collective(collective: Callable[..., Any], *arguments: Any) -> None:
     except RuntimeError as error:  # raised by torch when another rank has died
         raise TrainingError(
             "another process of this run has ended, or cannot be reached; the last checkpoint is kept, and any number "
-            "of processes can go on from it",
+            "of processes can resume from it",
             ResumeRun(),
         ) from error

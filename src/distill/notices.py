@@ -113,7 +113,7 @@ class LatentsCollapsed(Notice):
     active: int
     dimensions: int
     text = (
-        "only {active} of {dimensions} latent dimensions say anything about the sound (posterior collapse); "
+        "only {active} of {dimensions} latent dimensions carry information about the sound (posterior collapse); "
         "train longer, or with a lower KL weight (kl_weight_max)"
     )
 
@@ -136,8 +136,8 @@ class RolledBack(Notice):
     times: int
     at_most: int
     text = (
-        "{skipped} steps in a row were not finite: back to epoch {back_to}, with half the learning rate "
-        "(time {times} of at most {at_most})"
+        "{skipped} steps in a row were not finite: rolled back to epoch {back_to}, with half the learning rate "
+        "(rollback {times} of at most {at_most})"
     )
 
 
@@ -146,7 +146,7 @@ class BudgetTooShort(Notice):
     """One epoch takes longer than the time budget."""
 
     minutes: float
-    text = "going through the sounds once takes longer than the {minutes:g} minutes given"
+    text = "a single pass over the sounds takes longer than the {minutes:g} minutes given"
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class CheckpointDamaged(Notice):
 
     reason: str
     instead: str
-    text = "{reason}; kept aside, going on from the one before it, {instead}"
+    text = "{reason}; it was set aside, and the run resumes from the one before it, {instead}"
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class EnvironmentChanged(Notice):
         changes = ", ".join(f"{name} {before} → {now}" for name, (before, now) in self.changes.items())
         # Another number of processes means another batch size; the rest only changes the order of sums.
         how_much = "" if "processes" in self.changes else " in the last digits"
-        sentence = f"the run goes on in other circumstances ({changes}); its outcome can differ{how_much}"
+        sentence = f"the run is resumed in another environment ({changes}); its result can differ{how_much}"
         return worded(sentence, "", vocabulary)
 
 
@@ -185,8 +185,8 @@ class DiskNearlyFull(Notice):
     def worded(self, vocabulary: Vocabulary) -> str:
         """The notice as a sentence, with readable sizes."""
         needed, free = readable_size(self.needed), readable_size(self.free)
-        reason = f"{self.place}: the run will need about {needed} there, and {free} are free"
-        return worded(reason, "make room, or it will have to stop", vocabulary)
+        reason = f"{self.place}: the run will need about {needed} there, but only {free} are free"
+        return worded(reason, "free some space, or the run will have to stop", vocabulary)
 
 
 # Of the model library

@@ -13,7 +13,7 @@ _MAX_LISTED = 20  # more come from no person, and each takes a thousand times th
 
 def _config_error(cls: type, error: ValidationError) -> ConfigError:
     if error.error_count() > _MAX_LISTED:
-        return ConfigError(f"{error.error_count()} values of {cls.__name__} are wrong")
+        return ConfigError(f"{error.error_count()} values of {cls.__name__} are invalid")
     reasons, remedy = [], ""
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"]) or "value"

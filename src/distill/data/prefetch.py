@@ -168,6 +168,6 @@ def _unreadable(path: Path, error: AudioError) -> UnreadableFile:
     # A disk that was removed must not pass for silence: the run ends, and can be resumed once the files are back.
     if not os.access(path, os.R_OK):
         raise StorageError(
-            f"{printable(path)} was there when the run began, and cannot be read any more", ResumeRun("bring it back")
+            f"{printable(path)} was there when the run began, and can no longer be read", ResumeRun("bring it back")
         ) from error
     return UnreadableFile.of(path, error)

@@ -185,7 +185,7 @@ def read_checkpoint(path: Path, family: str) -> Checkpoint:
 def _parsed(history: str) -> Any:
     # Checked before parsing: a forged history of empty brackets would take many times its size in memory.
     if history.count("{") + history.count("[") > 8 + len(history) // _MIN_EVENT:
-        raise ValueError("its history holds next to nothing, very often")
+        raise ValueError("its history consists of empty entries")
     return json.loads(history)
 
 

@@ -79,7 +79,7 @@ class VQVAEConfig(EngineConfig, CodeSettings):
         vectors = seconds * VECTORS_PER_SECOND / self.codebook_size
         lasts = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
         more = "With more sound the codebooks would be larger." if self.codebook_size < _LARGE else "That is plenty."
-        return f"{codes}: {lasts} of sound give each code about {vectors:.0f} examples to be learnt from. {more}"
+        return f"{codes}: {lasts} of sound give each code about {vectors:.0f} examples to learn from. {more}"
 
     @property
     def kilobits(self) -> float:

@@ -260,6 +260,6 @@ def _check_writable(folder: Path) -> None:
     # The folder need not exist yet: its nearest existing parent decides.
     place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not place.is_dir():
-        raise StorageError(f"{folder}: cannot be made, for {place} is a file", "give another folder")
+        raise StorageError(f"{folder}: cannot be created, because {place} is a file", "give another folder")
     if not os.access(place, os.W_OK | os.X_OK):
         raise StorageError(f"{place}: no permission to write there", "give another folder")

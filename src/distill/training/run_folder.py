@@ -140,7 +140,7 @@ class RunFolder:
                 held = FileLock(lock).acquire(timeout=0)
             except Timeout:
                 raise StorageError(
-                    f"{self.path} is in use by a training that is going on; wait for it, or give another folder"
+                    f"{self.path} is in use by a training in progress; wait for it to end, or give another folder"
                 ) from None
         try:
             for folder in (self.path, self.checkpoints, self.previews):

@@ -43,7 +43,7 @@ class TrainingRunner:
 
     def _start(self, train: Callable[..., dict[str, Any]]) -> None:
         if self.is_running:
-            raise TrainingError("a run is going on already; cancel it or wait for it first")
+            raise TrainingError("a run is already in progress; cancel it or wait for it first")
         self._cancel = threading.Event()
         self._result = self._error = None
         cancellable = partial(train, cancel_event=self._cancel)
@@ -76,7 +76,7 @@ class TrainingRunner:
     def wait(self, timeout: float | None = None) -> dict[str, Any] | None:
         """The run's result, or None if it is not over after `timeout` seconds; raises the error that ended it."""
         if self._thread is None:
-            raise TrainingError("nothing was started")
+            raise TrainingError("no run was started")
         self._thread.join(timeout)
         if self._thread.is_alive():
             return None

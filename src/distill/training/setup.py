@@ -40,7 +40,7 @@ from distill.training.state import State
 logger = logging.getLogger(__name__)
 
 _MAY_DIFFER = {"device", "num_workers", "checkpoint_interval", "preview_interval", "max_checkpoints"}  # when resuming
-_ABSENT = "not said"  # not None, which is a value that a setting can have
+_ABSENT = "not set"  # not None, which is a value that a setting can have
 
 
 def set_up(
@@ -209,7 +209,7 @@ def _identity(request: TrainingRequest, loaders: tuple[Loader, Loader]) -> dict[
 def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
     then = checkpoint.identity
     if then.keys() != identity.keys():
-        raise CheckpointError("the checkpoint does not say which run it is of; it is damaged")
+        raise CheckpointError("the checkpoint does not say which run it belongs to; it is damaged")
     for part in ("config", "spectrogram_config"):
         before, now = then[part], identity[part]
         names = sorted(before.keys() | now)
@@ -217,7 +217,7 @@ def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
             listed = ", ".join(
                 f"{name} (was {before.get(name, _ABSENT)}, is {now.get(name, _ABSENT)})" for name in changed
             )
-            raise CheckpointError(f"a run goes on with the settings it began with; these differ: {listed}")
+            raise CheckpointError(f"a run is resumed with the settings it began with; these differ: {listed}")
     if then["files"] != identity["files"]:
         raise CheckpointError(
             "the sound files are not those the run was started with", NewRun("put them back as they were")

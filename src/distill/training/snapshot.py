@@ -73,7 +73,7 @@ def restore(run: Run, checkpoint: Checkpoint) -> None:
     """
     # Everything is checked first, so that a checkpoint that does not fit changes nothing.
     if checkpoint.model_settings != run.info.model_settings or not _fits(checkpoint, run):
-        raise CheckpointError("the checkpoint does not fit this run: parts of it are missing or of another form")
+        raise CheckpointError("the checkpoint does not fit this run: parts of it are missing or of another shape")
     run.context.model.load_state_dict(checkpoint.model_state)
     for optimizer, optimizer_state in zip(run.optimizers, _as_list(checkpoint.optimizer_state)):
         optimizer.load_state_dict(optimizer_state)
