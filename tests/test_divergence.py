@@ -102,7 +102,7 @@ def test_from_where_nothing_is_learnt_the_way_back_goes_further_back(config, fil
     with poisoned(monkeypatch, lambda taken: 12 <= taken < 32):
         history = train_vqvae(config, files, tmp_path / "run", "cpu")["metrics_history"]
     assert "back to epoch 3, with half the learning rate (rollback 1" in caplog.text
-    assert "back to epoch 2, with half the learning rate (time 2" in caplog.text
+    assert "back to epoch 2, with half the learning rate (rollback 2" in caplog.text
     assert rates(history)[6:12] == pytest.approx([rates(history)[0] * 0.25 * (1 + math.cos(math.pi / 4)) / 2] * 6)
     assert [event.epoch for event in history.epoch_metrics] == [0, 1, 2, 3]
 

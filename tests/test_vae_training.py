@@ -18,14 +18,16 @@ from distill.errors import CheckpointError
 from distill.models import load_model
 from distill.models.vae import ConvVAE
 from distill.training.checkpoint import list_checkpoints, load_checkpoint, load_vqvae_checkpoint
+from distill.training.execution import run_training
 from distill.training.loop import train, train_epoch, validate_epoch
 from distill.training.metrics import EpochMetrics, PreviewEvent, StepMetrics, TrainingCompleteEvent
 from distill.training.objective import EpochResult
 from distill.training.preview import generate_preview, list_previews
+from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
 from distill.training.runner import TrainingRunner
 from distill.training.vae_loop import VAEObjective
-from support.runs import RESULT_KEYS, same_run, small_vae_config
+from support.runs import RESULT_KEYS, same_run, small_vae_config, ticking
 from support.sounds import write_collection
 from support.stops import StopAt
 
@@ -107,8 +109,9 @@ def test_the_kl_weight_rises_in_a_line_over_the_warmup_and_then_stays(finished):
 
 def test_under_a_time_budget_the_weight_never_falls(files, tmp_path):
     # The number of epochs is only settled after the first of them.
-    config = small_vae_config(minutes=0.03, max_epochs=1, augmentation_copies=4, kl_warmup_fraction=1.0)
-    history = train(config, files, tmp_path / "run")["metrics_history"]
+    config = small_vae_config(minutes=0.1, max_epochs=1, augmentation_copies=4, kl_warmup_fraction=1.0)
+    request = TrainingRequest.of_arguments("vae", config, files, tmp_path / "run")
+    history = run_training(request, clock=ticking())["metrics_history"]
     weights = [event.kl_weight for event in history.step_metrics]
     assert len(history.epoch_metrics) > 2
     assert weights == sorted(weights)

@@ -77,9 +77,7 @@ def asked_to_go_on(*jobs: tuple[Path, dict[str, int] | None]) -> "subprocess.Com
     """A new process that was to go on with the runs in these folders, each to the step given or to its end."""
     asked = json.dumps([(str(folder), stop) for folder, stop in jobs])
     command = [sys.executable, "-m", "support.resume_process"]
-    return subprocess.run(
-        command, input=asked, capture_output=True, text=True, cwd=Path(__file__).parents[1], timeout=400
-    )
+    return subprocess.run(command, input=asked, capture_output=True, text=True, cwd=Path(__file__).parents[1])
 
 
 def go_on(*jobs: tuple[Path, dict[str, int] | None]) -> None:

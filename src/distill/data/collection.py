@@ -125,12 +125,12 @@ def find_audio_files(folder: Path) -> list[Path]:
         there = folder.exists()
     except OSError as error:
         raise CollectionError(
-            f"{printable(folder)[:100]}: {error.strerror}; give the folder that holds your sounds"
+            f"{printable(folder)[:100]}: {error.strerror}", "give the folder that holds your sounds"
         ) from error
     if not there:
-        raise CollectionError(f"{printable(folder)}: no such folder; give the folder that holds your sounds")
+        raise CollectionError(f"{printable(folder)}: no such folder", "give the folder that holds your sounds")
     if not folder.is_dir():
-        raise CollectionError(f"{printable(folder)} is a file; give the folder that holds your sounds")
+        raise CollectionError(f"{printable(folder)} is a file", "give the folder that holds your sounds")
     closed: list[OSError] = []
     found: list[Path] = []
     for place, folders, names in os.walk(folder, onerror=closed.append):

@@ -227,7 +227,8 @@ def check_usable(folder: Path | str, collection: Collection) -> None:
         first = collection.unreadable[0]
         raise CollectionError(
             f"{place}: none of its {len(collection.unreadable)} audio files could be read; "
-            f"the first: {printable(first.path.name)}: {first.reason}"
+            f"the first: {printable(first.path.name)}: {first.reason}",
+            first.remedy,
         )
     if not collection.usable:
         raise CollectionError(
