@@ -1,6 +1,5 @@
 """Where a run is stopped, and the new process that goes on with it."""
 
-import itertools
 import json
 import pkgutil
 import subprocess
@@ -45,15 +44,16 @@ class InCall:
     """Cancels the run when a function is called for the n-th time, counted from 0."""
 
     def __init__(self, function: str, call: int = 0) -> None:
-        self.function, self.call = f"distill.{function}", call
+        self.function, self.call, self.seen = f"distill.{function}", call, 0
 
     @contextmanager
     def laid(self) -> Iterator[dict[str, Any]]:
         """The arguments for the training that is to be stopped."""
-        cancel, calls, real = threading.Event(), itertools.count(), pkgutil.resolve_name(self.function)
+        cancel, real = threading.Event(), pkgutil.resolve_name(self.function)
 
         def watched(*arguments: Any, **named: Any) -> Any:
-            if next(calls) == self.call:
+            self.seen += 1
+            if self.seen == self.call + 1:
                 cancel.set()
             return real(*arguments, **named)
 
