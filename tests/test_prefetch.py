@@ -67,15 +67,15 @@ class Gate:
         gate = self
 
         class Pending(prefetch._Pending):
-            def __init__(self, begin: int, reach: prefetch._Window) -> None:
-                super().__init__(begin, reach)
-                self.held = getattr(reach, "sounds", 0) >= free
-                reach.sounds = getattr(reach, "sounds", 0) + 1
+            def __init__(self, begin: int, window: prefetch._Window) -> None:
+                super().__init__(begin, window)
+                self.held = getattr(window, "sounds", 0) >= free
+                window.sounds = getattr(window, "sounds", 0) + 1
 
-            def asked_for(self) -> object:
+            def request(self) -> object:
                 if self.held and not gate.open.is_set():
                     gate.when_awaited()
-                return super().asked_for()
+                return super().request()
 
         def held_up(*arguments: object) -> Iterator[tuple[Path, object]]:
             self.stop = arguments[-1]
@@ -343,7 +343,7 @@ def test_a_disk_that_is_taken_away_ends_the_run_and_does_not_pass_for_silence(
         loaders = create_data_loaders(paths, config())
         folder.rename(tmp_path / "gone")
         gate.open.set()
-        with pytest.raises(StorageError, match="cannot be read any more; bring it back, then continue the run"):
+        with pytest.raises(StorageError, match="can no longer be read; bring it back, then continue the run"):
             loaders[1].dataset.waveforms[-1][:]
 
 
@@ -413,7 +413,7 @@ def test_no_more_is_decoded_than_is_about_to_be_needed(folder: Path, monkeypatch
     waveforms = dataset.waveforms
     waveforms[0][:]
     assert waits.wait(PATIENCE_S)
-    ahead_of_it = [sum(map(len, waveforms[:number])) / RATE for number, one in enumerate(waveforms) if one.there]
+    ahead_of_it = [sum(map(len, waveforms[:number])) / RATE for number, one in enumerate(waveforms) if one.decoded]
     assert 0.5 < ahead_of_it[-1] < 1.0
     waveforms[-1][:]
-    assert all(waveform.there for waveform in waveforms)
+    assert all(waveform.decoded for waveform in waveforms)

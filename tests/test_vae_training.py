@@ -295,7 +295,7 @@ def test_a_collapse_made_on_purpose_is_warned_of_in_plain_words(free_bits, files
         augmentation_copies=16, kl_weight_max=100.0, kl_warmup_fraction=0.0, free_bits=free_bits, learning_rate=5e-3
     )
     train(config, files, tmp_path / "run")
-    assert "say anything about the sound (posterior collapse)" in caplog.text
+    assert "carry information about the sound (posterior collapse)" in caplog.text
     assert "lower KL weight" in caplog.text
 
 
@@ -324,7 +324,7 @@ def told(caplog, objective: VAEObjective, active: int, epoch: int, divergence: f
 def test_fewer_than_a_tenth_of_the_dimensions_is_a_collapse(active, warned, caplog):
     text = told(caplog, watched(free_bits=0.1, kl_warmup_fraction=0.5), active, 9)
     assert f"latent space: {active} of 64 dimensions active, KL {active * 0.5:.1f} nats" in text
-    assert (f"only {active} of 64 latent dimensions say anything about the sound" in text) == warned
+    assert (f"only {active} of 64 latent dimensions carry information about the sound" in text) == warned
 
 
 @pytest.mark.parametrize(("epoch", "warned"), [(0, False), (4, False), (5, True), (9, True)])
