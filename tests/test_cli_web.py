@@ -65,7 +65,7 @@ def test_a_training_that_is_going_on_is_stopped_with_a_checkpoint(home: Path, tm
         path = str(write_collection(tmp_path / "sounds"))
         key = client.post(at.join("/api/collections"), json={"path": path}).json()["id"]
         until(lambda: client.get(at.join(f"/api/collections/{key}")).json()["state"] == "ready")
-        wishes = {"collection": key, "settings": {"max_epochs": 2000, "batch_size": 4}}
+        wishes = {"collection": key, "settings": {"max_epochs": 100_000, "batch_size": 4}}
         run = client.post(at.join("/api/runs"), json=wishes).json()["id"]
         until((home / "runs" / run / "events.jsonl").exists)
     code, out, err = ended(process)

@@ -6,7 +6,6 @@ import io
 import json
 import shutil
 import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -36,7 +35,8 @@ from distill.web.messages import in_page_words
 from distill.web.queue_file import QueueFile
 from support.runs import run_info
 from support.sounds import RATE, tone, write_collection
-from support.web_server import Web, web_server
+from support.waiting import PATIENCE_S, until
+from support.web_server import LONG, Web, web_server
 
 FEW = {"val_fraction": 0.3, "augmentation_copies": 1}
 SMALL = FEW | {"codebook_size": 16, "codebook_dim": 8, "batch_size": 4, "chunk_duration_s": 0.5}
@@ -65,8 +65,8 @@ def train(web: Web, folder: Path, name: str = "tones", family: str = "vqvae", **
     return web.post("/api/runs", **wishes, settings=wanted | {"max_epochs": 2} | settings)
 
 
-def messages(web: Web, run: str, until: str):
-    """The (event, data) of a run's stream, up to a log entry or a state called `until`."""
+def messages(web: Web, run: str, last: str):
+    """The (event, data) of a run's stream, up to a log entry or a state called `last`."""
     found = []
     with web.client.stream("GET", f"/api/runs/{run}/events") as stream:
         kind = "log"
@@ -76,7 +76,7 @@ def messages(web: Web, run: str, until: str):
             elif line.startswith("data: "):
                 data = json.loads(line.removeprefix("data: "))
                 found.append((kind, data))
-                ends = data["state"] == until if kind == "state" else until in {entry["event"] for entry in data}
+                ends = data["state"] == last if kind == "state" else last in {entry["event"] for entry in data}
                 kind = "log"
                 if ends:
                     return found
@@ -188,7 +188,7 @@ def test_only_what_was_dropped_is_ever_removed(web: Web, home: Path, collection:
 
 def test_sounds_that_a_training_needs_are_not_removed(web: Web) -> None:
     key = dropped(web, "drums", 4)
-    run = web.post("/api/runs", collection=key, settings=SMALL | {"max_epochs": 2000})["id"]
+    run = web.post("/api/runs", collection=key, settings=SMALL | {"max_epochs": LONG})["id"]
     answer = web.client.delete(f"/api/collections/{key}")
     assert (answer.status_code, "a training needs drums" in answer.json()["error"]) == (422, True)
     messages(web, run, "VQStepMetrics")
@@ -199,7 +199,8 @@ def test_sounds_that_a_training_needs_are_not_removed(web: Web) -> None:
 
 def test_a_large_folder_is_looked_for_sounds_behind_the_answer(web: Web, collection: Path, monkeypatch) -> None:
     goes_on, find = threading.Event(), folders.find_audio_files
-    monkeypatch.setattr(folders, "find_audio_files", lambda path: (goes_on.wait(60), find(path))[1])
+    monkeypatch.setattr(folders, "find_audio_files", lambda path: (goes_on.wait(PATIENCE_S), find(path))[1])
+    monkeypatch.setattr(folders, "_SOON_S", 0)
     report = web.post("/api/collections", path=str(collection))
     assert (report["state"], report["total"]) == ("scanning", 0)
     lost = web.post("/api/collections", path=str(collection.parent / "nowhere"))["id"]
@@ -359,7 +360,7 @@ def test_previews_are_heard_and_seen(web: Web, collection: Path) -> None:
 
 
 def test_runs_wait_for_each_other_and_can_be_taken_off_stopped_and_resumed(web: Web, collection: Path) -> None:
-    first = train(web, collection, "first", max_epochs=2000)
+    first = train(web, collection, "first", max_epochs=LONG)
     second = train(web, collection, "second")
     third = train(web, collection, "third", max_epochs=1)
     twins = [train(web, collection, "twin")["id"] for _ in range(2)]
@@ -399,8 +400,8 @@ def test_what_waited_when_the_server_ended_is_trained_by_the_next_one(
     home: Path, collection: Path, impatient: None
 ) -> None:
     with web_server(home) as web:
-        first = train(web, collection, "first", max_epochs=2000)
-        second = train(web, collection, "second", max_epochs=2000, seed=7)
+        first = train(web, collection, "first", max_epochs=LONG)
+        second = train(web, collection, "second", max_epochs=LONG, seed=7)
         dropped = train(web, collection, "dropped")
         messages(web, first["id"], "VQEpochMetrics")
         web.post(f"/api/runs/{dropped['id']}/cancel")
@@ -411,7 +412,7 @@ def test_what_waited_when_the_server_ended_is_trained_by_the_next_one(
         assert web.get(f"/api/runs/{second['id']}")["config"]["seed"] == 7
         assert web.get(f"/api/runs/{first['id']}")["state"] == "interrupted"
         assert web.client.get(f"/api/runs/{dropped['id']}").status_code == 404
-        long = train(web, collection, "long", max_epochs=2000)
+        long = train(web, collection, "long", max_epochs=LONG)
         messages(web, long["id"], "VQEpochMetrics")
         web.post(f"/api/runs/{second['id']}/resume")
         space = train(web, collection, "space", family="vae", max_epochs=1)
@@ -432,9 +433,9 @@ def test_a_run_that_has_not_read_its_sounds_when_the_server_is_killed_is_begun_b
     request = TrainingRequest.for_folder(collection, output_dir=home / "runs" / "one", **SMALL, max_epochs=1)
     read = AudioReader.read
     with web_server(home) as web, monkeypatch.context() as patch:
-        patch.setattr(AudioReader, "read", lambda *args: (reading.set(), killed.wait(60), read(*args))[2])
+        patch.setattr(AudioReader, "read", lambda *args: (reading.set(), killed.wait(PATIENCE_S), read(*args))[2])
         web.state.runs.add(dataclasses.replace(request, sounds=None))
-        assert reading.wait(60)
+        assert reading.wait(PATIENCE_S)
         listed = (home / "runs" / "waiting.json").read_text()
         killed.set()
         web.wait("/api/runs/one", state="finished")
@@ -448,7 +449,7 @@ def test_a_run_that_has_not_read_its_sounds_when_the_server_is_killed_is_begun_b
 def test_a_run_that_cannot_be_noted_is_refused_and_one_taken_off_the_queue_is_off_it(
     web: Web, collection: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = train(web, collection, "first", max_epochs=2000), train(web, collection, "second")
+    first, second = train(web, collection, "first", max_epochs=LONG), train(web, collection, "second")
 
     def full(*_: object) -> None:
         raise StorageError("waiting.json: no space left")
@@ -465,7 +466,7 @@ def test_of_two_servers_only_the_first_keeps_the_list(home: Path, collection: Pa
     with web_server(home) as web, web_server(home) as beside:
         assert web.state.runs.outlasts
         assert not beside.state.runs.outlasts
-        train(beside, collection, max_epochs=2000)
+        train(beside, collection, max_epochs=LONG)
         assert not (home / "runs" / "waiting.json").exists()
         beside.state.runs.close()
         with pytest.raises(ConfigError, match="is shutting down"):
@@ -535,18 +536,21 @@ def test_the_stream_of_a_run_ends_with_it(web: Web, collection: Path) -> None:
     run = train(web, collection)["id"]
     messages(web, run, "finished")
     assert web.client.get(f"/api/runs/{run}/events").text.rstrip().count("event: state") == 1
-    before = train(web, collection, "before", max_epochs=2000)["id"]
+    before = train(web, collection, "before", max_epochs=LONG)["id"]
     taken = train(web, collection, "taken")["id"]
-    asked = threading.Timer(1, lambda: web.post(f"/api/runs/{taken}/cancel"))
-    asked.start()
-    assert web.client.get(f"/api/runs/{taken}/events").text.rstrip().endswith('data: {"state": "gone"}')
+    with web.client.stream("GET", f"/api/runs/{taken}/events") as stream:
+        lines = stream.iter_lines()
+        next(line for line in lines if "queued" in line)
+        web.post(f"/api/runs/{taken}/cancel")
+        *_, last = filter(None, lines)
+    assert last == 'data: {"state": "gone"}'
     web.post(f"/api/runs/{before}/cancel")
     web.wait(f"/api/runs/{before}", state="interrupted")
 
 
 def test_the_server_s_end_stops_a_run_with_a_checkpoint(home: Path, collection: Path) -> None:
     with web_server(home) as web:
-        run = train(web, collection, max_epochs=2000)
+        run = train(web, collection, max_epochs=LONG)
         messages(web, run["id"], "VQStepMetrics")
     with web_server(home) as web:
         assert web.get(f"/api/runs/{run['id']}")["state"] == "interrupted"
@@ -705,20 +709,20 @@ def test_what_the_page_has_given_up_while_it_waits_is_not_computed(web: Web, tra
 
     def slow(sound: str, levels: int | None) -> bytes:
         made.append(levels)
-        goes_on.wait(60)
+        goes_on.wait(PATIENCE_S)
         return b"sound"
 
     listening.reconstruction = slow
 
-    def ask(levels: int, timeout: float = 60) -> None:
+    def ask(levels: int, patience: float = PATIENCE_S) -> None:
+        timeout = httpx.Timeout(PATIENCE_S, read=patience)
         with contextlib.suppress(httpx.ReadTimeout):
             web.client.get(f"/api/sounds/{heard}/reconstruction", params={"levels": levels}, timeout=timeout)
 
     first = threading.Thread(target=ask, args=(1,))
     first.start()
-    while not made:
-        time.sleep(0.01)
-    ask(2, timeout=0.5)  # given up while the first is still being made
+    until(lambda: made)
+    ask(2, patience=0.5)  # given up while the first is still being made
     assert len(samples(web.client.get(f"/api/sounds/{heard}/original").content))  # what is there already need not wait
     third = threading.Thread(target=ask, args=(3,))
     third.start()

@@ -19,7 +19,8 @@ from distill.training.run_folder import RunFolder
 from support.models import write_model
 from support.runs import run_info
 from support.sounds import RATE, tone, write_collection
-from support.web_server import TOKEN, Web, web_server
+from support.waiting import PATIENCE_S
+from support.web_server import LONG, TOKEN, Web, web_server
 
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -32,14 +33,23 @@ pytestmark = [
     pytest.mark.xdist_group("browser"),
 ]
 
-SOON = 60_000  # ms: a machine that trains beside it is slow
+PATIENCE_MS = 1000 * PATIENCE_S
+expect.set_options(timeout=PATIENCE_MS)
+
+
+COUNTS_MESSAGES = """
+  window.told = 0;
+  window.EventSource = class extends EventSource {
+    constructor(...all) { super(...all); this.addEventListener("message", () => window.told++); }
+  };
+"""
 
 
 @pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
         options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options, timeout=PATIENCE_MS)
         yield browser
         browser.close()
 
@@ -57,7 +67,8 @@ def open_page(web: Web, browser):
 
     def opened(path: str = "", **options):
         context = browser.new_context(**options)
-        context.set_default_timeout(SOON)
+        context.set_default_timeout(PATIENCE_MS)
+        context.add_init_script(COUNTS_MESSAGES)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
@@ -81,7 +92,7 @@ def open_collection(page, folder: Path) -> None:
     page.goto(page.url.partition("#")[0] + "#/collection")
     by(page, "path-input").fill(str(folder))
     by(page, "open-path").click()
-    expect(by(page, "train-form")).to_be_visible(timeout=SOON)
+    expect(by(page, "train-form")).to_be_visible()
 
 
 def start_run(page, folder: Path, epochs: int, name: str = "tones") -> None:
@@ -92,7 +103,7 @@ def start_run(page, folder: Path, epochs: int, name: str = "tones") -> None:
     page.get_by_label("Codebook size").fill("16")
     page.get_by_label("Batch size").fill("8")
     by(page, "start-run").click()
-    expect(by(page, "run-state")).to_be_visible(timeout=SOON)
+    expect(by(page, "run-state")).to_be_visible()
 
 
 def assert_accessible(page) -> None:
@@ -122,9 +133,9 @@ def test_from_a_folder_of_sounds_to_a_model_that_is_heard(
     assert_accessible(page)
 
     start_run(page, collection, epochs=3, name="My bells")
-    expect(by(page, "level-panel")).to_have_count(4, timeout=SOON)
-    expect(by(page, "level-verdict").first).to_have_text(re.compile("healthy|underused|collapsed", re.I), timeout=SOON)
-    expect(by(page, "run-state")).to_have_text(re.compile("finished", re.I), timeout=SOON)
+    expect(by(page, "level-panel")).to_have_count(4)
+    expect(by(page, "level-verdict").first).to_have_text(re.compile("healthy|underused|collapsed", re.I))
+    expect(by(page, "run-state")).to_have_text(re.compile("finished", re.I))
     expect(by(page, "epoch-now")).to_contain_text("3")
     expect_drawn(by(page, "usage-map").first, 2)
     assert_accessible(page)
@@ -145,12 +156,12 @@ def test_from_a_folder_of_sounds_to_a_model_that_is_heard(
     soundfile.write(tmp_path / "voice.wav", tone(300, 1.5, decay=1.0), RATE)
     by(page, "sound-input").set_input_files(tmp_path / "voice.wav")
     grid = by(page, "code-grid")
-    expect(grid).to_be_visible(timeout=SOON)
+    expect(grid).to_be_visible()
     expect_drawn(grid, 5)
     by(page, "sound-input").set_input_files(collection / "broken.wav")
-    expect(page.get_by_role("alert").filter(has_text="broken.wav")).to_be_visible(timeout=SOON)
+    expect(page.get_by_role("alert").filter(has_text="broken.wav")).to_be_visible()
     by(page, "level-switch").get_by_text("Structure").first.click()  # what was heard before is still there
-    expect(page.locator(".lane[aria-busy]")).to_have_count(0, timeout=SOON)
+    expect(page.locator(".lane[aria-busy]")).to_have_count(0)
     expect(page.locator(".lane-label").last).to_contain_text("1 of")
     grid.focus()
     page.keyboard.press("ArrowRight")
@@ -164,17 +175,17 @@ def test_from_a_folder_of_sounds_to_a_model_that_is_heard(
 
 def test_a_page_reloaded_during_training_shows_it_all_and_can_stop_and_resume_it(open_page, collection: Path) -> None:
     page = open_page()
-    start_run(page, collection, epochs=2000)
-    expect(by(page, "epoch-now")).to_contain_text(re.compile(r"[2-9]|\d\d"), timeout=SOON)
+    start_run(page, collection, epochs=LONG)
+    expect(by(page, "epoch-now")).to_contain_text(re.compile(r"[2-9]|\d\d"))
     page.reload()
-    expect(by(page, "level-verdict").first).to_have_text(re.compile("healthy|underused|collapsed", re.I), timeout=SOON)
+    expect(by(page, "level-verdict").first).to_have_text(re.compile("healthy|underused|collapsed", re.I))
     by(page, "cancel-run").click()
-    expect(by(page, "run-state")).to_have_text(re.compile("interrupted|stopped", re.I), timeout=SOON)
+    expect(by(page, "run-state")).to_have_text(re.compile("interrupted|stopped", re.I))
     by(page, "resume-run").click()
-    expect(by(page, "run-state")).to_have_text(re.compile("running|training", re.I), timeout=SOON)
+    expect(by(page, "run-state")).to_have_text(re.compile("running|training", re.I))
     other = open_page(page.url[page.url.index("#") :])
     by(other, "cancel-run").click()
-    expect(by(page, "run-state")).to_have_text(re.compile("interrupted|stopped", re.I), timeout=SOON)
+    expect(by(page, "run-state")).to_have_text(re.compile("interrupted|stopped", re.I))
 
 
 def test_a_model_file_that_is_not_one_is_refused_and_a_deletion_undone(web: Web, open_page, tmp_path: Path) -> None:
@@ -214,30 +225,30 @@ def test_the_keyboard_alone_is_enough(open_page, collection: Path) -> None:
     press_until(page, "Tab", "path-input")
     page.keyboard.type(str(collection))
     page.keyboard.press("Enter")
-    expect(by(page, "train-form")).to_be_visible(timeout=SOON)
+    expect(by(page, "train-form")).to_be_visible()
     press_until(page, "Tab", "start-run")
     page.keyboard.press("Enter")
-    expect(by(page, "run-state")).to_be_visible(timeout=SOON)
+    expect(by(page, "run-state")).to_be_visible()
     press_until(page, "Tab", "cancel-run")
-    expect(by(page, "epoch-now")).to_contain_text("Epoch", timeout=SOON)
+    expect(by(page, "epoch-now")).to_contain_text("Epoch")
     expect(by(page, "cancel-run")).to_be_focused()  # what became known of the run meanwhile took nothing from the hand
     page.keyboard.press("Enter")
-    expect(by(page, "run-state")).to_have_text(re.compile("interrupted", re.I), timeout=SOON)
+    expect(by(page, "run-state")).to_have_text(re.compile("interrupted", re.I))
     press_until(page, "Tab", "resume-run", most=3)  # the focus stayed near
     page.keyboard.press("Enter")
-    expect(by(page, "cancel-run")).to_be_focused(timeout=SOON)
+    expect(by(page, "cancel-run")).to_be_focused()
 
 
 def test_a_setting_that_cannot_be_is_told_where_it_is_set(open_page, collection: Path) -> None:
     page = open_page()
     open_collection(page, collection)
     page.get_by_label("Minutes of training").fill("")
-    expect(by(page, "start-run")).to_be_disabled(timeout=SOON)
+    expect(by(page, "start-run")).to_be_disabled()
     expect(by(page, "train-form").get_by_role("alert")).to_contain_text("minutes")
     page.get_by_label("Epochs of training").fill("2.5")
-    expect(by(page, "train-form").get_by_role("alert")).to_contain_text("epochs", timeout=SOON)
+    expect(by(page, "train-form").get_by_role("alert")).to_contain_text("epochs")
     page.get_by_label("Epochs of training").fill("2")
-    expect(by(page, "start-run")).to_be_enabled(timeout=SOON)
+    expect(by(page, "start-run")).to_be_enabled()
 
 
 def press_until(page, key: str, name: str, most: int = 150) -> None:
@@ -253,21 +264,21 @@ def test_dropped_files_are_taken_in(open_page, tmp_path: Path) -> None:
     page = open_page()
     sounds = write_collection(tmp_path / "sounds", 3)
     page.locator("input[type=file][multiple]").first.set_input_files(sorted(sounds.iterdir()))
-    expect(by(page, "file-row")).to_have_count(3, timeout=SOON)
-    expect(by(page, "train-form")).to_be_visible(timeout=SOON)
+    expect(by(page, "file-row")).to_have_count(3)
+    expect(by(page, "train-form")).to_be_visible()
     assert_accessible(page)
     by(page, "remove-collection").click()
     expect(by(page, "train-form")).to_have_count(0)
     expect(by(page, "remove-collection")).to_have_count(0)
     by(page, "undo").click()
     page.get_by_role("button", name="Dropped sounds dropped here").click()
-    expect(by(page, "file-row")).to_have_count(3, timeout=SOON)
+    expect(by(page, "file-row")).to_have_count(3)
 
 
 def test_runs_on_one_collection_can_be_told_apart(open_page, collection: Path) -> None:
     page = open_page()
     for _ in range(2):
-        start_run(page, collection, epochs=2000)
+        start_run(page, collection, epochs=LONG)
     page.get_by_role("link", name="Runs", exact=True).click()
     expect(by(page, "run-row").get_by_role("link")).to_have_text(["tones", "tones (2)"])
 
@@ -286,19 +297,24 @@ def test_the_library_is_a_table_where_there_is_room_for_one(web: Web, open_page,
     assert_accessible(page)
 
 
+def wait_for_messages(page, count: int) -> None:
+    """Wait until the page was told of the run so many times more."""
+    page.wait_for_function("wanted => window.told >= wanted", arg=count + page.evaluate("window.told"))
+
+
 def test_a_page_that_nobody_sees_draws_nothing_and_catches_up(open_page, collection: Path) -> None:
     page = open_page()
-    start_run(page, collection, epochs=2000)
+    start_run(page, collection, epochs=LONG)
     epoch = by(page, "epoch-now")
-    expect(epoch).to_contain_text(re.compile(r"[2-9]|\d\d"), timeout=SOON)
+    expect(epoch).to_contain_text(re.compile(r"[2-9]|\d\d"))
     page.evaluate("Object.defineProperty(document, 'hidden', { get: () => window.isHidden, configurable: true })")
     page.evaluate("window.isHidden = true")
-    page.wait_for_timeout(1500)
+    wait_for_messages(page, 2)  # what came before was drawn with the first
     before = epoch.text_content()
-    page.wait_for_timeout(3000)
+    wait_for_messages(page, 3)
     assert epoch.text_content() == before
     page.evaluate("window.isHidden = false; document.dispatchEvent(new Event('visibilitychange'))")
-    expect(epoch).not_to_have_text(before, timeout=SOON)
+    expect(epoch).not_to_have_text(before)
 
 
 # A model family that the page has never heard of
@@ -377,7 +393,7 @@ def test_curves_and_panels_of_a_run_are_those_of_its_family(open_page, home: Pat
     epoch = waves.history.epoch_type(2, 3, 0.5, 0.5, 0.5, 0.75, 7.5, 0.0, 1e-3, 0.0, 9.0, codebook_health=health)
     write_run(home, "waves", [step, epoch])
     page = open_page("#/runs/waves")
-    expect(by(page, "epoch-now")).to_contain_text("Epoch 3", timeout=SOON)
+    expect(by(page, "epoch-now")).to_contain_text("Epoch 3")
     expect(page.locator("header.panel")).to_contain_text(WAVES)
     legend = by(page, "loss-chart").locator("li")
     expect(legend).to_have_text(["Training 0.5", "Set aside 0.5", "Phase 0.125", "Foam 0.75"])
@@ -398,7 +414,7 @@ def test_a_model_is_shown_as_its_family_says(web: Web, open_page, waves: Family)
     expect(by(page, "model-card")).to_contain_text(WAVES)
     by(page, "model-card").get_by_role("link").first.click()
     legend = by(page, "loss-chart").locator("li")
-    expect(legend).to_have_text(["Training 1", "Set aside 1", "Phase 1", "Foam 1"], timeout=SOON)
+    expect(legend).to_have_text(["Training 1", "Set aside 1", "Phase 1", "Foam 1"])
     expect(page.get_by_role("heading", name="New sounds")).to_be_visible()
     expect(by(page, "level-panel")).to_have_count(1)
 
@@ -409,13 +425,13 @@ def test_a_run_and_a_model_of_an_unknown_family_go_by_its_name(web: Web, open_pa
     run.events_path.write_text('{"event": "TideEpoch", "epoch": 0, "train_loss": 1.0}\n')
     write_model(web.state.library.folder / "sea.distill", "Sea", model_type="tides", vqvae_config={})
     page = open_page("#/runs")
-    expect(by(page, "run-row")).to_contain_text("tides", timeout=SOON)
+    expect(by(page, "run-row")).to_contain_text("tides")
     by(page, "run-row").get_by_role("link").first.click()
     expect(page.locator("header.panel")).to_contain_text("shore · tides")
     expect(by(page, "loss-chart").locator("li")).to_have_count(2)
     page.get_by_role("link", name="Library").click()
     page.get_by_label("Family").select_option(label="tides")
     by(page, "model-card").get_by_role("link").first.click()
-    expect(page.get_by_role("heading", name="Listen")).to_be_visible(timeout=SOON)
+    expect(page.get_by_role("heading", name="Listen")).to_be_visible()
     expect(page.locator("p.muted").filter(has_text="tides")).to_be_visible()
     assert_accessible(page)

@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,19 @@ import pytest
 import uvicorn
 
 from distill.library.catalog import ModelLibrary
-from distill.web import feed
+from distill.web import feed, folders
 from distill.web.app import create_app
 from distill.web.folders import Folders
 from distill.web.guard import own_hosts
 from distill.web.run_queue import RunQueue
 from distill.web.server import PageServer, listen
 from distill.web.state import AppState
+from support.models import NARROW
+from support.runs import no_picture
+from support.waiting import PATIENCE_S, until
 
 TOKEN = "the-token-of-this-test"
+LONG = 100_000  # epochs: no run gets to their end
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,17 @@ class Web:
         return answer.json()
 
     def wait(self, path: str, /, **wanted):
-        """What `path` gives, as soon as these fields of it are so."""
-        ends = time.monotonic() + 60
-        while time.monotonic() < ends:
-            found = self.get(path)
-            if all(found[name] == value for name, value in wanted.items()):
-                return found
-            time.sleep(0.05)
-        raise AssertionError(f"{path} is {found}, not {wanted}")
+        """What `path` gives, as soon as these fields of it are so; a run that is over becomes nothing else."""
+        found = []
+
+        def is_so() -> bool:
+            found.append(self.get(path))
+            so = all(found[-1][name] == value for name, value in wanted.items())
+            assert so or "runs" not in path or found[-1]["state"] not in ("finished", "failed"), found[-1]
+            return so
+
+        until(is_so, lambda: f"{path} is {found[-1]}, not {wanted}")
+        return found[-1]
 
     def opened(self, folder: Path):
         """The report on a folder, looked through."""
@@ -59,9 +65,16 @@ class Web:
 
 @contextlib.contextmanager
 def web_server(home: Path) -> Iterator[Web]:
-    """A server whose library, runs and uploads lie below `home`; it looks for news ten times as often as usual."""
+    """A server whose library, runs and uploads lie below `home`, with narrow nets and no pictures of runs.
+
+    It looks for news ten times as often as usual, and answers a request for a folder once it has found its files.
+    """
     with pytest.MonkeyPatch.context() as patch, listen("127.0.0.1", 0) as listener:
         patch.setattr(feed, "_ASK_S", 0.1)
+        patch.setattr(folders, "_SOON_S", PATIENCE_S)
+        patch.setattr("distill.models.blocks.WIDTHS", NARROW)
+        for name in ("loop.draw_vqvae_run", "vae_loop.draw_vae_run"):
+            patch.setattr(f"distill.training.{name}", no_picture)
         port = listener.getsockname()[1]
         state = AppState(
             ModelLibrary(home / "models"), Folders(home / "collections"), RunQueue(home / "runs"), home / "work"
@@ -73,7 +86,8 @@ def web_server(home: Path) -> Iterator[Web]:
         thread.start()
         address = f"http://127.0.0.1:{port}"
         try:
-            with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60) as client:
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            with httpx.Client(base_url=address, headers=headers, timeout=PATIENCE_S) as client:
                 yield Web(state, address, client)
         finally:
             server.should_exit = True
