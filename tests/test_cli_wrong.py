@@ -225,9 +225,9 @@ def test_ctrl_c_while_sounds_are_read_is_one_line(tmp_path: Path) -> None:
     sounds = write_collection(tmp_path / "many", 1)
     for number in range(3000):
         os.link(sounds / "tone_00.wav", sounds / f"{number}.wav")
-    command = [sys.executable, "-c", "import distill.data.collection as c, distill.cli.app as a, os\n"
-               "first = c._describe\n"
-               "c._describe = lambda *found: (os.write(1, b'.'), first(*found))[1]\n"
+    command = [sys.executable, "-c", "import distill.data.opening as c, distill.cli.app as a, os\n"
+               "first = c.describe\n"
+               "c.describe = lambda *found: (os.write(1, b'.'), first(*found))[1]\n"
                "a.main()", "inspect", str(sounds)]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None

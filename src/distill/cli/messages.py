@@ -21,8 +21,7 @@ COMMAND_LINE: Vocabulary = {
     NewRun: lambda it: f"{it.otherwise}{', or ' if it.otherwise else ''}start a new run without --resume",
     UsedFolder: lambda _: "continue that run with --resume, or give another folder",
     GeneratingFamily: lambda it: (
-        "`distill reconstruct` plays sounds through it; "
-        f"a model trained with --model {' or '.join(it.families)} makes new ones"
+        f"`distill reconstruct` plays sounds through it; a model trained with --model {it.families} makes new ones"
     ),
     ListModels: lambda _: "`distill models list` shows which models there are",
 }

@@ -98,7 +98,7 @@ class LoadedFamily(ABC):
         raise self._no_new_sounds()
 
     def _no_new_sounds(self) -> ConfigError:
-        others = tuple(family.name for family in all_families() if family.generates)
+        others = " or ".join(family.name for family in all_families() if family.generates)
         return ConfigError(
             f"{self.metadata.name!r} is a {self.family_name} model, which makes no new sounds", GeneratingFamily(others)
         )
