@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from distill.models.loaded import LoadedFamily
 
 
-_COUNT = 8
+_COUNT = 8  # not the option's default: -n is refused beside --interpolate, but only if it was given
 
 
 def generate(
@@ -40,6 +40,7 @@ def generate(
     amounts = _amounts(context, move or [])
     if interpolate and count is not None:
         raise typer.BadParameter("--interpolate makes --steps sounds; leave out -n", ctx=context)
+    # Only now, because importing torch takes longer than finding wrong usage.
     from distill.api import load
     from distill.audio.io import write_wav
     from distill.cli.console import out
@@ -53,7 +54,7 @@ def generate(
     else:
         number = count or _COUNT
         sounds = loaded.generate(number, seed, seconds, amounts)
-    first = next(sounds)  # before anything is written: the model may be of a family that makes no new sounds
+    first = next(sounds)  # before anything is written, because the model may be of a family that makes no new sounds
     _warn_beyond_safe_range(loaded, amounts)
     targets = [output_dir / f"{place:03d}.wav" for place in range(1, number + 1)]
     if (taken := next((target for target in targets if target.exists()), None)) and not overwrite:
@@ -71,7 +72,7 @@ def _amounts(context: typer.Context, given: list[str]) -> dict[str, float]:
             amounts[name] = float(amount)
         except ValueError:
             raise typer.BadParameter(f"--set {item}: give NAME=AMOUNT, as in brightness=+1.5", ctx=context) from None
-        if not abs(amounts[name]) <= 100:
+        if not abs(amounts[name]) <= 100:  # not `> 100`, which NaN would pass
             raise typer.BadParameter(f"--set {item}: the amount must be a number from -100 to 100", ctx=context)
     return amounts
 

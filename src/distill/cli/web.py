@@ -1,4 +1,4 @@
-"""`distill web`: the page on this machine."""
+"""`distill web`: the web app on this machine."""
 
 from typing import Annotated
 
