@@ -20,7 +20,7 @@ class Deadline:
     def __init__(self, total_s: float, stall_s: float, cancel_event: threading.Event | None) -> None:
         self._total_s, self._stall_s, self._cancel_event = total_s, stall_s, cancel_event
         self._elapsed_s = self._silent_s = 0.0
-        self.ended: DistillError | None = None  # the reason, once the time is up
+        self.error: DistillError | None = None  # the reason, once the time is up
 
     @classmethod
     def for_start(cls, cancel_event: threading.Event | None) -> "Deadline":
@@ -32,7 +32,7 @@ class Deadline:
         """The deadline for a file of `size` bytes; decoded sound extends it, a header does not."""
         return cls(_FILE_S + size / _BYTES_PER_S, _FILE_S, cancel_event)
 
-    def heard(self, sound_s: float = 0.0) -> None:
+    def report_progress(self, sound_s: float = 0.0) -> None:
         """Note the arrival of a message with `sound_s` seconds of sound."""
         self._silent_s = 0.0
         self._total_s += sound_s / _SOUND_PER_S
@@ -42,8 +42,8 @@ class Deadline:
         self._elapsed_s += TICK_S
         self._silent_s += TICK_S
         if self._cancel_event is not None and self._cancel_event.is_set():
-            self.ended = Cancelled("stopped while sounds were read")
+            self.error = Cancelled("stopped while sounds were read")
         elif self._silent_s > self._stall_s:
-            self.ended = AudioError(f"gave up: no progress for {self._stall_s:.0f} s; {_LIKELY}", _ADVICE)
+            self.error = AudioError(f"gave up: no progress for {self._stall_s:.0f} s; {_LIKELY}", _ADVICE)
         elif self._elapsed_s > self._total_s:
-            self.ended = AudioError(f"gave up: not decoded after {self._total_s:.0f} s; {_LIKELY}", _ADVICE)
+            self.error = AudioError(f"gave up: not decoded after {self._total_s:.0f} s; {_LIKELY}", _ADVICE)

@@ -22,7 +22,7 @@ NO_FRAMES = "the file holds no audio frames"
 
 _STREAMED = 0x7FFF0000  # bytes; programs that do not know the length yet write at least this much into the header
 _UNKNOWN = 1 << 62  # frames; libsndfile reports its largest number where the header gives no length
-_LOUDEST = 2.0**32  # 32-bit integers written as floats go up to here; samples beyond it are not sound
+_MAX_SAMPLE = 2.0**32  # 32-bit integers written as floats go up to here; samples beyond it are not sound
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Source:
     claimed_frames: int | None  # None if the header does not say
     blocks: Iterator[Block]
     declared: Callable[[int], int]  # the number of frames decoded in total → the number that the header promised
-    goes_on: Callable[[int], bool] = lambda _: False  # True if the file holds more than these frames
+    has_more: Callable[[int], bool] = lambda _: False  # True if the file holds more than these frames
 
 
 @contextmanager
@@ -62,16 +62,16 @@ def checked_blocks(source: Source, limits: AudioLimits) -> Iterator[Block]:
         peak = float(np.abs(block).max(initial=0.0))  # NaN, if any sample is
         if not np.isfinite(peak):
             raise AudioError("the file holds samples that are not numbers (NaN or infinity)")
-        if peak > _LOUDEST:
+        if peak > _MAX_SAMPLE:
             raise AudioError(f"the file holds a sample of {peak:.3g}, where full scale is 1; it is not sound")
         yield block
     if frames == 0:
         raise AudioError(NO_FRAMES)
-    if source.goes_on(frames):
+    if source.has_more(frames):
         raise AudioError("the file goes on beyond the length given in its header", "decode it and save it again")
 
 
-class _Forward(soundfile.SoundFile):  # type: ignore[misc]
+class _UnseekableFile(soundfile.SoundFile):  # type: ignore[misc]
     """A file without seeking: soundfile seeks after every read, which fails at the end of a FLAC of unknown length."""
 
     def seekable(self) -> bool:
@@ -81,12 +81,12 @@ class _Forward(soundfile.SoundFile):  # type: ignore[misc]
 @contextmanager
 def _opened_libsndfile(handle: BinaryIO) -> Iterator[Source]:
     try:
-        with _Forward(_target(handle), closefd=False) as file:  # `handle` has an owner who closes it
+        with _UnseekableFile(_target(handle), closefd=False) as file:  # `handle` has an owner who closes it
             claimed = None if file.frames >= _UNKNOWN else file.frames
             yield Source(
                 file.samplerate, file.channels, file.format, claimed, _blocks(file),
                 declared=lambda decoded: _declared(file, decoded),
-                goes_on=lambda decoded: isinstance(file.name, int) and decoded == claimed and _mostly_unread(handle),
+                has_more=lambda decoded: isinstance(file.name, int) and decoded == claimed and _mostly_unread(handle),
             )  # fmt: skip
     except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
         raise AudioError(f"not readable as audio ({_reason(error)})") from error

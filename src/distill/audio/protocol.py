@@ -35,16 +35,16 @@ def send_json(stream: BinaryIO, kind: Kind, value: Any) -> None:
 
 def receive(stream: BinaryIO) -> tuple[Kind, bytes]:
     """Read one message; raises `EOFError` when the other side is gone or sends something that is not a message."""
-    kind, length = _HEAD.unpack(_exactly(stream, _HEAD.size))
+    kind, length = _HEAD.unpack(_read_exactly(stream, _HEAD.size))
     if length > BLOCK_BYTES:  # before anything is allocated
         raise EOFError
     try:
-        return Kind(kind), _exactly(stream, length)
+        return Kind(kind), _read_exactly(stream, length)
     except ValueError as error:
         raise EOFError from error
 
 
-def _exactly(stream: BinaryIO, count: int) -> bytes:
+def _read_exactly(stream: BinaryIO, count: int) -> bytes:
     data = stream.read(count)
     if len(data) < count:
         raise EOFError

@@ -69,7 +69,7 @@ class AudioReader:
             raise error.with_reason(printable(f"{path}: {error.reason}")) from error.__cause__
 
     def _decoded(self, path: Path, header_only: bool, deadline: Deadline) -> Recording:
-        worker = self._started()
+        worker = self._ready_worker()
         # The path in hex: a file name need not be UTF-8, but JSON is.
         request = {"path": os.fsencode(path).hex(), "limits": asdict(self._limits), "header_only": header_only}
         try:
@@ -82,9 +82,9 @@ class AudioReader:
             cause = self._kill()
             if not isinstance(error, EOFError | ValueError):
                 raise
-            raise deadline.ended or AudioError(f"the decoder crashed on it ({cause}); the file is damaged") from None
+            raise deadline.error or AudioError(f"the decoder crashed on it ({cause}); the file is damaged") from None
 
-    def _started(self) -> WorkerProcess:
+    def _ready_worker(self) -> WorkerProcess:
         """The process, started if there is none, and ready for a request."""
         if self._worker is not None and self._worker.alive:
             return self._worker
@@ -99,7 +99,7 @@ class AudioReader:
                 self._worker.receive()
         except EOFError:
             cause = self._kill()
-            raise deadline.ended or AudioError(
+            raise deadline.error or AudioError(
                 f"the decoder could not be started ({cause})", "`python -m distill.audio.worker_main` shows why"
             ) from None
         return self._worker
@@ -134,12 +134,12 @@ def _receive(worker: WorkerProcess, deadline: Deadline) -> Recording:
     samples, bytes_per_s = bytearray(), 1  # grows with what comes: no length in a header is trusted
     while True:
         kind, payload = worker.receive()
-        deadline.heard()
+        deadline.report_progress()
         if kind is Kind.BLOCK:
             samples += payload
-            deadline.heard(len(payload) / bytes_per_s)
+            deadline.report_progress(len(payload) / bytes_per_s)
         elif kind is Kind.COUNTED:
-            deadline.heard(json.loads(payload))
+            deadline.report_progress(json.loads(payload))
         elif kind is Kind.HEADER:
             header = json.loads(payload)
             bytes_per_s = 4 * header["channels"] * header["sample_rate"]

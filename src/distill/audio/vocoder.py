@@ -61,14 +61,14 @@ class PhaseSearch(nn.Module):
         sound = self._griffin_lim(self._band_magnitudes(mel[..., :_BLOCK_FRAMES]))
         step = _BLOCK_FRAMES - _OVERLAP_FRAMES
         for start in range(step, mel.shape[-1] - _OVERLAP_FRAMES, step):
-            sound = self._continued(sound, self._band_magnitudes(mel[..., start : start + _BLOCK_FRAMES]), start)
+            sound = self._append_block(sound, self._band_magnitudes(mel[..., start : start + _BLOCK_FRAMES]), start)
         return sound[:, None, :samples]
 
     def _band_magnitudes(self, mel: Tensor) -> Tensor:
         """Band magnitudes `[B, T, M]` of a mel `[B, 1, M, T]`: frames first, as products with the filters need them."""
         return self.mel_scale.magnitudes(mel.squeeze(1).float().mT)
 
-    def _continued(self, sound: Tensor, bands: Tensor, start: int) -> Tensor:
+    def _append_block(self, sound: Tensor, bands: Tensor, start: int) -> Tensor:
         """Continue `sound` `[B, S]` with a block of band magnitudes `[B, T, M]` from frame `start` on, cross-faded."""
         hop = self._hop
         overlap = sound[:, start * hop :]
@@ -106,7 +106,7 @@ class PhaseSearch(nn.Module):
         short_target = _interleaved(self._short_magnitude(magnitude, 1 + short_frames))
         for step in range(_BIN_STEPS + _MEL_STEPS):
             spectrum = stft(sound, self.window, hop)
-            spectrum = _scaled(spectrum.sgn(), target) if step < _BIN_STEPS else self._matched(spectrum, bands)
+            spectrum = _scaled(spectrum.sgn(), target) if step < _BIN_STEPS else self._match_bands(spectrum, bands)
             if fixed_phases is not None:
                 spectrum[..., :fixed] = magnitudes(spectrum[..., :fixed]) * fixed_phases
             padded = nn.functional.pad(sound, (0, short_frames * short_hop - samples))
@@ -116,7 +116,7 @@ class PhaseSearch(nn.Module):
             sound = torch.lerp(last, estimate, 1 + _MOMENTUM)  # momentum: beyond the estimate, where it was heading
         return estimate
 
-    def _matched(self, spectrum: Tensor, bands: Tensor) -> Tensor:
+    def _match_bands(self, spectrum: Tensor, bands: Tensor) -> Tensor:
         """Scale the bins of a complex `spectrum` `[B, F, T]` so that its bands come close to `bands` `[B, T, M]`."""
         magnitude = magnitudes(spectrum).mT
         gain = torch.zeros_like(magnitude)

@@ -65,12 +65,12 @@ def _answer(path: str, limits: AudioLimits, answers: BinaryIO) -> None:
     """Decode the file at `path` into messages; raises `AudioError` to refuse it."""
     with opened(path, limits) as source:
         if source.claimed_frames is not None:
-            _send(source, limits, answers)
+            _send_recording(source, limits, answers)
             return
         # A first pass only counts: the reader must not have to keep the samples of a file that turns out too long.
         _count(source, limits, answers)
     with opened(path, limits) as source:
-        _send(source, limits, answers)
+        _send_recording(source, limits, answers)
 
 
 def _answer_header(path: str, limits: AudioLimits, answers: BinaryIO) -> None:
@@ -98,7 +98,7 @@ def _send_header(source: Source, answers: BinaryIO) -> None:
     send_json(answers, Kind.HEADER, header)
 
 
-def _send(source: Source, limits: AudioLimits, answers: BinaryIO) -> None:
+def _send_recording(source: Source, limits: AudioLimits, answers: BinaryIO) -> None:
     _send_header(source, answers)
     frames = 0
     for block in checked_blocks(source, limits):

@@ -57,7 +57,7 @@ class WorkerProcess:
         def watch() -> None:
             while not done.wait(TICK_S):
                 deadline.tick()
-                if deadline.ended:
+                if deadline.error:
                     self._process.kill()
                     return
 

@@ -60,20 +60,20 @@ def main() -> NoReturn:
     """Run the command line; every error becomes one line, with exit code 2 for wrong usage and 1 for the rest."""
     # Before anything is done: what is opened next would get the number of the closed stream.
     if not open_streams():
-        _leave("error: standard output is closed; send it to a file, or to /dev/null", 1)
+        _exit_with("error: standard output is closed; send it to a file, or to /dev/null", 1)
     if logging.lastResort:  # prints the warnings of commands that have no handler of their own
         logging.lastResort.setFormatter(NoticeFormatter())
     try:
         code = _run(sys.argv[1:])
         flush_output()  # here, where an error still becomes a message
     except _UsageError as error:
-        _leave(f"error: {_usage(error)}", 2)
+        _exit_with(f"error: {_usage(error)}", 2)
     except (KeyboardInterrupt, typer.Abort):
-        _leave("stopped", 130)
+        _exit_with("stopped", 130)
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        _leave(f"error: {_reason(error)}", 1)
+        _exit_with(f"error: {_reason(error)}", 1)
     raise SystemExit(code)
 
 
@@ -112,7 +112,7 @@ def _reason(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {error} (a fault in distill; `distill --debug …` shows where)"
 
 
-def _leave(message: str, code: int) -> NoReturn:
+def _exit_with(message: str, code: int) -> NoReturn:
     with suppress(OSError):  # the message is about that very error, or about something worse
         flush_output()
     say(message)

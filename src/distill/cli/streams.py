@@ -13,16 +13,16 @@ def open_streams() -> bool:
     """Make all three streams usable; returns True if there was a standard output."""
     had_output = sys.stdout is not None
     # In this order, each takes its own free descriptor, which otherwise the next file that is opened would get.
-    sys.stdin = sys.stdin or _nowhere("r")
-    sys.stdout = sys.stdout or _nowhere("w")
-    sys.stderr = sys.stderr or _nowhere("w")
+    sys.stdin = sys.stdin or _null_device("r")
+    sys.stdout = sys.stdout or _null_device("w")
+    sys.stderr = sys.stderr or _null_device("w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # neither file names nor the terminal need be UTF-8
             stream.reconfigure(errors="backslashreplace")
     return had_output
 
 
-def _nowhere(mode: str) -> io.TextIOWrapper:
+def _null_device(mode: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(open(os.devnull, mode + "b"), encoding="utf-8")  # noqa: PTH123
 
 
@@ -31,7 +31,7 @@ def say(message: str) -> None:
     try:
         print(one_line(message), file=sys.stderr, flush=True)  # noqa: T201
     except OSError:  # nobody is there to read it any more
-        _drop(sys.stderr)
+        _redirect_to_null(sys.stderr)
 
 
 def flush_output() -> None:
@@ -39,11 +39,11 @@ def flush_output() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        _drop(sys.stdout)
+        _redirect_to_null(sys.stdout)
         raise
 
 
-def _drop(stream: TextIO) -> None:
+def _redirect_to_null(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

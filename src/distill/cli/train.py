@@ -144,7 +144,7 @@ def _with_sounds(request: "TrainingRequest", folder: Path, *, quiet: bool, is_wo
     from distill.data.opening import open_collection
 
     paths, rate = find_audio_files(folder), request.spectrogram_config.sample_rate
-    with _imports_meanwhile(), file_progress(quiet=quiet or is_worker) as progress:
+    with _background_imports(), file_progress(quiet=quiet or is_worker) as progress:
         collection = open_collection(paths, rate, progress=progress, limits=request.audio_limits)
     request = request.with_sounds(collection, folder)
     if not is_worker:
@@ -161,7 +161,7 @@ def _check_settings(context: typer.Context, family: "Family", settings: set[str]
 
 
 @contextmanager
-def _imports_meanwhile() -> Iterator[None]:
+def _background_imports() -> Iterator[None]:
     """Import the training code, torch above all, while the body waits for files to be read."""
     thread = threading.Thread(target=importlib.import_module, args=("distill.training.runner",))
     thread.start()
@@ -219,7 +219,7 @@ def _run(request: "TrainingRequest", json: bool) -> int:
 
     runner, events = TrainingRunner(), queue.SimpleQueue[Any]()
     signals = _StopSignals(runner.cancel)
-    with _choose_view(request, json) as view, _logged_to(events):
+    with _choose_view(request, json) as view, _QueueHandler(events):
         runner.start_request(request, events.put)
         if signals.received:  # before there was a run to cancel
             runner.cancel()
@@ -289,7 +289,7 @@ class _StopSignals:
         self._stop()
 
 
-class _logged_to(logging.Handler):
+class _QueueHandler(logging.Handler):
     """A log handler that puts what distill logs into the queue, in order with the events."""
 
     def __init__(self, events: "queue.SimpleQueue[Any]") -> None:

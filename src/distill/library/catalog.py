@@ -177,7 +177,7 @@ class ModelLibrary:
 
     def delete(self, entry: ModelEntry) -> None:
         """Delete a model and its file; raises `LibraryError` when the file is no longer what the entry says."""
-        with self._leaving(entry) as path, storage_errors(path):
+        with self._removing(entry) as path, storage_errors(path):
             path.unlink()
 
     def discard(self, entry: ModelEntry) -> Path:
@@ -187,13 +187,13 @@ class ModelLibrary:
         """
         # The time keeps models of one name apart, and tells `forget_discarded` how long it is since.
         kept = self.folder / _DELETED / f"{time.time_ns()}-{entry.file}"
-        with self._leaving(entry) as path, storage_errors(kept):
+        with self._removing(entry) as path, storage_errors(kept):
             kept.parent.mkdir(exist_ok=True)
             path.rename(kept)
         return kept
 
     @contextmanager
-    def _leaving(self, entry: ModelEntry) -> Iterator[Path]:
+    def _removing(self, entry: ModelEntry) -> Iterator[Path]:
         """Yield the file of a model for the body to take away; then the model is taken out of the index."""
         with self._locked():
             entries = self._follow_files(self._read_index())
@@ -253,13 +253,13 @@ class ModelLibrary:
     def _locked(self) -> Iterator[None]:
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = self._acquired()
+            lock = self._acquire_lock()
         try:
             yield
         finally:
             lock.release()
 
-    def _acquired(self) -> "BaseFileLock":
+    def _acquire_lock(self) -> "BaseFileLock":
         """Acquire the library's lock; raises `LibraryError` when another process holds it for too long.
 
         Whoever waits for the lock holds the queue's meanwhile, so that a busy process cannot take it again and again.
@@ -289,7 +289,7 @@ class ModelLibrary:
         except FileNotFoundError:
             return []
         except (ValueError, LookupError, TypeError, RecursionError, ConfigError, IsADirectoryError) as error:
-            aside = next(place for place in _places_aside(path) if not place.exists())
+            aside = next(place for place in _backup_paths(path) if not place.exists())
             logger.warning(LibraryIndexDamaged(str(path), str(error), aside.name))
             with storage_errors(aside):
                 path.rename(aside)
@@ -335,7 +335,7 @@ def _digest(models: Any) -> str:
     return hashlib.sha256(json.dumps(models).encode()).hexdigest()
 
 
-def _places_aside(index: Path) -> Iterator[Path]:
+def _backup_paths(index: Path) -> Iterator[Path]:
     """Paths to which a broken index can be moved, in turn, so that it replaces none that is there already."""
     yield index.with_suffix(".broken.json")
     yield from (index.with_suffix(f".broken_{n}.json") for n in range(2, 1_000_000))

@@ -169,10 +169,10 @@ class _StructureReader:
             case "BINGET" | "LONG_BINGET":
                 self._stack.append(self._memo[argument])
             case "GLOBAL":
-                self._stack.append(_known(argument))
+                self._stack.append(_allowed_global(argument))
             case "REDUCE":
                 function, arguments = self._pop(2)
-                self._stack.append(_called(function, arguments))
+                self._stack.append(_reduce(function, arguments))
             case "BINPERSID":
                 self._stack.append(self._storage(*self._pop(1)[0]))
             case "BUILD":  # the attributes of an `OrderedDict`, as `state_dict()` returns it, which are not needed
@@ -215,13 +215,13 @@ class _StructureReader:
         return _Storage(key, items)
 
 
-def _known(name: str) -> _Name:
+def _allowed_global(name: str) -> _Name:
     if name not in (_TENSOR, _NO_HOOKS, *_ITEM_SIZES):
         raise Malformed(f"it asks for {name[:80]}, which has no place in a model file")
     return _Name(name)
 
 
-def _called(function: Any, arguments: Any) -> Any:
+def _reduce(function: Any, arguments: Any) -> Any:
     if function == _Name(_NO_HOOKS) and arguments == ():
         return {}
     if function != _Name(_TENSOR) or type(arguments) is not tuple:

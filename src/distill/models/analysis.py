@@ -93,7 +93,7 @@ def analyse_latent_space(decode: Callable[[Tensor], Tensor], latents: Tensor) ->
             strongest = max(effects, key=lambda name: abs(effects[name]))
             if effects[strongest] < 0:  # moving up a direction called "brightness" should make sounds brighter
                 direction, effects = -direction, {name: -effect for name, effect in effects.items()}
-            component |= {"direction": direction.tolist(), "effects": effects, "name": _free(strongest, taken)}
+            component |= {"direction": direction.tolist(), "effects": effects, "name": _unique_name(strongest, taken)}
             place = ((latents - mean) @ direction / std).cpu()
             component["safe_range"] = torch.quantile(place, torch.tensor([0.025, 0.975])).tolist()
         components.append(component)
@@ -115,7 +115,7 @@ def _effects(
     return effects
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _unique_name(name: str, taken: set[str]) -> str:
     """Return `name`, with a number if another direction has it already."""
     free = next(n for n in (name, *(f"{name}_{count}" for count in range(2, _COMPONENTS + 1))) if n not in taken)
     taken.add(free)

@@ -106,7 +106,7 @@ def save_family_model(
     loss_curve_history: dict[str, list[float]] | None = None,
 ) -> Path:
     """Save a model of any family with the `record` of its training; raises `ModelFileError`, `StorageError`."""
-    curves = {name: _gaps(curve) for name, curve in (loss_curve_history or {}).items()}
+    curves = {name: _nonfinite_to_none(curve) for name, curve in (loss_curve_history or {}).items()}
     content = {
         "format": MODEL_FORMAT_MARKER,
         "version": family.file.version,
@@ -218,7 +218,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         raise ModelFileError(f"{path}: not saved: {error}") from error
 
 
-def _gaps(curve: list[float]) -> list[float | None]:
+def _nonfinite_to_none(curve: list[float]) -> list[float | None]:
     """Replace the values of a curve that are not finite by None: a file holds finite numbers only."""
     return [value if math.isfinite(value) else None for value in curve]
 

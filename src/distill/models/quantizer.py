@@ -146,7 +146,7 @@ class ResidualQuantizer(nn.Module):
         """
         # An extra bin takes the vectors that do not count: selecting the others by a mask would wait for the device.
         bins = torch.where(coded, indices, self.size)
-        sums = torch.stack([_sums_of(rest, index, self.size + 1) for rest, index in zip(residuals, bins)])
+        sums = torch.stack([_sum_by_index(rest, index, self.size + 1) for rest, index in zip(residuals, bins)])
         counts = torch.zeros(self.levels, self.size + 1, device=error.device)
         counts.scatter_add_(1, bins, torch.ones_like(error))
         self.sums.lerp_(all_reduce(sums)[:, :-1], 1 - self.decay)
@@ -198,7 +198,7 @@ class ResidualQuantizer(nn.Module):
             # Usage is counted per batch; where k-means took a sample, its counts stand for all vectors.
             self.usage[level] = counts / batches * (len(x) / len(residual))
             self.sums[level] = self.codebooks[level] * self.usage[level].unsqueeze(-1)
-            residual = residual - self.codebooks[level][_clusters_of(residual, self.codebooks[level])]
+            residual = residual - self.codebooks[level][_assign_clusters(residual, self.codebooks[level])]
         self.initialized.fill_(True)
         self._ready = True
 
@@ -249,14 +249,14 @@ def _smallest(distances: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return best // width, columns.take_along_dim(best % width, dim=1)
 
 
-def _sums_of(x: Tensor, index: Tensor, size: int) -> Tensor:
+def _sum_by_index(x: Tensor, index: Tensor, size: int) -> Tensor:
     """Sums `[size, D]` of the vectors `[N, D]` that have the same index `[N]`."""
     if x.is_cuda:  # `index_add_` adds in any order there; a matrix product gives the same result every time
         return nn.functional.one_hot(index, size).to(x.dtype).T @ x
     return x.new_zeros(size, x.shape[-1]).index_add_(0, index, x)
 
 
-def _running_sum(x: Tensor) -> Tensor:
+def _deterministic_cumsum(x: Tensor) -> Tensor:
     """Cumulative sum `[N]` of `[N]`, the same every time."""
     # On a GPU, the cumulative sum of a single row is added up in any order, that of several rows is not.
     return x.expand(2, -1).cumsum(dim=1)[0] if x.is_cuda else x.cumsum(dim=0)
@@ -269,19 +269,19 @@ def kmeans(
     centres = _kmeans_plus_plus(x, clusters, check_cancelled)
     for iteration in range(iterations):
         check_cancelled()
-        index = _clusters_of(x, centres)
+        index = _assign_clusters(x, centres)
         counts = torch.bincount(index, minlength=clusters).to(x.dtype)
-        sums = _sums_of(x, index, clusters)
+        sums = _sum_by_index(x, index, clusters)
         centres = torch.where(counts.unsqueeze(-1) > 0, sums / counts.clamp(min=1).unsqueeze(-1), centres)
         # Redrawn from the vectors, the centres of small clusters go to where the vectors are: codes are used more
         # evenly, at no cost in distance.
         if iteration < iterations // 2:
             picks = torch.randint(len(x), (clusters,), device=x.device)
             centres = torch.where((counts < _SMALL_SHARE * counts.mean()).unsqueeze(-1), x[picks], centres)
-    return centres, torch.bincount(_clusters_of(x, centres), minlength=clusters).to(x.dtype)
+    return centres, torch.bincount(_assign_clusters(x, centres), minlength=clusters).to(x.dtype)
 
 
-def _clusters_of(x: Tensor, centres: Tensor) -> Tensor:
+def _assign_clusters(x: Tensor, centres: Tensor) -> Tensor:
     """Indices int64 `[N]` of the nearest of `[K, D]` to each of `[N, D]`, found part by part."""
     return torch.cat([_nearest(part, centres) for part in torch.split(x, _ROWS_AT_ONCE)])
 
@@ -295,7 +295,7 @@ def _kmeans_plus_plus(x: Tensor, clusters: int, check_cancelled: Callable[[], No
         check_cancelled()
         pick = picks[-1]
         distance = torch.minimum(distance, torch.addmv(size + size[pick], x, x[pick[0]], alpha=-2).clamp(min=1e-12))
-        reached = _running_sum(distance)
+        reached = _deterministic_cumsum(distance)
         # Inverse sampling: a search in the cumulative sums. Where there are too few vectors, some are drawn again.
         picks.append(torch.searchsorted(reached, share * reached[-1]).clamp(max=len(x) - 1))
     return x[torch.cat(picks)]

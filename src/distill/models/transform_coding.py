@@ -121,8 +121,8 @@ def start_from_components(
     are dealt to the rows of the grid in turn, there and back, so that all rows carry about as much and can share their
     codebooks.
     """
-    mean, covariance = _moments(columns)
-    covariance = _shrunk(covariance, encoder.rows, distinct)
+    mean, covariance = _mean_and_covariance(columns)
+    covariance = _shrink_covariance(covariance, encoder.rows, distinct)
     outputs = encoder.linear.weight.shape[0]
     # Finding only the strongest components takes less time than a full decomposition; with 32 more than needed, the
     # randomised search misses only some millionths of what `outputs` components can hold.
@@ -130,12 +130,12 @@ def start_from_components(
     _, _, found = torch.svd_lowrank(covariance.cpu(), q=enough)  # on the CPU: not every GPU backend has it
     strongest = found[:, :outputs].to(mean.device)
     components = torch.zeros(len(mean), outputs, device=mean.device)
-    components[:, _places(outputs, encoder.rows)[: strongest.shape[1]]] = strongest
+    components[:, _component_order(outputs, encoder.rows)[: strongest.shape[1]]] = strongest
     encoder.linear.start_from(components.T, -components.T @ mean)
     decoder.linear.start_from(components, mean)
 
 
-def _moments(columns: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+def _mean_and_covariance(columns: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean `[M·16]` and covariance `[M·16, M·16]` of all columns, of which there is at least one."""
     columns = iter(columns)
     first = next(some for some in columns if len(some))
@@ -150,7 +150,7 @@ def _moments(columns: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     return near + shift, (squares.triu() + squares.triu(1).T) / count - torch.outer(shift, shift)
 
 
-def _shrunk(covariance: Tensor, rows: int, distinct: int) -> Tensor:
+def _shrink_covariance(covariance: Tensor, rows: int, distinct: int) -> Tensor:
     """Shrink the covariance `[rows·256, rows·256]` toward one in which rows are uncorrelated and all patches alike.
 
     A few sounds say much about what a patch of a mel looks like, but little about whole columns: twenty drum hits have
@@ -165,7 +165,7 @@ def _shrunk(covariance: Tensor, rows: int, distinct: int) -> Tensor:
     return torch.lerp(covariance, prior, _PRIOR_COLUMNS / (_PRIOR_COLUMNS + distinct))
 
 
-def _places(count: int, rows: int) -> Tensor:
+def _component_order(count: int, rows: int) -> Tensor:
     """The index of each component in the vectors of a column, row by row, strongest first: int64 `[count]`."""
     dim = count // rows
     row = torch.arange(rows).expand(dim, rows).clone()

@@ -11,7 +11,7 @@ from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.errors import ConfigError
 from distill.web.fresh_thread import Result
 from distill.web.state import AppState, InState
-from distill.web.uploads import passing_file, safe_name
+from distill.web.uploads import safe_name, temporary_upload
 
 router = APIRouter(prefix="/api")
 
@@ -25,7 +25,7 @@ _CLIENT_CLOSED_REQUEST = 499  # nginx's status for a response that nobody reads
 async def upload_sound(key: str, name: str, request: Request, state: InState) -> Any:
     """Reconstruct an uploaded sound."""
     model = state.library.path(await run_in_threadpool(state.model, key))
-    async with passing_file(request, state.work, safe_name(name, set(AUDIO_SUFFIXES))) as path:
+    async with temporary_upload(request, state.work, safe_name(name, set(AUDIO_SUFFIXES))) as path:
         result = await _in_turn(request, state, lambda: state.listening.add(model, path))
     return result or Response(status_code=_CLIENT_CLOSED_REQUEST)
 

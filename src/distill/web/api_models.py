@@ -16,7 +16,7 @@ from distill.web.advice import level_verdicts
 from distill.web.api_collections import Name, Undo
 from distill.web.fresh_thread import in_fresh_thread
 from distill.web.state import InState, model_key
-from distill.web.uploads import passing_file, safe_name
+from distill.web.uploads import safe_name, temporary_upload
 
 router = APIRouter(prefix="/api/models")
 
@@ -46,7 +46,7 @@ async def import_model(name: str, request: Request, state: InState) -> Any:
     from distill.models.exchange import import_model as import_file
 
     fitting = safe_name(name, {MODEL_FILE_EXTENSION, _SAFETENSORS})
-    async with passing_file(request, state.work, fitting) as path:
+    async with temporary_upload(request, state.work, fitting) as path:
         # In a thread that ends, and on one core: helper threads of torch's that stay would slow every training.
         added = await run_in_threadpool(in_fresh_thread, lambda: import_file(path, state.library.folder), 1)
     return as_entry(ModelEntry.of_file(added))

@@ -10,11 +10,11 @@ from typing import Any
 import anyio
 from anyio import to_thread
 
-_ASK_S = 1.0  # between checks for a closed connection, for which the end of the server has to wait
-_ASKS = 3  # checks for each look at the log: the page draws when there is news, but the training needs the cores
+_POLL_S = 1.0  # between checks for a closed connection, for which the end of the server has to wait
+_POLLS_PER_READ = 3  # of the log: the page draws when there is news, but the training needs the cores
 _KEEP_ALIVE = 8  # polls without news, after which a comment is sent
 _BATCH = 400  # entries of one message
-_OVER = {"finished", "interrupted", "failed", "gone"}
+_FINAL_STATES = {"finished", "interrupted", "failed", "gone"}
 
 Entry = dict[str, Any]
 
@@ -34,8 +34,8 @@ class Tail:
             with self.path.open("rb") as file:
                 status = self.path.stat()
                 # A run that goes back to a checkpoint rewinds its log.
-                anew = self._offset > 0 and (status.st_ino != self._file or status.st_size < self._offset)
-                if anew:
+                restarted = self._offset > 0 and (status.st_ino != self._file or status.st_size < self._offset)
+                if restarted:
                     self._offset, self._rest = 0, b""
                 file.seek(self._offset)
                 data = file.read()
@@ -43,7 +43,7 @@ class Tail:
             return [], False
         self._file, self._offset = status.st_ino, self._offset + len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")  # the last line may not be complete yet
-        return [json.loads(line) for line in lines if line], anew
+        return [json.loads(line) for line in lines if line], restarted
 
 
 @dataclass
@@ -60,11 +60,11 @@ class Feed:
 
     def news(self) -> Iterator[str]:
         """Yield the messages that have become due since the last call."""
-        entries, anew = self.tail.read()
-        if anew or not self._begun:  # a new stream as well: a browser that reconnects gets everything again
+        entries, restarted = self.tail.read()
+        if restarted or not self._begun:  # a new stream as well: a browser that reconnects gets everything again
             yield _message([], "restart")
         self._begun = True
-        shown = _latest(entries)
+        shown = _without_superseded_steps(entries)
         for start in range(0, len(shown), _BATCH):
             yield _message(self.annotate(shown[start : start + _BATCH]))
         if entries and all("step" in entry for entry in entries):  # then the state is the same, and not looked up
@@ -80,7 +80,7 @@ class Feed:
             yield _message(now, "state")
         else:
             # Over only once nothing has come in between: what the run logged last must not be lost.
-            self.over = quiet and now["state"] in _OVER
+            self.over = quiet and now["state"] in _FINAL_STATES
             if self._quiet % _KEEP_ALIVE == _KEEP_ALIVE - 1:
                 yield ": still here\n\n"
 
@@ -93,10 +93,10 @@ async def messages(feed: Feed, disconnected: Callable[[], Awaitable[bool]]) -> A
     for turn in itertools.count():
         if feed.over or await disconnected():
             return
-        if turn % _ASKS == 0:
+        if turn % _POLLS_PER_READ == 0:
             for message in await to_thread.run_sync(lambda: list(feed.news())):
                 yield message
-        await anyio.sleep(_ASK_S)
+        await anyio.sleep(_POLL_S)
 
 
 def entries_from(path: Path, start: int) -> list[Entry]:
@@ -106,7 +106,7 @@ def entries_from(path: Path, start: int) -> list[Entry]:
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[start:-1]]
 
 
-def _latest(entries: list[Entry]) -> list[Entry]:
+def _without_superseded_steps(entries: list[Entry]) -> list[Entry]:
     """The entries without steps that another follows: the page shows the latest, and draws curves from epochs only."""
     following = [*entries[1:], {}]
     return [entry for entry, after in zip(entries, following) if not ("step" in entry and "step" in after)]

@@ -86,7 +86,7 @@ class Guard:
                 await self.app(scope, receive, send)
             return
         started = False
-        introduced = False
+        token_in_url = False
 
         async def guarded_send(message: Message) -> None:
             nonlocal started
@@ -95,14 +95,14 @@ class Guard:
                 headers = MutableHeaders(raw=message["headers"])
                 headers.update(_HEADERS)
                 headers.setdefault("Cache-Control", "no-store")
-                if introduced:  # from now on the page has the token in a cookie, and not in its addresses
+                if token_in_url:  # from now on the page has the token in a cookie, and not in its addresses
                     flags = "HttpOnly; SameSite=Strict; Path=/"
                     headers.append("Set-Cookie", f"{self._cookie}={self._token}; {flags}")
             await send(message)
 
         try:
-            introduced = self._check(scope)
-            await self.app(scope, _limited(receive, scope), guarded_send)
+            token_in_url = self._check(scope)
+            await self.app(scope, _with_size_limit(receive, scope), guarded_send)
         except _Refused as refusal:
             if started:  # too late for another response
                 raise
@@ -119,19 +119,19 @@ class Guard:
             raise _Refused(403, "this request comes from another site")
         # A program that has the token need not say where it comes from, unlike a browser, which sends cookies unasked.
         given = headers.get("authorization", "").removeprefix("Bearer ")
-        if self._right(given):
+        if self._is_token(given):
             return False
-        if scope["path"] == "/" and self._right(
+        if scope["path"] == "/" and self._is_token(
             parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         ):
             return True
-        if not self._right(self._from_cookie(headers.get("cookie", ""))):
+        if not self._is_token(self._from_cookie(headers.get("cookie", ""))):
             raise _Refused(401, "open the address that distill printed when it started: it holds the key to this page")
         if scope["method"] not in _SAFE_METHODS and origin is None:
             raise _Refused(403, "this request does not say where it comes from")
         return False
 
-    def _right(self, token: str) -> bool:
+    def _is_token(self, token: str) -> bool:
         return secrets.compare_digest(token.encode(), self._token.encode())  # its time tells nothing about the token
 
     def _from_cookie(self, header: str) -> str:
@@ -142,7 +142,7 @@ class Guard:
         return cookie.value if cookie else ""
 
 
-def _limited(receive: Receive, scope: Scope) -> Receive:
+def _with_size_limit(receive: Receive, scope: Scope) -> Receive:
     """Wrap `receive` so that it raises `_Refused` for too large a body; raises it at once if one is announced."""
     headers, seen = Headers(scope=scope), 0
     limit = UPLOAD_LIMIT if scope["path"].endswith(_UPLOADS) else _JSON_LIMIT

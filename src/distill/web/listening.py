@@ -38,7 +38,7 @@ class UploadedSound:
     waveform: Samples
 
 
-class _Recent(OrderedDict[Hashable, Kept]):
+class _LRUCache(OrderedDict[Hashable, Kept]):
     """A cache of the `size` values that were used last."""
 
     def __init__(self, size: int) -> None:
@@ -60,9 +60,9 @@ class Listening:
 
     def __init__(self) -> None:
         self._turn = anyio.Lock()
-        self._models: _Recent[LoadedFamily] = _Recent(_MODELS)
-        self._sounds: _Recent[UploadedSound] = _Recent(_SOUNDS)
-        self._reconstructions: _Recent[Samples] = _Recent(_RECONSTRUCTIONS)
+        self._models: _LRUCache[LoadedFamily] = _LRUCache(_MODELS)
+        self._sounds: _LRUCache[UploadedSound] = _LRUCache(_SOUNDS)
+        self._reconstructions: _LRUCache[Samples] = _LRUCache(_RECONSTRUCTIONS)
 
     async def in_turn(
         self, make: Callable[[], Result], disconnected: Callable[[], Awaitable[bool]], threads: Callable[[], int]

@@ -16,7 +16,7 @@ from distill.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE_S = 3  # the previous server may still be writing its last checkpoint
+_LOCK_TIMEOUT_S = 3  # the previous server may still be writing its last checkpoint
 
 
 class QueueFile:
@@ -33,7 +33,7 @@ class QueueFile:
             with storage_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 remove_orphans(folder)
-                self._lock.acquire(timeout=_PATIENCE_S)
+                self._lock.acquire(timeout=_LOCK_TIMEOUT_S)
         except Timeout:
             logger.warning(QueueNotSaved("another distill server is running, and keeps the list of them"))
         except StorageError as error:

@@ -107,7 +107,7 @@ class RunQueue:
             self._keep()
 
     @property
-    def outlasts(self) -> bool:
+    def is_persistent(self) -> bool:
         """True if the next server will go on with the runs that wait."""
         return self._list.kept
 

@@ -55,7 +55,7 @@ def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable
             server.run(sockets=[listener])
         state.folders.close()  # a scan must not hold up the end
         if jobs := state.runs.jobs():
-            then = "will wait until distill is started again" if state.runs.outlasts else "will be forgotten"
+            then = "will wait until distill is started again" if state.runs.is_persistent else "will be forgotten"
             say("stopping the training, with a checkpoint …" + (f"; {len(jobs) - 1} more {then}" if jobs[1:] else ""))
         state.runs.close()
 

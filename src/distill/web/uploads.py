@@ -15,22 +15,22 @@ from starlette.requests import Request
 from distill.errors import ConfigError, DistillError
 from distill.storage import storage_errors
 
-_UNFIT = re.compile(r"[\x00-\x1f/\\:*?\"<>|]")
-_LONGEST = 150  # bytes of a name without its suffix
+_FORBIDDEN = re.compile(r"[\x00-\x1f/\\:*?\"<>|]")
+_MAX_STEM_BYTES = 150  # of a name without its suffix
 
 
 def safe_name(name: str, suffixes: set[str]) -> str:
     """Make `name` safe in any folder; raises `ConfigError` if it does not end in one of `suffixes`."""
     # Without folders, of whichever system, and without dots at its ends, which could hide it or lead out of the folder.
-    plain = _UNFIT.sub("_", Path(name.replace("\\", "/")).name).strip(". ")
+    plain = _FORBIDDEN.sub("_", Path(name.replace("\\", "/")).name).strip(". ")
     stem, suffix = Path(plain).stem, Path(plain).suffix
     if suffix.lower() not in suffixes:
         raise ConfigError(f"{plain or 'a file without a name'}: not one of {', '.join(sorted(suffixes))}")
-    return stem.encode()[:_LONGEST].decode(errors="ignore") + suffix
+    return stem.encode()[:_MAX_STEM_BYTES].decode(errors="ignore") + suffix
 
 
 @asynccontextmanager
-async def passing_file(request: Request, work: Path, name: str) -> AsyncIterator[Path]:
+async def temporary_upload(request: Request, work: Path, name: str) -> AsyncIterator[Path]:
     """Yield a temporary file called `name` with the body of `request`; errors from the context call it by its name."""
     folder = work / uuid.uuid4().hex
     try:
