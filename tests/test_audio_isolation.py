@@ -277,7 +277,7 @@ def test_setting_the_event_stops_the_reading_of_a_file(
     with AudioReader(cancel_event=cancel) as reader:
         reader.read(good)
         at_first_tick(cancel.set)
-        with pytest.raises(Cancelled, match="stopped while sounds were read"):
+        with pytest.raises(Cancelled, match="stopped while reading sounds"):
             reader.read(bad)
         with pytest.raises(Cancelled):
             reader.read(good)

@@ -42,7 +42,7 @@ class Deadline:
         self._elapsed_s += TICK_S
         self._silent_s += TICK_S
         if self._cancel_event is not None and self._cancel_event.is_set():
-            self.error = Cancelled("stopped while sounds were read")
+            self.error = Cancelled("stopped while reading sounds")
         elif self._silent_s > self._stall_s:
             self.error = AudioError(f"gave up: no progress for {self._stall_s:.0f} s; {_LIKELY}", _ADVICE)
         elif self._elapsed_s > self._total_s:

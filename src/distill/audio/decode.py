@@ -58,7 +58,7 @@ def checked_blocks(source: Source, limits: AudioLimits) -> Iterator[Block]:
         frames += len(block)
         limits.check_decoded(frames, source.sample_rate, source.channels)  # again: the header may be wrong
         if block.shape[1] != source.channels:
-            raise AudioError("not readable as audio (the number of channels changes on the way)")
+            raise AudioError("not readable as audio (the number of channels changes partway through)")
         peak = float(np.abs(block).max(initial=0.0))  # NaN, if any sample is
         if not np.isfinite(peak):
             raise AudioError("the file holds samples that are not numbers (NaN or infinity)")
@@ -132,7 +132,7 @@ def _mostly_unread(handle: BinaryIO) -> bool:
 
 def _reason(error: Exception) -> str:
     text = str(getattr(error, "error_string", None) or error).rstrip(".").removeprefix("Error : ")
-    return "no sound format that is known" if "not a regular file" in text else text
+    return "unknown sound format" if "not a regular file" in text else text
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def _opened_pyav(file: BinaryIO) -> Iterator[Source]:
         # Given as a file object, because FFmpeg takes some names for URLs or lists of files.
         with av.open(file, "r", metadata_errors="ignore") as container:
             if not container.streams.audio:
-                raise AudioError("there is no audio in it")
+                raise AudioError("it contains no audio")
             stream = container.streams.audio[0]
             seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else None
             claimed = None if seconds is None else round(seconds * stream.rate)

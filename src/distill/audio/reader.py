@@ -61,7 +61,7 @@ class AudioReader:
     def _answer(self, path: Path, header_only: bool) -> Recording:
         """Request a recording, which has no samples if only its header is asked for."""
         if self._cancel_event is not None and self._cancel_event.is_set():
-            raise Cancelled("stopped while sounds were read")
+            raise Cancelled("stopped while reading sounds")
         try:
             deadline = Deadline.for_file(_regular_size(path), self._cancel_event)
             return self._decoded(path, header_only, deadline)

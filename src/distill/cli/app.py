@@ -104,7 +104,7 @@ def _reason(error: Exception) -> str:
         case MemoryError():
             return "out of memory; try a smaller --batch-size or fewer, shorter files"
         case BrokenPipeError():
-            return "what reads the output has gone away"
+            return "the program reading the output has gone away"
         case OSError(filename=None):  # not about a file, so about writing to a stream
             return f"the output cannot be written: {error.strerror or error}"
         case OSError():

@@ -18,20 +18,20 @@ _COUNT = 8  # not the option's default: -n is refused beside --interpolate, but 
 def generate(
     context: typer.Context,
     model: ModelArgument,
-    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Where the WAV files go.")],
+    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="The folder for the WAV files.")],
     count: Annotated[
-        int | None, typer.Option("-n", "--count", min=1, max=10_000, help="How many sounds.", show_default="8")
+        int | None, typer.Option("-n", "--count", min=1, max=10_000, help="The number of sounds.", show_default="8")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same sounds.")] = 0,
-    seconds: Annotated[float, typer.Option(min=0.01, max=600, help="How long each sound is.")] = 1.0,
+    seconds: Annotated[float, typer.Option(min=0.01, max=600, help="The length of each sound in seconds.")] = 1.0,
     move: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=AMOUNT", help="Move along a direction, in standard deviations."),
     ] = None,
     interpolate: Annotated[
-        tuple[Path, Path] | None, typer.Option(metavar="A.wav B.wav", help="Walk from one sound to another instead.")
+        tuple[Path, Path] | None, typer.Option(metavar="A.wav B.wav", help="Move from one sound to another instead.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=2, max=1000, help="How many sounds on that walk.")] = 5,
+    steps: Annotated[int, typer.Option(min=2, max=1000, help="The number of sounds on the way.")] = 5,
     models_dir: ModelsDir = None,
     device: Device = DeviceName.auto,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def inspect(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="The folder with your sounds; folders in it are looked through too.")],
+    folder: Annotated[Path, typer.Argument(help="The folder with your sounds; subfolders are included.")],
     limit: Limits = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:

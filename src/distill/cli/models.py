@@ -50,7 +50,7 @@ def _locate(model: str, models_dir: "Path | None") -> "tuple[ModelLibrary, Model
 
 @app.command("list")
 def list_models(
-    search: Annotated[str, typer.Option(help="Only models with these words in name, data set or id.")] = "",
+    search: Annotated[str, typer.Option(help="Only models with these words in their name, data set or id.")] = "",
     sort: Annotated[Sort, typer.Option(help="Newest, name, best loss or largest first.")] = Sort.date,
     models_dir: ModelsDir = None,
     json: Json = False,
@@ -133,7 +133,7 @@ def rename_model(
 def delete_model(
     model: ModelArgument,
     models_dir: ModelsDir = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Delete a model and its file."""
     from distill.cli.console import out

@@ -32,7 +32,7 @@ Limits = Annotated[
         help="Raise a limit on sound files: hours, gib, channels, min_hz, max_hz.",
     ),
 ]
-Device = Annotated[DeviceName, typer.Option("--device", help="Where to compute.")]
+Device = Annotated[DeviceName, typer.Option("--device", help="The device to compute on.")]
 
 
 def audio_limits(context: typer.Context, given: list[str] | None) -> "AudioLimits":

@@ -12,7 +12,7 @@ def reconstruct(
     context: typer.Context,
     model: ModelArgument,
     files: Annotated[list[Path], typer.Argument(help="Sound files, or folders of them; any length.")],
-    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Where the WAV files go.")],
+    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="The folder for the WAV files.")],
     levels: Annotated[int | None, typer.Option(min=1, max=4, help="Use only the first N levels of codes.")] = None,
     limit: Limits = None,
     models_dir: ModelsDir = None,

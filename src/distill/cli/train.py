@@ -37,7 +37,7 @@ def train(
     context: typer.Context,
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="FOLDER", help="The folder with your sounds; folders in it are looked through too."),
+        typer.Argument(metavar="FOLDER", help="The folder with your sounds; subfolders are included."),
     ] = None,
     model_name: Annotated[
         str | None, typer.Option(help="What to call the model.", show_default="the folder's name")
@@ -48,7 +48,7 @@ def train(
         typer.Option(help="The run folder: events, checkpoints, previews, picture.", show_default="a new one"),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="How often to go through the sounds.", show_default="auto")
+        int | None, typer.Option(min=1, help="The number of passes through the sounds.", show_default="auto")
     ] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.01, max=1e6, help="Train for about this long instead of a number of epochs.")
@@ -72,16 +72,16 @@ def train(
     ] = None,
     commitment_weight: Annotated[
         float | None,
-        typer.Option(min=0, max=100, help="How strongly sounds are drawn to their codes.", show_default="0.25"),
+        typer.Option(min=0, max=100, help="How strongly sounds are pulled to their codes.", show_default="0.25"),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, max=4096, help="Chunks per step.", show_default="16")] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(min=1e-8, max=1, help="At the start.", show_default="auto")
+        float | None, typer.Option(min=1e-8, max=1, help="The learning rate at the start.", show_default="auto")
     ] = None,
     augment: Annotated[
         bool | None,
         typer.Option(
-            "--augment/--no-augment", help="Vary gain, speed and cut of the sounds.", show_default="--augment"
+            "--augment/--no-augment", help="Vary the gain, speed and cut of the sounds.", show_default="--augment"
         ),
     ] = None,
     device: Device = DeviceName.auto,
@@ -90,9 +90,9 @@ def train(
     ] = None,
     limit: Limits = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN_FOLDER", help="Go on with an interrupted run, with its settings.")
+        Path | None, typer.Option(metavar="RUN_FOLDER", help="Continue an interrupted run, with its settings.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print events and a summary as lines of JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print events and a summary as JSON lines.")] = False,
 ) -> None:
     """Train a model on the sounds in FOLDER. Press Ctrl-C once to stop with a checkpoint."""
     settings = {
@@ -157,7 +157,7 @@ def _check_settings(context: typer.Context, family: "Family", settings: set[str]
     foreign = settings - {item.name for item in dataclasses.fields(family.config)}
     if foreign:
         options = ", ".join(sorted(_OPTIONS.get(name, f"--{name.replace('_', '-')}") for name in foreign))
-        raise typer.BadParameter(f"a {family.name} has no use for {options}; leave it out", ctx=context)
+        raise typer.BadParameter(f"a {family.name} does not use {options}; leave it out", ctx=context)
 
 
 @contextmanager
@@ -178,7 +178,7 @@ def _check_usage(context: typer.Context, folder: Path | None, resume: Path | Non
     if (folder is None) == (resume is None):
         refuse("give a FOLDER of sounds to train on, or --resume RUN_FOLDER" + (", not both" if folder else ""))
     if resume is not None and any(value is not None for value in given.values()):
-        refuse("--resume goes on with the settings the run began with; give no other than --device and --models-dir")
+        refuse("--resume keeps the settings the run began with; only --device and --models-dir can be added")
     if any(value != value for value in given.values()):  # NaN, which passes every range check
         refuse("a setting is not a number; give it a value")
     if "max_epochs" in given and "minutes" in given:

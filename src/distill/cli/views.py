@@ -182,7 +182,7 @@ class TextView(View):
         )
         if end["overfitting_gap"] > OVERFITTING_GAP:
             out.print(
-                f"It knows its training sounds better than others (by {end['overfitting_gap']:.0%}): "
+                f"It does better on its training sounds than on others (by {end['overfitting_gap']:.0%}): "
                 "more, or more varied, sounds would help; so may fewer epochs."
             )
         if end["codebook_health"]:

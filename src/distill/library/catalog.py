@@ -199,7 +199,7 @@ class ModelLibrary:
             entries = self._follow_files(self._read_index())
             if entry not in entries:  # its size and time count: a model that was replaced since is not deleted
                 raise LibraryError(
-                    f"{self.path(entry)} has been changed or removed meanwhile, so nothing is deleted",
+                    f"{self.path(entry)} has been changed or removed in the meantime, so nothing was deleted",
                     ListModels(),
                 )
             yield self.path(entry)
@@ -326,7 +326,7 @@ def _parsed(index: bytes) -> list[ModelEntry]:
     if (content["format"], content["version"]) != (_FORMAT, _VERSION):
         raise ValueError(f"it is {content['format']!r}, version {content['version']!r}")
     if content["digest"] != _digest(content["models"]):
-        raise ValueError("its digest is that of another content")
+        raise ValueError("its digest does not match its content")
     return [ModelEntry(**item) for item in content["models"]]
 
 

@@ -141,7 +141,7 @@ class _StructureReader:
                 self._do(opcode.name, argument)
         [structure] = self._stack
         if last != len(program) - 1:
-            raise Malformed("its structure goes on after its end")
+            raise Malformed("there is more after the end of its structure")
         return structure
 
     def _do(self, opcode: str, argument: Any) -> None:
@@ -202,7 +202,7 @@ class _StructureReader:
     def _set(self, values: list[Any]) -> None:
         keys = values[::2]
         if type(self._stack[-1]) is not dict or not all(type(key) in (str, int) for key in keys):
-            raise Malformed("its dictionaries have keys that are no names")
+            raise Malformed("its dictionaries have keys that are not names")
         self._stack[-1].update(zip(keys, values[1::2], strict=True))
 
     def _storage(self, kind: Any, storage: Any, key: Any, location: Any, items: Any) -> _Storage:
@@ -210,14 +210,14 @@ class _StructureReader:
         if (kind, location) != ("storage", "cpu") or type(storage) is not _Name or storage.name not in _ITEM_SIZES:
             raise Malformed("its tensors are damaged")
         if type(key) is not str or key in self.sizes or type(items) is not int or items < 0:
-            raise Malformed("its tensors share their numbers, or are damaged")
+            raise Malformed("its tensors share data, or are damaged")
         self.sizes[key] = _ITEM_SIZES[storage.name] * items
         return _Storage(key, items)
 
 
 def _allowed_global(name: str) -> _Name:
     if name not in (_TENSOR, _NO_HOOKS, *_ITEM_SIZES):
-        raise Malformed(f"it asks for {name[:80]}, which has no place in a model file")
+        raise Malformed(f"it refers to {name[:80]}, which does not belong in a model file")
     return _Name(name)
 
 
@@ -225,7 +225,7 @@ def _reduce(function: Any, arguments: Any) -> Any:
     if function == _Name(_NO_HOOKS) and arguments == ():
         return {}
     if function != _Name(_TENSOR) or type(arguments) is not tuple:
-        raise Malformed("it makes something else than tensors")
+        raise Malformed("it makes something other than tensors")
     return _tensor(*arguments)
 
 
@@ -255,12 +255,12 @@ def _check_values(structure: Any, max_values: int, max_text: int, tensors: set[s
             raise Malformed("its structure is too large")
         if isinstance(value, TensorRecord):
             if value.key not in tensors:
-                raise Malformed("its tensors share their numbers")
+                raise Malformed("its tensors share data")
             tensors.remove(value.key)
         elif not isinstance(value, bool | int | float | str | dict | list | tuple | None):
-            raise Malformed("it holds what is no plain value")
+            raise Malformed("it holds something other than plain values")
     if tensors:
-        raise Malformed("it holds numbers of no tensor")
+        raise Malformed("it holds data that belongs to no tensor")
 
 
 def check_depth(value: Any) -> None:

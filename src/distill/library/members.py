@@ -52,7 +52,7 @@ def find_members(file: BinaryIO) -> dict[str, Member]:
             roots.add(name[1])
             members[name[2].decode()] = member
     except struct.error as error:
-        raise Malformed("it is no archive, or was cut short") from error
+        raise Malformed("it is not an archive, or was cut short") from error
     if len(roots) != 1:  # its name may be any: torch names it after the file
         raise Malformed("its members are not those of a model file")
     return members
@@ -93,7 +93,7 @@ def _walk(file: BinaryIO) -> Iterator[tuple[bytes, Member]]:
         if method or stored != size or flags not in (_UTF8, _UTF8 | _DESCRIBED):
             raise Malformed("its members are compressed or encrypted")
         if attributes:  # torch reads nothing of a member marked as a folder, and uses whatever is in memory instead
-            raise Malformed("its members are marked as something else than files")
+            raise Malformed("its members are marked as something other than files")
         if signature != b"PK\x01\x02" or extra or comment or at != place:
             raise Malformed("its members overlap, or something stands between them")
         start = _start(file, place, name, flags)
@@ -117,7 +117,7 @@ def _directory(file: BinaryIO) -> tuple[bytes, int, int]:
     expected: tuple[Any, ...] = (b"PK\x06\x06", _END_SIZE, 0, 0, count, count, length, place)
     expected += (b"PK\x06\x07", 0, end_place, 1, b"PK\x05\x06", 0, 0, count, count, length, place, 0)
     if end != expected or length > _MAX_DIRECTORY or place + length != end_place:
-        raise Malformed("it is no archive, or was cut short")
+        raise Malformed("it is not an archive, or was cut short")
     file.seek(place)
     return file.read(length), place, count
 

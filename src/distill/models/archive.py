@@ -42,7 +42,7 @@ def read_archive(path: Path) -> Any:
     """Read what `write_archive` wrote to `path`, its tensors on the CPU; raises `Malformed`, `OSError`."""
     status = path.stat()  # before opening it: opening a pipe would block
     if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
-        raise Malformed("it is no file, or far too large")
+        raise Malformed("it is not a file, or far too large")
     data = path.read_bytes()  # once, so that torch loads the very bytes that were checked
     check_container(io.BytesIO(data))
     try:

@@ -84,7 +84,7 @@ def check_marker(path: Path, content: Any) -> None:
         raise ModelFileError(f"{path}: not a distill model")
     version = content.get("version")
     if not isinstance(version, int) or version < 1:
-        raise ModelFileError(f"{path}: its version {short(version)} makes no sense")
+        raise ModelFileError(f"{path}: its version {short(version)} is not valid")
     if version > SAVED_MODEL_VERSION_V2:
         raise ModelFileError(
             f"{path}: made by a newer distill (file version {short(version)})", "update distill to open it"
@@ -95,7 +95,7 @@ def family_of(path: Path, content: dict[str, Any]) -> Family:
     """The family of a model file; raises `ModelFileError` if it is unknown."""
     family = find_family(content.get("model_type"))
     if family is None:
-        raise ModelFileError(f"{path}: it calls itself {short(content.get('model_type'))}, a family that is not known")
+        raise ModelFileError(f"{path}: its family {short(content.get('model_type'))} is not known")
     return family
 
 

@@ -50,11 +50,11 @@ def reasons(request: TrainingRequest, chosen: Collection[str]) -> list[str]:
     held_out = max(1, round(request.config.val_fraction * files))
     sentences = [
         request.config.why(files, request.seconds, chosen),
-        f"{held_out} of the {files} sounds {'is' if held_out == 1 else 'are'} kept aside, to check the learning with "
+        f"{held_out} of the {files} sounds {'is' if held_out == 1 else 'are'} kept aside, to check the learning on "
         "sounds that were not learnt from.",
     ]
     if request.config.augment:
         sentences.append(
-            "Sounds are varied in loudness, in speed and in where they are cut, so that few of them teach more."
+            "Sounds are varied in loudness, in speed and in where they are cut, so that a few of them teach more."
         )
     return sentences

@@ -97,7 +97,7 @@ def open_collection(body: FolderPath, state: InState) -> dict[str, Any]:
     # A pasted path may have quotes around it.
     path = os.path.expanduser(body.path.strip().strip("\"'"))  # noqa: PTH111  unlike Path, it leaves an unknown ~user as it is
     if not Path(path).is_absolute():
-        raise CollectionError(f"{body.path} is not a whole path", "give the path of the folder from the root on")
+        raise CollectionError(f"{body.path} is not a whole path", "give the full path of the folder, from the root on")
     return state.folders.open(Path(path)).report()
 
 
@@ -119,7 +119,7 @@ def remove_collection(key: str, state: InState) -> dict[str, str]:
     """Remove dropped sounds; the `undo` key brings them back, until distill is started again."""
     folder = state.folder(key)
     if any(file.is_relative_to(folder.path) for job in state.runs.jobs() for file in job.request.file_paths):
-        raise CollectionError(f"{folder.name} is needed for a training", "wait until it ends, or cancel it first")
+        raise CollectionError(f"{folder.name} is needed by a training", "wait until it ends, or cancel it first")
     return {"undo": state.add_undo(state.folders.remove(key))}
 
 

@@ -100,7 +100,7 @@ def _known_sounds() -> Iterator[None]:
     try:
         yield
     except KeyError:  # only the last few sounds are remembered
-        raise HTTPException(404, "this sound is no longer at hand; drop it again") from None
+        raise HTTPException(404, "this sound is no longer available; drop it again") from None
 
 
 def _parse_amount(setting: str) -> tuple[str, float]:

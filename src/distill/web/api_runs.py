@@ -66,7 +66,7 @@ def cancel_run(key: str, state: InState) -> Any:
         state.runs.cancel(key)
         return {"id": key, "state": "cancelled"} if queued else about(state, key)
     except KeyError:
-        raise HTTPException(404, "this run is not going on") from None
+        raise HTTPException(404, "this run is not in progress") from None
 
 
 @router.post("/{key}/resume")

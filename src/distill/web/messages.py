@@ -85,4 +85,4 @@ def what_is_wrong(error: dict[str, Any]) -> str:
     if error["type"] == "json_invalid" or not names:
         return "this request cannot be read"
     field = _FIELDS.get(names[0], names[0].replace("_", " "))
-    return f"{field} {_WRONG.get(error['type'], 'is not what it can be').format(**error.get('ctx', {}))}"
+    return f"{field} {_WRONG.get(error['type'], 'is not valid').format(**error.get('ctx', {}))}"

@@ -42,9 +42,9 @@ def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable
         app = create_app(state, token, own_hosts(host, port), cookie=f"distill-{port}")
         shown_host = f"[{host}]" if ":" in host else host
         address = f"http://{shown_host}:{port}/?token={token}"
-        say(f"distill is at {address}\nPress Ctrl-C to stop it; a training that is going on can be resumed later.")
+        say(f"distill is running at {address}\nPress Ctrl-C to stop it; a training in progress can be resumed later.")
         if jobs := state.runs.jobs():
-            say("1 run that waited goes on" if len(jobs) == 1 else f"{len(jobs)} runs that waited go on")
+            say("continuing 1 queued run" if len(jobs) == 1 else f"continuing {len(jobs)} queued runs")
         if open_page:
             # In a thread, because some browsers return only when they are closed.
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
