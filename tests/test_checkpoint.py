@@ -142,7 +142,7 @@ def test_a_damaged_newest_checkpoint_is_kept_aside_and_the_one_before_it_taken(t
     new.write_bytes(bad)
     assert find_checkpoint(tmp_path, "vqvae").epoch == 1
     assert new.name in caplog.text
-    assert f"going on from the one before it, {old.name}" in caplog.text
+    assert f"the run resumes from the one before it, {old.name}" in caplog.text
     assert new.with_name(new.name + ".damaged").read_bytes() == bad
     assert list_checkpoints(old.parent) == [old]
 

@@ -93,13 +93,13 @@ def test_a_checkpoint_without_any_one_of_its_keys_is_refused(family, every, stop
     for path in tried:
         torch.save(without(content, path), tmp_path / "other.pt")
         try:
-            setup._go_on(run, read_checkpoint(tmp_path / "other.pt", family))
+            setup._resume(run, read_checkpoint(tmp_path / "other.pt", family))
         except CheckpointError:
             continue
         accepted.append(path)
     assert accepted == []
     assert {("identity", "config", "minutes"), ("totals", "sums", "train_loss"), ("made_with", "torch")} < set(tried)
-    setup._go_on(run, read_checkpoint(newest, family))  # nothing but the missing keys was in the way
+    setup._resume(run, read_checkpoint(newest, family))  # nothing but the missing keys was in the way
 
 
 @pytest.mark.parametrize("family", MADE)
@@ -109,7 +109,7 @@ def test_a_checkpoint_without_the_moments_of_its_optimizer_is_refused(family, st
     content["optimizer_state"]["state"] = {}
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="parts of it are missing"):
-        setup._go_on(run, read_checkpoint(tmp_path / "other.pt", family))
+        setup._resume(run, read_checkpoint(tmp_path / "other.pt", family))
 
 
 # Changed circumstances
@@ -138,7 +138,7 @@ def test_another_device_torch_or_thread_count_is_told_of(name, folder, sounds, m
     here = setup.environment
     monkeypatch.setattr(setup, "environment", lambda device: here(device) | {name: "another"})
     gone_on("vqvae", sounds, folder)
-    assert "the run goes on in other circumstances" in caplog.text
+    assert "the run is resumed in another environment" in caplog.text
     assert f"({name} {here(torch.device('cpu'))[name]} → another)" in caplog.text
 
 

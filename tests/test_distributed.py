@@ -25,7 +25,7 @@ def trained(
     arguments = [str(sounds), str(output), family, str(batch_size), "resume" if resume else "new", str(kill_at)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "RANK": os.environ.get("RANK", "0")}
     return subprocess.run(
-        [*start, str(CHILD), *arguments], capture_output=True, text=True, check=False, env=environment, timeout=300
+        [*start, str(CHILD), *arguments], capture_output=True, text=True, check=False, env=environment
     )
 
 
@@ -91,7 +91,7 @@ def test_the_command_line_trains_in_two_processes_and_only_the_first_one_speaks(
     options = ["train", str(sounds), "--epochs", "2", "--batch-size", "4", "--codebook-size", "16", "--json"]
     said = subprocess.run(
         [sys.executable, *TORCHRUN, "2", "-m", "distill", *options],
-        capture_output=True, text=True, check=False, timeout=300,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert said.returncode == 0, said.stderr
     lines = [json.loads(line) for line in said.stdout.splitlines()]

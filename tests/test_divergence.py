@@ -73,7 +73,8 @@ def test_ten_steps_in_a_row_that_are_not_finite_go_back_to_a_healthy_checkpoint_
     with poisoned(monkeypatch, lambda taken: steps * 2 <= taken < steps * 2 + 10):
         history = train_vqvae(config, files, tmp_path / "run", "cpu")["metrics_history"]
 
-    assert "10 steps in a row were not finite: back to epoch 3, with half the learning rate (time 1 of" in caplog.text
+    assert "10 steps in a row were not finite: rolled back to epoch 3, with half the learning rate" in caplog.text
+    assert "(rollback 1 of at most 3)" in caplog.text
     assert [event.epoch for event in history.epoch_metrics] == [0, 1, 2, 3]
     assert all(math.isfinite(step.train_loss) for step in history.step_metrics)  # what went wrong is taken back
     usual = train_vqvae(config, files, tmp_path / "usual", "cpu")["metrics_history"]
@@ -100,8 +101,8 @@ def test_a_run_resumed_after_a_way_back_ends_like_the_uninterrupted_one(config, 
 def test_from_where_nothing_is_learnt_the_way_back_goes_further_back(config, files, tmp_path, monkeypatch, caplog):
     with poisoned(monkeypatch, lambda taken: 12 <= taken < 32):
         history = train_vqvae(config, files, tmp_path / "run", "cpu")["metrics_history"]
-    assert "back to epoch 3, with half the learning rate (time 1" in caplog.text
-    assert "back to epoch 2, with half the learning rate (time 2" in caplog.text
+    assert "back to epoch 3, with half the learning rate (rollback 1" in caplog.text
+    assert "back to epoch 2, with half the learning rate (rollback 2" in caplog.text
     assert rates(history)[6:12] == pytest.approx([rates(history)[0] * 0.25 * (1 + math.cos(math.pi / 4)) / 2] * 6)
     assert [event.epoch for event in history.epoch_metrics] == [0, 1, 2, 3]
 

@@ -262,7 +262,7 @@ def test_more_of_a_direction_is_more_of_what_it_is_called_after(trained):
 
 
 def test_an_unknown_direction_is_refused_by_naming_the_known(trained):
-    with pytest.raises(ConfigError, match=f"'wetness' is no direction.*{next(iter(named_directions(trained)))}"):
+    with pytest.raises(ConfigError, match=f"'wetness' is not a direction.*{next(iter(named_directions(trained)))}"):
         move(trained, sample_latents(trained, 1, 0), {"wetness": 1.0})
 
 
@@ -371,7 +371,7 @@ def test_set_moves_the_sounds_and_warns_only_beyond_where_sounds_are(world, trai
 
 def test_an_unknown_direction_on_the_command_line_names_the_known(world, trained, tmp_path):
     said = generate(world, tmp_path / "new", "--set", "wetness=1")
-    assert_refused(said, 1, "'wetness' is no direction")
+    assert_refused(said, 1, "'wetness' is not a direction")
     assert all(name in said.err for name in named_directions(trained))
     assert not (tmp_path / "new").exists()
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ from distill.library.catalog import SORT_KEYS, ModelEntry, ModelLibrary
 from distill.library.header import ModelMetadata, read_header
 from distill.models.persistence import rename_model
 from support.models import write_model
+from support.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -340,13 +342,15 @@ def test_processes_that_add_at_once_lose_nothing(tmp_path):
                 library.add(ModelEntry.of_file(path))
     """
     adding = [subprocess.Popen([sys.executable, "-c", script, str(folder), str(seed)]) for _ in range(4)]
-    assert [process.wait(30) for process in adding] == [0] * 4
+    assert [process.wait() for process in adding] == [0] * 4
     stored = json.loads((folder / "library.json").read_text())["models"]
     assert len({item["file"] for item in stored}) == len(list(folder.glob("*.distill"))) == 20
 
 
-def test_a_locked_library_waits_for_its_turn(library):
-    order = []
+def test_who_finds_the_library_locked_waits_for_his_turn(library, monkeypatch):
+    order, refused = [], threading.Event()
+    # Between two tries to get it, the lock sleeps.
+    monkeypatch.setattr(time, "sleep", lambda seconds, sleep=time.sleep: (refused.set(), sleep(seconds)))
 
     def list_models() -> None:
         ModelLibrary(library.folder).entries()
@@ -355,7 +359,7 @@ def test_a_locked_library_waits_for_its_turn(library):
     with library.new_file("tom"):
         waiting = threading.Thread(target=list_models)
         waiting.start()
-        waiting.join(0.2)
+        assert refused.wait(PATIENCE_S)
         order.append("released")
     waiting.join()
     assert order == ["released", "listed"]

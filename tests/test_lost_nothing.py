@@ -524,7 +524,7 @@ def test_a_run_that_will_not_fit_is_told_before_it_begins(
     run, models = tmp_path / "run", tmp_path / "models"
     train_vqvae(CONFIG, sounds, run, callback=first, cancel_event=first.cancel, models_dir=models)
     told = re.findall(
-        r"(\S+): the run will need about [\d.]+ [kM]B there, and 0\.0 kB are free; make room", caplog.text
+        r"(\S+): the run will need about [\d.]+ [kM]B there, but only 0\.0 kB are free; free some space", caplog.text
     )
     assert told == [str(tmp_path / name) for name in warned]
 
@@ -546,7 +546,7 @@ def test_a_run_that_fits_in_what_is_said_to_be_needed_goes_through(sounds, tmp_p
     first = StopAt(VQStepMetrics, epoch=0, step=0)
     models = tmp_path / "models"
     train_vqvae(CONFIG, sounds, tmp_path / "run", callback=first, cancel_event=first.cancel, models_dir=models)
-    assert caplog.text.count("make room") == 2
+    assert caplog.text.count("free some space, or") == 2
 
 
 # A damaged checkpoint
@@ -604,7 +604,7 @@ def test_from_a_damaged_newest_checkpoint_a_run_goes_back_to_the_one_before_and_
     before = list_checkpoints(newest.parent)[-2]
     go_on(sounds, tmp_path / "run")
     assert f"{newest}: " in caplog.text
-    assert f"kept aside, going on from the one before it, {before.name}" in caplog.text
+    assert f"it was set aside, and the run resumes from the one before it, {before.name}" in caplog.text
     assert_kept_aside(newest, content)
     assert_ended_alike(tmp_path / "run", whole)
 

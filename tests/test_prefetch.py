@@ -5,7 +5,6 @@ import gc
 import logging
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,18 +25,19 @@ from distill.data.waveforms import WaveformStore
 from distill.errors import Cancelled, CollectionError, StorageError
 from distill.models import quantizer
 from distill.models.vqvae import ConvVQVAE
-from distill.training import loop
 from distill.training.dataset import create_data_loaders
 from distill.training.execution import run_training
 from distill.training.loop import train_vqvae
-from distill.training.metrics import VQEpochMetrics, VQStepMetrics
+from distill.training.metrics import TrainingCompleteEvent, VQStepMetrics
 from distill.training.preview import generate_vqvae_reconstruction_preview
 from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
-from support.models import NARROW
-from support.runs import no_picture, same_run, small_config
+from support.runs import same_run, small_config
 from support.sounds import RATE, tone, write_collection
 from support.stops import StopAt
+from support.waiting import PATIENCE_S
+
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 Write = Callable[..., Path]
 
@@ -51,9 +51,6 @@ def long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "_PART_SOUNDS", 1)
     monkeypatch.setattr(quantizer, "_KMEANS_VECTORS", 16)
     monkeypatch.setattr(quantizer, "_KMEANS_VECTORS_PER_CODE", 1)
-    monkeypatch.setattr("distill.models.blocks.WIDTHS", NARROW)
-    for name in ("draw_vqvae_run", "draw_vae_run"):
-        monkeypatch.setattr(loop, name, no_picture)
 
 
 @pytest.fixture
@@ -62,21 +59,34 @@ def folder(tmp_path: Path) -> Path:
 
 
 class Gate:
-    """Lets so many sounds be decoded, and the others once it is opened."""
+    """Lets so many sounds be decoded, and the others once it is opened; `when_awaited` is called when one is needed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
-        self.open, self.passed = threading.Event(), list[Path]()
+        self.open, self.passed, self.stop = threading.Event(), list[Path](), threading.Event()
+        self.when_awaited: Callable[[], object] = lambda: None
+        gate = self
+
+        class Pending(prefetch._Pending):
+            def __init__(self, begin: int, window: prefetch._Window) -> None:
+                super().__init__(begin, window)
+                self.held = getattr(window, "sounds", 0) >= free
+                window.sounds = getattr(window, "sounds", 0) + 1
+
+            def request(self) -> object:
+                if self.held and not gate.open.is_set():
+                    gate.when_awaited()
+                return super().request()
 
         def held_up(*arguments: object) -> Iterator[tuple[Path, object]]:
-            limit = time.monotonic() + 60
+            self.stop = arguments[-1]
             for number, outcome in enumerate(read_each(*arguments)):
                 while number >= free and not self.open.wait(0.05):
-                    if arguments[-1].is_set():
-                        raise Cancelled("stopped")
-                    assert time.monotonic() < limit
+                    if self.stop.is_set():
+                        raise Cancelled("stopped at the gate")
                 self.passed.append(outcome[0])
                 yield outcome
 
+        monkeypatch.setattr(prefetch, "_Pending", Pending)
         monkeypatch.setattr(prefetch, "read_each", held_up)
 
 
@@ -201,7 +211,7 @@ def test_how_fast_sounds_are_decoded_changes_nothing(
     assert all(isinstance(sound.waveform, PrefetchedWaveform) for sound in slow.sounds)
     with monkeypatch.context() as patch:
         gate = Gate(patch, free=2)
-        threading.Timer(0.5, gate.open.set).start()
+        gate.when_awaited = gate.open.set
         run_training(slow)
     decoding = prefetch.start_prefetch(quick.sounds, RATE)
     for sound in quick.sounds:
@@ -229,12 +239,9 @@ def test_a_cancellation_does_not_wait_for_a_sound_and_the_run_goes_on_as_if_noth
     run_training(whole)
     stopped = TrainingRequest.for_folder(folder, output_dir=tmp_path / "stopped", **vars(config()))
     with monkeypatch.context() as patch:
-        Gate(patch, free=4)  # and never opens
         cancel = threading.Event()
-        threading.Timer(0.7, cancel.set).start()
-        begun = time.monotonic()
+        Gate(patch, free=4).when_awaited = cancel.set  # and it never opens
         run_training(stopped, cancel_event=cancel)
-        assert time.monotonic() - begun < 20
     steps = [event.step for event in RunFolder(tmp_path / "stopped").events() if isinstance(event, VQStepMetrics)]
     assert 0 < len(steps) < len(list(create_data_loaders(whole.file_paths, whole.config)[0]))
     assert steps == list(range(len(steps)))
@@ -247,16 +254,14 @@ def test_a_cancellation_while_validation_sounds_are_awaited_is_one_like_any_othe
 ) -> None:
     paths = find_audio_files(folder)
     train_vqvae(config(), paths, tmp_path / "whole")
-    steps = len(create_data_loaders(paths, config())[0])
+    loader, _ = create_data_loaders(paths, config())
     with monkeypatch.context() as patch:
-        Gate(patch, free=len(create_data_loaders(paths, config())[0].dataset.digests))
-        stop = StopAt(VQStepMetrics, epoch=0, step=steps - 1)
-        waiting = threading.Timer(0.3, stop.cancel.set)
-        train_vqvae(
-            config(), paths, tmp_path / "stopped", cancel_event=stop.cancel,
-            callback=lambda event: waiting.start() if getattr(event, "step", -1) == steps - 1 else None,
-        )  # fmt: skip
-    assert not any(isinstance(event, VQEpochMetrics) for event in RunFolder(tmp_path / "stopped").events())
+        cancel = threading.Event()
+        Gate(patch, free=len(loader.dataset.digests)).when_awaited = cancel.set
+        train_vqvae(config(), paths, tmp_path / "stopped", cancel_event=cancel)
+    *done, complete = RunFolder(tmp_path / "stopped").events()
+    assert [(type(event), event.step) for event in done] == [(VQStepMetrics, step) for step in range(len(loader))]
+    assert isinstance(complete, TrainingCompleteEvent)
     train_vqvae(config(), paths, tmp_path / "stopped", resume_from=tmp_path / "stopped")
     same_run(tmp_path / "whole", tmp_path / "stopped")
 
@@ -338,7 +343,7 @@ def test_a_disk_that_is_taken_away_ends_the_run_and_does_not_pass_for_silence(
         loaders = create_data_loaders(paths, config())
         folder.rename(tmp_path / "gone")
         gate.open.set()
-        with pytest.raises(StorageError, match="cannot be read any more; bring it back, then continue the run"):
+        with pytest.raises(StorageError, match="can no longer be read; bring it back, then continue the run"):
             loaders[1].dataset.waveforms[-1][:]
 
 
@@ -366,13 +371,12 @@ def test_nothing_goes_on_being_decoded_for_a_run_that_is_gone(folder: Path, monk
     (work,) = (thread for thread in threading.enumerate() if thread.name == "distill-ahead")
     del loaders[0]
     gc.collect()
-    work.join(0.3)
-    assert work.is_alive()  # the validation half is still in use
+    assert not gate.stop.is_set()  # the validation half is still in use
     gc.disable()  # what decodes must not wait for that
     del loaders
-    work.join(10)
+    assert gate.stop.is_set()
     gc.enable()
-    assert not work.is_alive()
+    work.join()
     assert len(gate.passed) == 2
 
 
@@ -397,11 +401,19 @@ def test_part_of_what_is_awaited_is_part_of_what_was_decoded(folder: Path) -> No
 
 def test_no_more_is_decoded_than_is_about_to_be_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch, "_AHEAD_S", 0.5)
+    waits, wait_for = threading.Event(), prefetch._Window.wait_for
+
+    def waited_for(window: prefetch._Window, begin: int, stop: threading.Event) -> None:
+        if begin > window._frames_ahead:
+            waits.set()
+        wait_for(window, begin, stop)
+
+    monkeypatch.setattr(prefetch._Window, "wait_for", waited_for)
     dataset = create_data_loaders(find_audio_files(folder), config())[0].dataset
     waveforms = dataset.waveforms
     waveforms[0][:]
-    time.sleep(0.5)
-    ahead_of_it = [sum(map(len, waveforms[:number])) / RATE for number, one in enumerate(waveforms) if one.there]
+    assert waits.wait(PATIENCE_S)
+    ahead_of_it = [sum(map(len, waveforms[:number])) / RATE for number, one in enumerate(waveforms) if one.decoded]
     assert 0.5 < ahead_of_it[-1] < 1.0
     waveforms[-1][:]
-    assert all(waveform.there for waveform in waveforms)
+    assert all(waveform.decoded for waveform in waveforms)

@@ -15,6 +15,7 @@ from distill.data.opening import open_collection
 from distill.data.reading import expected_bytes, read_each
 from distill.errors import AudioError, Cancelled, StorageError
 from support.sounds import RATE, tone
+from support.waiting import PATIENCE_S, until
 
 Write = Callable[..., Path]
 
@@ -44,7 +45,7 @@ def test_outcomes_come_in_the_order_of_the_paths(write_sound: Write, tmp_path: P
 
 
 def test_several_are_read_at_once(paths: list[Path]) -> None:
-    together = threading.Barrier(3, timeout=60)
+    together = threading.Barrier(3, timeout=PATIENCE_S)
 
     def meet(path: Path, _: Recording) -> str:
         together.wait()
@@ -59,7 +60,7 @@ def test_of_large_files_there_is_one_in_memory_at_a_time(paths: list[Path], monk
 
     def alone(path: Path, _: Recording) -> str:
         assert busy.acquire(blocking=False)
-        time.sleep(0.02)
+        time.sleep(0.02)  # so that two would meet
         busy.release()
         return path.name
 
@@ -83,8 +84,8 @@ def test_no_more_is_read_ahead_than_there_are_readers(paths: list[Path]) -> None
     begun = []
     with closing(read_each(paths, lambda path, _: begun.append(path))) as outcomes:
         next(outcomes)
-        time.sleep(0.3)
-        assert len(begun) <= 3 + 1
+        until(lambda: len(begun) == 3 + 1)
+    assert len(begun) == 3 + 1  # who listens no more has waited for all that were asked to read
 
 
 def test_no_files_are_none_read() -> None:

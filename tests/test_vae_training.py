@@ -18,14 +18,16 @@ from distill.errors import CheckpointError
 from distill.models import load_model
 from distill.models.vae import ConvVAE
 from distill.training.checkpoint import list_checkpoints, load_checkpoint, load_vqvae_checkpoint
+from distill.training.execution import run_training
 from distill.training.loop import train, train_epoch, validate_epoch
 from distill.training.metrics import EpochMetrics, PreviewEvent, StepMetrics, TrainingCompleteEvent
 from distill.training.objective import EpochResult
 from distill.training.preview import generate_preview, list_previews
+from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
 from distill.training.runner import TrainingRunner
 from distill.training.vae_loop import VAEObjective
-from support.runs import RESULT_KEYS, same_run, small_vae_config
+from support.runs import RESULT_KEYS, same_run, small_vae_config, ticking
 from support.sounds import write_collection
 from support.stops import StopAt
 
@@ -107,8 +109,9 @@ def test_the_kl_weight_rises_in_a_line_over_the_warmup_and_then_stays(finished):
 
 def test_under_a_time_budget_the_weight_never_falls(files, tmp_path):
     # The number of epochs is only settled after the first of them.
-    config = small_vae_config(minutes=0.03, max_epochs=1, augmentation_copies=4, kl_warmup_fraction=1.0)
-    history = train(config, files, tmp_path / "run")["metrics_history"]
+    config = small_vae_config(minutes=0.1, max_epochs=1, augmentation_copies=4, kl_warmup_fraction=1.0)
+    request = TrainingRequest.of_arguments("vae", config, files, tmp_path / "run")
+    history = run_training(request, clock=ticking())["metrics_history"]
     weights = [event.kl_weight for event in history.step_metrics]
     assert len(history.epoch_metrics) > 2
     assert weights == sorted(weights)
@@ -292,7 +295,7 @@ def test_a_collapse_made_on_purpose_is_warned_of_in_plain_words(free_bits, files
         augmentation_copies=16, kl_weight_max=100.0, kl_warmup_fraction=0.0, free_bits=free_bits, learning_rate=5e-3
     )
     train(config, files, tmp_path / "run")
-    assert "say anything about the sound (posterior collapse)" in caplog.text
+    assert "carry information about the sound (posterior collapse)" in caplog.text
     assert "lower KL weight" in caplog.text
 
 
@@ -321,7 +324,7 @@ def told(caplog, objective: VAEObjective, active: int, epoch: int, divergence: f
 def test_fewer_than_a_tenth_of_the_dimensions_is_a_collapse(active, warned, caplog):
     text = told(caplog, watched(free_bits=0.1, kl_warmup_fraction=0.5), active, 9)
     assert f"latent space: {active} of 64 dimensions active, KL {active * 0.5:.1f} nats" in text
-    assert (f"only {active} of 64 latent dimensions say anything about the sound" in text) == warned
+    assert (f"only {active} of 64 latent dimensions carry information about the sound" in text) == warned
 
 
 @pytest.mark.parametrize(("epoch", "warned"), [(0, False), (4, False), (5, True), (9, True)])

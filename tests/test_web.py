@@ -18,7 +18,7 @@ import torch
 from distill.audio.io import read_recording
 from distill.audio.limits import AudioLimits
 from distill.audio.reader import AudioReader
-from distill.errors import AudioError, ConfigError, RaiseLimit, StorageError
+from distill.errors import AudioError, ConfigError, LowerLearningRate, RaiseLimit, StorageError, TrainingError
 from distill.families import register, unregister
 from distill.models.persistence import load_any
 from distill.notices import FileLeftOut, LevelUnderused, Notice, Overfitting
@@ -484,6 +484,28 @@ def test_a_list_of_waiting_runs_is_read_as_far_as_it_makes_sense(home: Path, col
     with web_server(home) as web:
         web.wait("/api/runs/one", state="finished")
         assert len(web.get("/api/runs")) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (TrainingError("it diverged", LowerLearningRate()), "it diverged; try a lower learning rate"),
+        (MemoryError(), "out of memory; try a smaller batch size"),
+        (ZeroDivisionError("by nothing"), "unexpected ZeroDivisionError: by nothing"),
+    ],
+    ids=["ours", "memory", "fault"],
+)
+def test_what_ended_a_run_is_told_in_words_of_the_page(
+    web: Web, collection: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error from OSError("the cause")
+
+    monkeypatch.setattr("distill.training.runner.train_vqvae", fail)
+    run = web.wait(f"/api/runs/{train(web, collection)['id']}", state="failed")
+    assert run["error"].startswith(said)
+    kept = web.state.runs.status(run["id"]).error
+    assert (kept, kept.__traceback__, kept.__cause__) == (error, None, None)
 
 
 def test_a_run_that_fails_says_why_and_the_next_one_goes_on(web: Web, collection: Path) -> None:

@@ -32,7 +32,7 @@ _WARNING_KINDS = {  # phrase of a warning → kind
     "by heart": "overfitting",
     "not finite": "skipped steps",
     "left out": "file left out",
-    "dimensions say": "posterior collapse",
+    "posterior collapse": "posterior collapse",
 }
 
 

@@ -1,13 +1,15 @@
 """distill: train a generative audio model on your own small collection of sounds.
 
-The way of the data, with its shapes (legend in `distill.models`):
+The data flow, with shapes (legend in `distill.models`):
 
     audio files ─ decode, mono, resample ─▶ waveform ─ split by file, cut into chunks ─▶ [B,1,S] in [-1,1]
-       ─ AudioSpectrogram (or first) ─▶ mel [B,1,M,T] ─ encoder ─▶ [B,D,H,W] ─ residual quantizer ─▶ codes [B,H·W,Q]
+       ─ AudioSpectrogram (or before cutting) ─▶ mel [B,1,M,T]
+       ─ encoder ─▶ [B,D,H,W] ─ residual quantizer ─▶ codes [B,H·W,Q]
        ─ decoder ─▶ mel [B,1,M,T] ─ its vocoder ─▶ waveform ─▶ audio file
     config ─▶ training engine ─▶ events ─▶ CLI · web · run folder      engine ─▶ checkpoint ─▶ .distill ─▶ library
 
-Folders, lowest first (imports run one way): `audio`, `data`, `library` → `models` → `training` → `web` → `cli`.
+Folders, lowest layer first; each imports only from those before it: `audio`, `data`, `library` → `models` → `training`
+→ `web` → `cli`.
 """
 
 import gc
@@ -21,7 +23,7 @@ def __getattr__(name: str) -> Any:
     # On first use, because the API imports torch and `distill --help` must not wait for it.
     if name in __all__:
         collecting = gc.isenabled()
-        gc.disable()  # imports leave no garbage, and looking for it in all that torch holds takes as long as they do
+        gc.disable()  # imports leave no garbage, and looking for it among torch's objects takes as long as they do
         try:
             from distill import api
         finally:

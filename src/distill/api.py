@@ -1,4 +1,4 @@
-"""The Python way in: `distill.train(folder)` and `distill.load(model)`."""
+"""The Python entry points: `distill.train(folder)` and `distill.load(model)`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,11 @@ def train(
 ) -> LoadedFamily:
     """Train a model on the sounds in `folder`, save it in the library, and return it ready for use.
 
-    `settings` are fields of `VQVAEConfig`, or `TrainingConfig` for the family "vae" (minutes=2, seed=1, …), that
-    replace what suits how much sound there is.
+    `settings` are fields of `VQVAEConfig`, or of `TrainingConfig` for the family "vae" (minutes=2, seed=1, …), and
+    override the preset for that much sound.
     Raises `CollectionError`, `ConfigError`, `StorageError`, `TrainingError`.
     """
-    from distill.training.execution import run_training  # here, for who only loads a model need not wait for it
+    from distill.training.execution import run_training  # here, so that `load` does not wait for it
     from distill.training.request import TrainingRequest
     from distill.training.run_folder import RunFolder
 

@@ -1,7 +1,7 @@
-"""Every error distill raises on purpose: what was found and what was expected, and, as a value, what would help.
+"""The errors that distill raises on purpose: each has a reason (found, expected) and a remedy.
 
-An error does not know who reads it. Where what helps is done differently on the command line, on the page and in
-Python, it is a `Remedy`, which each of them words in its own way (`DistillError.worded`); elsewhere it is a sentence.
+An error does not know who reads it. A remedy that differs between command line, web page and Python is a `Remedy`,
+which each of them words in its own way (`DistillError.worded`); any other is a sentence.
 """
 
 import dataclasses
@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+# Remedies
+
 
 @dataclass(frozen=True)
 class Remedy:
-    """Something a user can do, as a value; `str` words it for somebody who calls distill from Python."""
+    """The root of remedies: something a user can do, as a value; `str` words it for callers from Python."""
 
-    kinds: ClassVar[dict[str, type["Remedy"]]] = {}
+    kinds: ClassVar[dict[str, type["Remedy"]]] = {}  # by name, which is how JSON refers to them
 
     def __init_subclass__(cls) -> None:
         Remedy.kinds[cls.__name__] = cls
@@ -25,7 +27,7 @@ class Remedy:
 
 @dataclass(frozen=True)
 class RaiseLimit(Remedy):
-    """Allow more (or, of a lower bound, less) of a sound file: the field `name` of `AudioLimits` to be `value`."""
+    """Relax a limit on sound files: set the field `name` of `AudioLimits` to `value`."""
 
     name: str
     value: str
@@ -36,7 +38,7 @@ class RaiseLimit(Remedy):
 
 @dataclass(frozen=True)
 class LowerLearningRate(Remedy):
-    """Take smaller steps, and look for files that are not what they seem."""
+    """Lower the learning rate, and look for odd files among the sounds."""
 
     def __str__(self) -> str:
         return "try a lower learning_rate, and look for odd files among the sounds"
@@ -44,7 +46,7 @@ class LowerLearningRate(Remedy):
 
 @dataclass(frozen=True)
 class ResumeRun(Remedy):
-    """Go on with a run from its last checkpoint, once `first` is done."""
+    """Resume a run from its last checkpoint, once `first` is done."""
 
     first: str = ""
 
@@ -54,7 +56,7 @@ class ResumeRun(Remedy):
 
 @dataclass(frozen=True)
 class NewRun(Remedy):
-    """Begin a new run instead of going on with one, unless `otherwise` is done."""
+    """Start a new run instead of resuming one, unless `otherwise` is done."""
 
     otherwise: str = ""
 
@@ -64,7 +66,7 @@ class NewRun(Remedy):
 
 @dataclass(frozen=True)
 class UsedFolder(Remedy):
-    """Go on with the run that a folder holds already, or put the new one elsewhere."""
+    """Resume the run that a folder already holds, or choose another folder."""
 
     def __str__(self) -> str:
         return "continue that run with resume_from, or give another output_dir"
@@ -72,7 +74,7 @@ class UsedFolder(Remedy):
 
 @dataclass(frozen=True)
 class ListModels(Remedy):
-    """Look which models there are."""
+    """List the models that exist."""
 
     def __str__(self) -> str:
         return "ModelLibrary.entries() lists the models there are"
@@ -80,7 +82,7 @@ class ListModels(Remedy):
 
 @dataclass(frozen=True)
 class GeneratingFamily(Remedy):
-    """Use a model of a family that makes new sounds; this one only plays sounds through itself."""
+    """Use a model of a family that generates sounds; this one can only reconstruct."""
 
     families: tuple[str, ...]
 
@@ -92,20 +94,20 @@ Vocabulary = Mapping[type[Remedy], Callable[[Any], str]]
 
 
 def worded(reason: str, remedy: Remedy | str, vocabulary: Vocabulary) -> str:
-    """A reason and what would help in one sentence, the latter worded as `vocabulary` has it."""
+    """The reason and the remedy in one sentence, the latter in the words of `vocabulary`, if it has any for it."""
     helps = remedy if isinstance(remedy, str) else vocabulary.get(type(remedy), str)(remedy)
     return f"{reason}; {helps}" if helps else reason
 
 
 def remedy_to_json(remedy: Remedy | str) -> Any:
-    """A remedy as JSON can hold it; `remedy_from_json` makes an equal one of it."""
+    """The JSON form of a remedy; `remedy_from_json` makes an equal one of it."""
     if isinstance(remedy, str):
         return remedy
     return {"kind": type(remedy).__name__, "values": dataclasses.asdict(remedy)}
 
 
 def remedy_from_json(value: Any) -> Remedy | str:
-    """The remedy that `remedy_to_json` was given; raises `ValueError` for anything else."""
+    """The inverse of `remedy_to_json`; raises `ValueError` for anything else."""
     if isinstance(value, str):
         return value
     try:
@@ -114,28 +116,31 @@ def remedy_from_json(value: Any) -> Remedy | str:
         raise ValueError("not a remedy") from error
 
 
+# Errors
+
+
 class DistillError(Exception):
-    """The root of the tree: a `reason`, and what would help, or nothing."""
+    """The root of all errors: a `reason` and a `remedy`, which may be empty."""
 
     def __init__(self, reason: str, remedy: Remedy | str = "") -> None:
         self.reason, self.remedy = reason, remedy
-        super().__init__(worded(reason, remedy, {}))  # one argument: of two, an `OSError` takes the first for a number
+        super().__init__(worded(reason, remedy, {}))  # one argument: an `OSError` takes the first of two for its errno
 
     def worded(self, vocabulary: Vocabulary) -> str:
-        """The whole message, its remedy worded as `vocabulary` has it."""
+        """The whole message, its remedy in the words of `vocabulary`."""
         return worded(self.reason, self.remedy, vocabulary)
 
     def with_reason(self, reason: str) -> Self:
-        """An error of the same kind and with the same remedy for another reason; it has no traceback yet."""
+        """An error of the same class and with the same remedy, for another reason; it has no traceback."""
         return type(self)(reason, self.remedy)
 
     def to_dict(self) -> dict[str, Any]:
-        """Reason and remedy as JSON can hold them; `from_dict` of the same class makes an error like this of them."""
+        """The reason and the remedy in JSON form; `from_dict` of the same class makes an equal error of them."""
         return {"reason": self.reason, "remedy": remedy_to_json(self.remedy)}
 
     @classmethod
     def from_dict(cls, value: Any) -> Self:
-        """An error of this class with the reason and remedy that `to_dict` gave; raises `ValueError`."""
+        """The inverse of `to_dict`; raises `ValueError` for anything else."""
         try:
             return cls(str(value["reason"]), remedy_from_json(value["remedy"]))
         except (LookupError, TypeError) as error:
@@ -147,7 +152,7 @@ class ConfigError(DistillError):
 
 
 class AudioError(DistillError):
-    """A file could not be decoded to sound."""
+    """A sound file could not be decoded."""
 
 
 class CollectionError(DistillError):
@@ -163,16 +168,16 @@ class CheckpointError(DistillError):
 
 
 class LibraryError(DistillError):
-    """A model is not in the library, or a name does not tell which one is meant."""
+    """A model is not in the library, or a name is ambiguous."""
 
 
 class StorageError(DistillError, OSError):
-    """A file could not be written; what was there before is untouched."""
+    """A file could not be written; its previous content is untouched."""
 
 
 class TrainingError(DistillError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 class Cancelled(DistillError):
-    """The caller asked to stop before a run had begun, or while it waited for sounds; nothing is lost."""
+    """The caller cancelled a run before it had begun, or while it waited for sounds; nothing is lost."""

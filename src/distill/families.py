@@ -1,8 +1,8 @@
-"""The registry of model families: one row says all that tells one family from another.
+"""The registry of model families: one entry has everything in which a family differs from others.
 
-Whoever has to know what a family is asks its row; nothing else in distill compares a family's name. The built-in rows
-stand in `distill.training.families`; another family is one more `register(Family(…))`. Imports no torch: what needs it
-is named by a row as "module:attribute", and imported when it is asked for.
+Code that depends on the family asks its entry; nothing in distill compares names of families. The built-in entries are
+in `distill.training.families`; another family is one more `register(Family(…))`. Imports no torch: an entry refers to
+classes that need it as "module:attribute", and they are imported on first use.
 """
 
 import importlib
@@ -36,34 +36,35 @@ def _no_shapes(settings: Any) -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class Part:
-    """A later addition to a model, a prior, say, that not every file of its family has.
+    """An optional part of a model, such as a prior, that not every file of its family has.
 
-    Under its name stand its settings in those of the model, and its weights, as a prefix, in the model's state dict.
+    The settings of the model hold those of the part under its name; its weights have the name as a prefix.
     """
 
-    settings: type[Any]  # a pydantic dataclass, which checks what a file says
+    settings: type[Any]  # a pydantic dataclass, which checks the values in a file
     build: Callable[["nn.Module", Any], "nn.Module"]  # from the model it belongs to, and its settings
-    # Shapes, by name, of its weights that grow with its settings: a file is held to them before anything is built.
+    # Shapes, by name, of the weights that grow with its settings. A file must have them before anything is built, so
+    # that no settings make a part larger than its file.
     large_shapes: Callable[[Any], dict[str, tuple[int, ...]]] = _no_shapes
 
 
 @dataclass(frozen=True)
 class FileLayout:
-    """The keys of a family's model files that other families' do not have (see `distill.models.format`)."""
+    """The keys of model files that are particular to a family (see `distill.models.format`)."""
 
     version: int
     settings_key: str
     settings: type[Any]  # a pydantic dataclass: the arguments of the model
-    record_key: str  # what training leaves beside weights and curves
+    record_key: str  # for a result of training beside weights and curves
     record_type: Any  # that pydantic checks it against
-    foreign: str  # the complaint about a file of another family, where one of this was expected
-    record_fits: Callable[[Mapping[str, Any], Any], bool] = _fits_any  # the model's settings, and the record
+    foreign: str  # the message for a file of another family
+    record_fits: Callable[[Mapping[str, Any], Any], bool] = _fits_any  # called with the model's settings and the record
     parts: Mapping[str, Part] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss beside the total that displays show: its field in epoch events, and its curve in a history."""
+    """A loss term that displays show beside the total: its field in epoch events, and its curve in a history."""
 
     field: str
     curve: str
@@ -73,7 +74,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class FigurePanel:
-    """Figures of the last epoch or step that the page shows of a run: event fields and their labels."""
+    """A panel of the web page with figures of the last epoch or step: event fields and their labels."""
 
     title: str
     text: str
@@ -82,7 +83,7 @@ class FigurePanel:
 
 @dataclass(frozen=True)
 class Family:
-    """One row of the registry."""
+    """One entry of the registry."""
 
     name: str  # in commands, run folders and checkpoints, and as the `model_type` of model files
     title: str
@@ -101,13 +102,13 @@ class Family:
 
     @property
     def objective_type(self) -> "type[Objective]":
-        """The class that judges batches in training; made of a configuration."""
+        """The class of the training objective; its instances are made from a configuration."""
         found: type[Objective] = _resolved(self.objective)
         return found
 
     @property
     def model_type(self) -> "type[nn.Module]":
-        """The network; made of the settings that `file.settings` checks."""
+        """The class of the network; its instances are made from `file.settings`."""
         found: type[nn.Module] = _resolved(self.model)
         return found
 
@@ -118,33 +119,34 @@ class Family:
         return found
 
 
-_rows: dict[str, Family] = {}
+_registry: dict[str, Family] = {}
 
 
 def register(family: Family) -> Family:
-    """Add a row, in place of one of the same name."""
-    _rows[family.name] = family
+    """Add an entry, in place of one of the same name."""
+    _registry[family.name] = family
     return family
 
 
 def unregister(name: str) -> None:
-    """Take a row out again."""
-    _rows.pop(name, None)
+    """Remove an entry, if there is one."""
+    _registry.pop(name, None)
 
 
 def all_families() -> Iterable[Family]:
-    """The rows, the default family first."""
+    """The entries, the default family first."""
+    # Imported here, for the built-in entries import this module.
     importlib.import_module(_BUILT_IN)
-    return tuple(_rows.values())
+    return tuple(_registry.values())
 
 
 def find_family(name: object) -> Family | None:
-    """The row of a family, or None when there is none of that name."""
+    """The entry of a family, or None when there is none of that name."""
     return next((family for family in all_families() if family.name == name), None)
 
 
 def get_family(name: str) -> Family:
-    """The row of a family; raises `ConfigError` when there is none of that name."""
+    """The entry of a family; raises `ConfigError` when there is none of that name."""
     family = find_family(name)
     if family is None:
         known = ", ".join(family.name for family in all_families())

@@ -1,4 +1,4 @@
-"""The folders in which distill keeps things when it is not told where: `$DISTILL_HOME`, or the user's data folder."""
+"""The default folders for models and runs, below `$DISTILL_HOME` or the user's data folder."""
 
 import os
 from pathlib import Path
@@ -13,10 +13,10 @@ def home() -> Path:
 
 
 def default_models_dir() -> Path:
-    """The library used when no other is named."""
+    """The folder of the default model library."""
     return home() / "models"
 
 
 def default_runs_dir() -> Path:
-    """The folder in which run folders are made when no place is named."""
+    """The folder in which run folders are created by default."""
     return home() / "runs"

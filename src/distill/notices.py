@@ -1,6 +1,6 @@
-"""Notices: what distill tells while it goes on, as data. A notice has a kind and its numbers, and displays word it.
+"""Notices: warnings and information from running code, as values that displays word in their own way.
 
-They go through `logging` like any message (`logger.warning(notice)`): who knows no kind prints `str(notice)`.
+They go through `logging` like any message (`logger.warning(notice)`); a handler that knows no notices prints the `str`.
 """
 
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from typing import Any, ClassVar
 from distill.errors import Remedy, Vocabulary, remedy_from_json, remedy_to_json, worded
 from distill.storage import readable_size
 
-_REMEDY = "remedy"  # the one field whose values have kinds of their own
+_REMEDY = "remedy"  # the one field whose value may need a conversion for JSON
 
 
 @dataclass(frozen=True)
 class Notice:
-    """The root of all kinds: a kind has fields, a sentence in which they stand, and what of them it is about."""
+    """The root of all kinds of notices: a kind has fields, a sentence to format with them, and a subject."""
 
-    kinds: ClassVar[dict[str, type["Notice"]]] = {}
-    text: ClassVar[str] = ""
-    about: ClassVar[tuple[str, ...]] = ()
+    kinds: ClassVar[dict[str, type["Notice"]]] = {}  # by name, which is how logs refer to them
+    text: ClassVar[str] = ""  # a format string
+    about: ClassVar[tuple[str, ...]] = ()  # names of fields
 
     def __init_subclass__(cls) -> None:
         Notice.kinds[cls.__name__] = cls
@@ -27,24 +27,24 @@ class Notice:
         return self.worded({})
 
     def worded(self, vocabulary: Vocabulary) -> str:
-        """The notice as a sentence; what helps, if it tells that, as `vocabulary` has it."""
+        """The notice as a sentence, with its remedy, if it has one, in the words of `vocabulary`."""
         return worded(self.text.format(**vars(self)), getattr(self, _REMEDY, ""), vocabulary)
 
     @property
     def subject(self) -> tuple[Any, ...]:
-        """The kind, and what of it the notice is about: in a display a later one replaces an earlier one."""
+        """The kind and the fields named in `about`: in a display a notice replaces an earlier one of its subject."""
         return (type(self).__name__, *(getattr(self, name) for name in self.about))
 
     def to_dict(self) -> dict[str, Any]:
-        """Its kind and values, as JSON can hold them; `notice_from_dict` makes an equal notice of them."""
+        """The kind and the values in JSON form; `notice_from_dict` makes an equal notice of them."""
         values = {name: remedy_to_json(value) if name == _REMEDY else value for name, value in vars(self).items()}
         return {"kind": type(self).__name__, "values": values}
 
 
 def notice_from_dict(entry: dict[str, Any]) -> Notice:
-    """The notice that an entry of a log holds, a `Remark` where it has only a message.
+    """The notice in an entry of a log; a `Remark` where it has only a message.
 
-    Raises `TypeError` or `ValueError` for values that are not those of its kind.
+    Raises `TypeError` or `ValueError` for values that do not fit its kind.
     """
     kind = Notice.kinds.get(str(entry.get("kind")))
     values = entry.get("values")
@@ -57,16 +57,19 @@ def notice_from_dict(entry: dict[str, Any]) -> Notice:
 
 @dataclass(frozen=True)
 class Remark(Notice):
-    """A sentence that no kind is known for: from a log of an earlier version, or from elsewhere."""
+    """A message without a kind: from the log of an earlier version, or from other code."""
 
     message: str
     text = "{message}"
     about = ("message",)
 
 
+# Of training
+
+
 @dataclass(frozen=True)
 class FileLeftOut(Notice):
-    """A sound file is not trained on."""
+    """A sound file is left out of training."""
 
     file: str
     reason: str
@@ -77,7 +80,7 @@ class FileLeftOut(Notice):
 
 @dataclass(frozen=True)
 class LevelUnderused(Notice):
-    """A level of codes is used too little, counted over the validation set."""
+    """A codebook level is underused, counted over the validation set; `utilization` 0 to 1."""
 
     level: int
     utilization: float
@@ -87,7 +90,7 @@ class LevelUnderused(Notice):
 
 @dataclass(frozen=True)
 class Overfitting(Notice):
-    """Validation loss exceeds training loss by a share of it."""
+    """The validation loss exceeds the training loss by `gap` times the latter."""
 
     gap: float
     text = "validation loss is {gap:.0%} above training loss; the model is learning the training files by heart"
@@ -95,7 +98,7 @@ class Overfitting(Notice):
 
 @dataclass(frozen=True)
 class LatentsActive(Notice):
-    """The number of latent dimensions of a VAE that say anything about the sound; `divergence` is their KL in nats."""
+    """The number of active latent dimensions of a VAE; `divergence` is the KL divergence in nats."""
 
     active: int
     dimensions: int
@@ -105,19 +108,19 @@ class LatentsActive(Notice):
 
 @dataclass(frozen=True)
 class LatentsCollapsed(Notice):
-    """Hardly any latent dimension of a VAE says anything about the sound (posterior collapse)."""
+    """Hardly any latent dimension of a VAE is active (posterior collapse)."""
 
     active: int
     dimensions: int
     text = (
-        "only {active} of {dimensions} latent dimensions say anything about the sound (posterior collapse); "
+        "only {active} of {dimensions} latent dimensions carry information about the sound (posterior collapse); "
         "train longer, or with a lower KL weight (kl_weight_max)"
     )
 
 
 @dataclass(frozen=True)
 class StepSkipped(Notice):
-    """The loss or a gradient of a step was not finite, so nothing was learnt from it."""
+    """A step was skipped because its loss or a gradient was not finite."""
 
     epoch: int
     step: int
@@ -126,52 +129,53 @@ class StepSkipped(Notice):
 
 @dataclass(frozen=True)
 class RolledBack(Notice):
-    """A run went back to an epoch, counted from 1, because no step led on from where it was."""
+    """A diverged run was rolled back to an epoch, counted from 1."""
 
     skipped: int
     back_to: int
     times: int
     at_most: int
     text = (
-        "{skipped} steps in a row were not finite: back to epoch {back_to}, with half the learning rate "
-        "(time {times} of at most {at_most})"
+        "{skipped} steps in a row were not finite: rolled back to epoch {back_to}, with half the learning rate "
+        "(rollback {times} of at most {at_most})"
     )
 
 
 @dataclass(frozen=True)
 class BudgetTooShort(Notice):
-    """One epoch takes longer than the time that was given."""
+    """One epoch takes longer than the time budget."""
 
     minutes: float
-    text = "going through the sounds once takes longer than the {minutes:g} minutes given"
+    text = "a single pass over the sounds takes longer than the {minutes:g} minutes given"
 
 
 @dataclass(frozen=True)
 class CheckpointDamaged(Notice):
-    """A checkpoint could not be read, and an earlier one is taken."""
+    """A checkpoint could not be read, and an earlier one is used."""
 
     reason: str
     instead: str
-    text = "{reason}; kept aside, going on from the one before it, {instead}"
+    text = "{reason}; it was set aside, and the run resumes from the one before it, {instead}"
 
 
 @dataclass(frozen=True)
 class EnvironmentChanged(Notice):
-    """A run goes on with another device, torch, or number of threads or processes than it had: (before, now) each."""
+    """A run is resumed with another device, torch, or number of threads or processes; `changes` are (before, now)."""
 
     changes: dict[str, tuple[str, str]]
 
     def worded(self, vocabulary: Vocabulary) -> str:
-        """The changes, and what may come of them."""
+        """The changes, and how far the outcome can differ."""
         changes = ", ".join(f"{name} {before} → {now}" for name, (before, now) in self.changes.items())
+        # Another number of processes means another batch size; the rest only changes the order of sums.
         how_much = "" if "processes" in self.changes else " in the last digits"
-        sentence = f"the run goes on in other circumstances ({changes}); its outcome can differ{how_much}"
+        sentence = f"the run is resumed in another environment ({changes}); its result can differ{how_much}"
         return worded(sentence, "", vocabulary)
 
 
 @dataclass(frozen=True)
 class DiskNearlyFull(Notice):
-    """A run will need more room than there is: `needed` and `free`, in bytes."""
+    """A run will need more disk space than is free; `needed` and `free` in bytes."""
 
     place: str
     needed: int
@@ -179,15 +183,18 @@ class DiskNearlyFull(Notice):
     about = ("place",)
 
     def worded(self, vocabulary: Vocabulary) -> str:
-        """The sizes as people read them."""
+        """The notice as a sentence, with readable sizes."""
         needed, free = readable_size(self.needed), readable_size(self.free)
-        reason = f"{self.place}: the run will need about {needed} there, and {free} are free"
-        return worded(reason, "make room, or it will have to stop", vocabulary)
+        reason = f"{self.place}: the run will need about {needed} there, but only {free} are free"
+        return worded(reason, "free some space, or the run will have to stop", vocabulary)
+
+
+# Of the model library
 
 
 @dataclass(frozen=True)
 class LibraryIndexDamaged(Notice):
-    """The index of a library could not be used; it is set aside as `kept_as`, and another made of the model files."""
+    """The index of a library was damaged; it is kept as `kept_as`, and rebuilt from the model files."""
 
     index: str
     reason: str
@@ -201,7 +208,7 @@ class LibraryIndexDamaged(Notice):
 
 @dataclass(frozen=True)
 class ModelNotListed(Notice):
-    """A file in a library is not a model that can be read; the reason names it."""
+    """A file in a library is not a readable model; the reason names it."""
 
     file: str
     reason: str
@@ -210,9 +217,12 @@ class ModelNotListed(Notice):
     about = ("file",)
 
 
+# Of the queue of the web app
+
+
 @dataclass(frozen=True)
 class QueueNotSaved(Notice):
-    """Runs that wait in a server's queue are not there any more when it has ended."""
+    """The queue of waiting runs could not be saved, and will be lost when the server ends."""
 
     reason: str
     remedy: Remedy | str = ""
@@ -221,7 +231,7 @@ class QueueNotSaved(Notice):
 
 @dataclass(frozen=True)
 class QueueUnreadable(Notice):
-    """The file in which the last server noted the runs that waited cannot be read."""
+    """The saved queue of waiting runs cannot be read."""
 
     file: str
     reason: str
@@ -230,7 +240,7 @@ class QueueUnreadable(Notice):
 
 @dataclass(frozen=True)
 class QueuedRunDropped(Notice):
-    """A run that waited when the last server ended cannot be carried out any more; there can be several."""
+    """A run from the saved queue can no longer be carried out; there can be several."""
 
     reason: str
     remedy: Remedy | str = ""

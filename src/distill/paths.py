@@ -1,4 +1,4 @@
-"""How a file's name is put into a message: any name, on one line, without harm to the terminal."""
+"""File names in messages: any name is printable, on one line, and harmless to a terminal."""
 
 import os
 import unicodedata
@@ -7,7 +7,7 @@ _UNSHOWABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, undecod
 
 
 def printable(path: os.PathLike[str] | str) -> str:
-    r"""`path` as text to print: what would break the line, or cannot be printed, stands there as `\n` or `\udcff`."""
+    r"""A printable form of `path`: what would break the line, or cannot be printed, becomes `\n` or `\udcff`."""
     return "".join(
         char.encode("unicode_escape").decode() if unicodedata.category(char) in _UNSHOWABLE else char
         for char in os.fspath(path)

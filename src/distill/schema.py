@@ -1,4 +1,4 @@
-"""Settings that check themselves: pydantic dataclasses whose complaints are distill's own errors."""
+"""Validated settings: pydantic dataclasses that raise distill's own errors."""
 
 import dataclasses
 from typing import Any, Self
@@ -8,12 +8,12 @@ from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, mod
 from distill.errors import ConfigError
 
 VALIDATED = ConfigDict(extra="forbid", validate_assignment=True)
-_MAX_COMPLAINTS = 20  # more are from no person, and each takes a thousand times the memory of what it is about
+_MAX_LISTED = 20  # more come from no person, and each takes a thousand times the memory of its value
 
 
-def _complaint(cls: type, error: ValidationError) -> ConfigError:
-    if error.error_count() > _MAX_COMPLAINTS:
-        return ConfigError(f"{error.error_count()} values of {cls.__name__} are wrong")
+def _config_error(cls: type, error: ValidationError) -> ConfigError:
+    if error.error_count() > _MAX_LISTED:
+        return ConfigError(f"{error.error_count()} values of {cls.__name__} are invalid")
     reasons, remedy = [], ""
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"]) or "value"
@@ -26,7 +26,7 @@ def _complaint(cls: type, error: ValidationError) -> ConfigError:
 
 
 def short(value: Any) -> str:
-    """`value` as a message shows it."""
+    """A form of `value` for messages, at most 80 characters long."""
     try:
         text = repr(value)
     except ValueError:  # an int with more digits than Python prints
@@ -43,4 +43,4 @@ class Validated:
         try:
             return handler(data)
         except ValidationError as error:
-            raise _complaint(cls, error) from None
+            raise _config_error(cls, error) from None

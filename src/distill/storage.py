@@ -1,4 +1,4 @@
-"""The one way distill writes a file: beside its place, synced, read back, then renamed."""
+"""Safe writing of files: to a temporary file in the same folder, synced, read back, then renamed."""
 
 import errno
 import os
@@ -13,17 +13,20 @@ from pathlib import Path
 
 from distill.errors import StorageError
 
-_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # a shared folder has writers on other machines
+_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # in a shared folder there are writers on other machines
 _TEMPORARY = re.compile(r"\.distill-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 _BLOCK = 1 << 20
 
 
+# Errors and sizes
+
+
 @contextmanager
 def storage_errors(path: Path, needed: int | None = None) -> Iterator[None]:
-    """Turn an `OSError` from the body into a `StorageError` that names `path`, the cause and what is missing."""
+    """Turn an `OSError` from the body into a `StorageError` that names `path`, the cause and a remedy."""
     try:
         yield
-    except (StorageError, TimeoutError):
+    except (StorageError, TimeoutError):  # both are `OSError`; the latter is raised by locks, not by writing
         raise
     except (FileExistsError, NotADirectoryError) as error:
         reason = f"could not write {path}: there is a file where a folder is needed"
@@ -34,7 +37,7 @@ def storage_errors(path: Path, needed: int | None = None) -> Iterator[None]:
 
 
 def _cause(error: OSError, path: Path, needed: int | None) -> tuple[str, str]:
-    """The reason for a failed write, and what would help."""
+    """The reason for a failed write, and the remedy."""
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         wanted = "" if needed is None else f"{readable_size(needed)} needed, "
@@ -45,25 +48,29 @@ def _cause(error: OSError, path: Path, needed: int | None) -> tuple[str, str]:
 
 
 def readable_size(count: int) -> str:
-    """A number of bytes as a person reads it: 12.3 MB, or 0.4 kB."""
+    """A number of bytes in readable form: 12.3 MB, or 0.4 kB."""
     return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
 
 
 def free_bytes(path: Path) -> int:
-    """The number of bytes that can still be written where `path` is, or would be."""
+    """The number of free bytes on the disk where `path` is, or would be."""
     place = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     return shutil.disk_usage(place).free
 
 
+# Writing
+
+
 def safe_stem(name: str) -> str:
-    """`name` as part of a file name: other characters than letters, digits, dots and dashes become `_`."""
+    """A form of `name` for file names: all but letters, digits, dots, dashes and spaces becomes `_`."""
+    # In bytes, since that is what file systems limit; 100 leave room for a counter and a suffix.
     return re.sub(r"[^\w\-. ]", "_", name).strip(" .").encode()[:100].decode(errors="ignore") or "model"
 
 
 def atomic_write(path: Path, data: bytes | memoryview) -> None:
-    """Put `data` at `path`, whole or not at all, and on disk before this returns.
+    """Write `data` to `path`, whole or not at all; it is on disk when this returns.
 
-    Whatever stood at `path` stays as it was until the new content is safely on disk. Raises `StorageError`.
+    Earlier content of `path` stays until the new one is safely on disk. Raises `StorageError`.
     """
     with storage_errors(path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,11 +82,11 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
             with suppress(OSError):
                 os.unlink(temporary)  # noqa: PTH108
             raise
-        _sync_folder(path.parent)
+        _sync_folder(path.parent)  # else a power cut could undo the rename
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name beside `path` by which `remove_orphans` knows what a process that is gone has left there."""
+    """A temporary name in the folder of `path`, by which `remove_orphans` recognises files of dead processes."""
     return path.with_name(f".distill-{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
 
 
@@ -89,7 +96,7 @@ def atomic_write_text(path: Path, text: str) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Add UTF-8 text to the end of `path`, whole or not at all; not synced. Raises `StorageError`."""
+    """Append UTF-8 text to `path`, whole or not at all; not synced. Raises `StorageError`."""
     data = memoryview(text.encode())
     with storage_errors(path, len(data)):
         handle = _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -98,14 +105,14 @@ def append_text(path: Path, text: str) -> None:
             try:
                 _write_all(handle, data)
             except OSError:
-                os.ftruncate(handle, before)
+                os.ftruncate(handle, before)  # half a line would end the log for its readers
                 raise
         finally:
             os.close(handle)
 
 
 def sync(path: Path) -> None:
-    """Wait until what was written to `path` is on disk; raises `StorageError`."""
+    """Wait until the content of `path` is on disk; raises `StorageError`."""
     with storage_errors(path):
         handle = _open(path, os.O_RDWR)
         try:
@@ -115,7 +122,7 @@ def sync(path: Path) -> None:
 
 
 def remove_orphans(folder: Path) -> None:
-    """Delete the half-written files in `folder` whose writer, a process of this machine, is gone."""
+    """Delete the half-written files in `folder` whose writer, a process of this machine, no longer runs."""
     for path in folder.glob(".distill-*.tmp"):
         name = _TEMPORARY.fullmatch(path.name)
         if name and name["host"] == _HOST and not _alive(int(name["pid"])):
@@ -124,19 +131,23 @@ def remove_orphans(folder: Path) -> None:
 
 
 def _alive(pid: int) -> bool:
-    if os.name == "nt":  # where asking would end the process
+    if os.name == "nt":  # where `os.kill` would end the process
         return True
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:
+    except PermissionError:  # a process of another user
         return True
     return True
 
 
+# System calls
+
+
 def _open(path: Path, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)  # less what the umask takes away
+    # 0o666, less the umask: the permissions of any other new file.
+    return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
 
 
 def _write_synced(path: Path, data: memoryview) -> None:
@@ -150,7 +161,7 @@ def _write_synced(path: Path, data: memoryview) -> None:
 
 
 def _write_all(handle: int, data: memoryview) -> None:
-    while data:
+    while data:  # a write may fall short
         data = data[os.write(handle, data) :]
 
 
@@ -166,7 +177,7 @@ def _verify(handle: int, data: memoryview) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder, and orders renames by itself
+    if os.name == "nt":  # Windows cannot open a folder, and keeps renames in order by itself
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

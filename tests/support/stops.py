@@ -1,6 +1,5 @@
 """Where a run is stopped, and the new process that goes on with it."""
 
-import itertools
 import json
 import pkgutil
 import subprocess
@@ -45,15 +44,16 @@ class InCall:
     """Cancels the run when a function is called for the n-th time, counted from 0."""
 
     def __init__(self, function: str, call: int = 0) -> None:
-        self.function, self.call = f"distill.{function}", call
+        self.function, self.call, self.seen = f"distill.{function}", call, 0
 
     @contextmanager
     def laid(self) -> Iterator[dict[str, Any]]:
         """The arguments for the training that is to be stopped."""
-        cancel, calls, real = threading.Event(), itertools.count(), pkgutil.resolve_name(self.function)
+        cancel, real = threading.Event(), pkgutil.resolve_name(self.function)
 
         def watched(*arguments: Any, **named: Any) -> Any:
-            if next(calls) == self.call:
+            self.seen += 1
+            if self.seen == self.call + 1:
                 cancel.set()
             return real(*arguments, **named)
 
@@ -77,9 +77,7 @@ def asked_to_go_on(*jobs: tuple[Path, dict[str, int] | None]) -> "subprocess.Com
     """A new process that was to go on with the runs in these folders, each to the step given or to its end."""
     asked = json.dumps([(str(folder), stop) for folder, stop in jobs])
     command = [sys.executable, "-m", "support.resume_process"]
-    return subprocess.run(
-        command, input=asked, capture_output=True, text=True, cwd=Path(__file__).parents[1], timeout=400
-    )
+    return subprocess.run(command, input=asked, capture_output=True, text=True, cwd=Path(__file__).parents[1])
 
 
 def go_on(*jobs: tuple[Path, dict[str, int] | None]) -> None:

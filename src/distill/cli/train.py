@@ -56,7 +56,7 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="[vqvae|vae]",
+            metavar="FAMILY",
             help="vqvae learns levels of codes; vae a continuous space to generate from.",
             show_default="vqvae",
         ),

@@ -1,4 +1,4 @@
-"""Chunks batch by batch, split by file, in an order that depends on content and seed alone."""
+"""Batches of chunks, split by file, in an order that depends on content and seed alone."""
 
 import copy
 import hashlib
@@ -21,7 +21,7 @@ Loader = DataLoader[Tensor]
 
 
 class BatchSettings(Protocol):
-    """The settings of a run that say how batches are made; an `EngineConfig` has them all."""
+    """The settings of a run that decide how batches are made; an `EngineConfig` has them all."""
 
     batch_size: int
     chunk_duration_s: float
@@ -33,14 +33,14 @@ class BatchSettings(Protocol):
     seed: int
 
 
-_BUDGET_STEPS = 16  # of an epoch under a time budget, where one pass over the chunks has fewer
-_LOOKS = 8  # at a collection, varied, before the first step
+_BUDGET_EPOCH_STEPS = 16  # of an epoch under a time budget, where a single pass over the chunks has fewer
+_INITIAL_PASSES = 8  # passes over a varied collection that the start of a model may use
 
 
 class EpochBatches(Sampler[list[Key]]):
-    """The keys of one epoch, batch by batch; `set_epoch` chooses which: a resumed run goes on in the same order.
+    """Batches of the keys of one epoch; `set_epoch` chooses the epoch, so that a resumed run has the same order.
 
-    `part` says which of how many equal parts of each batch they are.
+    `part` `(number, of)` reduces each batch to the part of one of several ranks.
     """
 
     def __init__(
@@ -58,26 +58,29 @@ class EpochBatches(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = self.dataset.order(self.epoch, self.copies) if self.shuffle else range(len(self.dataset))
+        # The place within the epoch is in the key: crop and gain are drawn from it, whichever process makes the chunk.
         keys = [(self.epoch, place, index) for place, index in enumerate(order)]
         number, of = self.part
         for start in range(0, len(keys), self.batch_size):
             batch = keys[start : start + self.batch_size]
+            # Never an empty list: every rank takes every step, if only with padding.
             yield batch[len(batch) * number // of : len(batch) * (number + 1) // of] or [NO_CHUNK]
 
 
 def initial_batches(loader: Loader, epoch: int) -> Iterator[Tensor]:
-    """The batches of `epoch`, then, where the sounds are varied, those of some more; the last one stays set."""
+    """The batches of `epoch`, then of some later ones where sounds are varied; the sampler stays at the last epoch."""
     batches = getattr(loader, "batch_sampler", None)
     if not isinstance(batches, EpochBatches):
         yield from loader
         return
-    for look in range(_LOOKS if batches.dataset.augment else 1):
-        batches.set_epoch(epoch + look * SPEED_EPOCHS)
+    for number in range(_INITIAL_PASSES if batches.dataset.augment else 1):
+        batches.set_epoch(epoch + number * SPEED_EPOCHS)  # the next at which every sound has another speed
         yield from loader
 
 
 def split_by_file(digests: Sequence[str], val_fraction: float, seed: int) -> tuple[set[str], set[str]]:
     """`(train, validation)` digests, both non-empty; depends on the contents and the seed, not on order or names."""
+    # Ranking by a hash is random, but independent of the order of the digests.
     ranked = sorted(digests, key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
     held_out = min(max(1, round(val_fraction * len(ranked))), len(ranked) - 1)
     return set(ranked[held_out:]), set(ranked[:held_out])
@@ -95,15 +98,15 @@ def split_loaders(
     """Train and validation loaders of two or more sounds at `sample_rate` Hz, split by file.
 
     They give waveforms float32 `[B, 1, samples]`; with `spectrogram`, of the same rate, mels float32 `[B, 1, M, T]` on
-    `device`, without worker processes, where the mels of whole sounds can be kept in memory. Sounds of which only the
-    headers were read are decoded in the background, in the order of the first epoch; a chunk may have to be waited for.
+    `device`, without worker processes, where the mels of whole sounds fit in memory. Sounds of which only the headers
+    were read are decoded in the background, in the order of the first epoch, and a batch may have to wait for them.
     """
     sides = split_by_file(sorted(sound.digest for sound in sounds), settings.val_fraction, settings.seed)
     train, validation = ([sound for sound in sounds if sound.digest in side] for side in sides)
     prefetch = start_prefetch([*train, *validation], sample_rate, limits, cancel_event)
     if settings.num_workers:
         for sound in sounds:
-            sound.waveform[:0]  # a worker process could not wait for it
+            sound.waveform[:0]  # waits for it: a worker process could not
     return (
         _loader(train, settings, sample_rate, spectrogram, device, prefetch, training=True),
         _loader(validation, settings, sample_rate, spectrogram, device, prefetch, training=False),
@@ -111,14 +114,14 @@ def split_loaders(
 
 
 def _copies(settings: BatchSettings, chunks: int) -> int:
-    """How often an epoch shows each chunk; under a time budget epochs are short, so that many of them fit."""
+    """The number of times an epoch shows each chunk; fewer under a time budget, so that many epochs fit."""
     if settings.minutes is None:
         return settings.augmentation_copies
-    return min(settings.augmentation_copies, -(-_BUDGET_STEPS * _joint_batch_size(settings) // chunks))
+    return min(settings.augmentation_copies, -(-_BUDGET_EPOCH_STEPS * _global_batch_size(settings) // chunks))
 
 
-def _joint_batch_size(settings: BatchSettings) -> int:
-    """How many chunks all processes that train together take in a step."""
+def _global_batch_size(settings: BatchSettings) -> int:
+    """The number of chunks in a step of all ranks together."""
     return settings.batch_size * world_size()
 
 
@@ -140,26 +143,27 @@ def _loader(
     )
     dataset.prefetch = prefetch
     copies = _copies(settings, len(dataset)) if training else 1
-    batches = EpochBatches(dataset, _joint_batch_size(settings), copies, shuffle=training)
-    # A process of its own would have to make all the mels anew, every epoch.
+    batches = EpochBatches(dataset, _global_batch_size(settings), copies, shuffle=training)
+    # No workers for mels: a worker process would have to compute all of them again in every epoch.
     return _data_loader(dataset, batches, 0 if isinstance(dataset, MelDataset) else settings.num_workers)
 
 
 def _data_loader(dataset: Dataset[Tensor], batches: EpochBatches, workers: int) -> Loader:
-    generator = torch.Generator().manual_seed(0)  # its own, so that none moves torch's global state
-    collate = _uncollated if isinstance(dataset, MelDataset) else None
+    generator = torch.Generator().manual_seed(0)  # else a loader draws its base seed from torch's global generator
+    collate = _already_collated if isinstance(dataset, MelDataset) else None
     return DataLoader(dataset, batch_sampler=batches, num_workers=workers, generator=generator, collate_fn=collate)
 
 
-def _uncollated(batch: Any) -> Any:
-    return batch
+def _already_collated(batch: Any) -> Any:
+    return batch  # `MelDataset.__getitems__` has made a tensor of it already
 
 
 def rank_part(loader: Loader) -> Loader:
-    """The part of each batch of `loader` for this process: all of it, unless several train together."""
+    """A loader of this rank's part of each batch of `loader`: all of it in a process on its own."""
     batches = getattr(loader, "batch_sampler", None)
     if world_size() == 1 or not isinstance(batches, EpochBatches):
         return loader
+    # A copy: `loader` itself still gives whole batches, to `Objective.prepare` on rank 0.
     part = copy.copy(batches)
     part.part = rank(), world_size()
     return _data_loader(loader.dataset, part, loader.num_workers)

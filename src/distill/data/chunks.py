@@ -1,4 +1,4 @@
-"""Sounds cut into chunks of one length, varied so that a few of them go a long way, as waveforms or as mels."""
+"""Data sets of equally long chunks of sounds, as waveforms or as mels, augmented in position, gain and speed."""
 
 import math
 import os
@@ -21,25 +21,30 @@ from distill.data.waveforms import Waveform
 from distill.paths import printable
 
 Key = tuple[int, int, int]  # epoch, place in it, chunk
-NO_CHUNK: Key = (-1, -1, -1)  # for a process that gets no part of a small batch: silence, which counts in nothing
+NO_CHUNK: Key = (-1, -1, -1)  # padding, for a rank that gets no part of a small batch
 
-SPEED_EPOCHS = 4  # in which a sound keeps its varied speed, so that its mel serves more than once
-SPEEDS = 16  # that a sound has in turn, beside its own
+# Augmentation
+SPEED_EPOCHS = 4  # for which a sound keeps its varied speed, so that its mel serves more than once
+SPEEDS = 16  # varied speeds that a sound has in turn, beside its own
 _GAIN_DB = (-9.0, 3.0)
-_SPEED = 1.6  # a varied chunk is played up to so many times faster, or slower
+_SPEED = 1.6  # the factor by which a varied chunk is at most faster, or slower
 _SPEED_SHARE = 0.5  # of the chunks have their speed varied
-_MEL_BYTES = 256 << 20  # of mels kept: those of 46 minutes at 48 kHz, each sound at two speeds, or 5 minutes at 17
-_DRAWN_AT_ONCE = 256  # for each one of its own, a generator would take longer than all else about a chunk
-_PLAYERS = 8  # at most, where sounds are played ahead
-_PART_S = 900.0  # of awaited sounds whose chunks the first epoch mixes before it goes on
-_PART_SOUNDS = 8  # at least in such a part: a model must not begin with one alone
-_MEL_SOUND_S = 60.0  # the longest sound whose mel is made as a whole: cancelling has to wait for those of a batch
+_DRAWN_AT_ONCE = 256  # places per generator: to seed one for each would take longer than all else about a chunk
+
+# Parts of a long collection: the first epoch shuffles the prefetched sounds of one, then goes on to the next.
+_PART_S = 900.0  # of sound, at least
+_PART_SOUNDS = 8  # at least: a model must not begin with a single long sound
+
+# Mels kept in memory
+_MEL_BYTES = 256 << 20  # for 46 minutes at 48 kHz with each sound at two speeds, or 5 minutes at 17
+_MEL_SOUND_S = 60.0  # the longest sound whose mel is made in one piece: a cancellation waits for those of a batch
+_RESAMPLE_THREADS = 8  # at most
 
 
 class Chunk(NamedTuple):
-    """What is shown of a sound: from sample `start` on, played so many times faster, and so much louder.
+    """A chunk of a sound: from sample `start` on, `speed` times as fast, its amplitude times `gain`.
 
-    It is cut short, then padded, at the sound's end.
+    At the end of the sound it is cut short, then padded.
     """
 
     sound: int
@@ -51,11 +56,11 @@ class Chunk(NamedTuple):
 class ChunkDataset(Dataset[Tensor]):
     """Chunks `[1, S]` of decoded sounds, by (epoch, place): the same key always gives the same samples.
 
-    With `augment`, chunks of an epoch are cut at a shifted grid and played at a varied gain, half of them at a varied
-    speed, and so pitch: sounds that the collection does not have, but could.
+    With `augment`, each chunk is shifted and its gain varied, and for half of them the speed, and with it the pitch:
+    sounds that the collection does not have, but could.
     """
 
-    prefetch: Prefetch  # goes on as long as somebody has the data set
+    prefetch: Prefetch  # kept here because decoding ends with its last reference
 
     def __init__(self, sounds: Sequence[Sound], samples: int, sample_rate: int, seed: int, augment: bool) -> None:
         self.waveforms: list[Waveform] = [sound.waveform for sound in sounds]
@@ -64,7 +69,7 @@ class ChunkDataset(Dataset[Tensor]):
         self.duration_s = sum(map(len, self.waveforms)) / sample_rate
         self.sample_rate, self.samples, self.seed, self.augment = sample_rate, samples, seed, augment
         self.speeds = SPEEDS
-        self.awaited = any(isinstance(waveform, PrefetchedWaveform) for waveform in self.waveforms)
+        self.prefetched = any(isinstance(waveform, PrefetchedWaveform) for waveform in self.waveforms)
         self._parts = _parts([len(waveform) / sample_rate for waveform in self.waveforms])
         self.chunks = [
             Chunk(sound, start)
@@ -79,18 +84,19 @@ class ChunkDataset(Dataset[Tensor]):
         """Indices of the chunks in the order of one epoch, `copies` of each."""
         drawn = np.random.default_rng([self.seed, epoch]).permutation(len(self.chunks) * copies)
         order = [int(place) % len(self.chunks) for place in drawn]
-        return sorted(order, key=self._part) if epoch == 0 and self.awaited else order
+        # The sort is stable: shuffled within each part, and the parts in the order in which sounds are decoded.
+        return sorted(order, key=self._part) if epoch == 0 and self.prefetched else order
 
     def _part(self, index: int) -> int:
-        """Which part of the sounds a chunk is of: of awaited ones, the first epoch goes through part after part."""
+        """The number of the part of the sounds that a chunk belongs to."""
         return self._parts[self.chunks[index].sound]
 
     def examples(self, count: int) -> list[int]:
-        """Indices of `count` chunks, or of all, that show as many sounds as they can: of each the first, then more."""
+        """Indices of `count` chunks, or of all, from as many sounds as possible: the first chunk of each, then more."""
         return sorted(range(len(self.chunks)), key=lambda index: (self.chunks[index].start, index))[:count]
 
     def title(self, index: int) -> str:
-        """What a chunk is called: the file's name, and from where on if that is not its beginning."""
+        """The title of a chunk: the name of the file, and where in it the chunk begins, unless at 0."""
         chunk = self.chunks[index]
         begins = f", from {chunk.start / self.sample_rate:.3g} s" if chunk.start else ""
         return self.names[chunk.sound] + begins
@@ -106,21 +112,22 @@ class ChunkDataset(Dataset[Tensor]):
         cut = self._cut(key)
         length = self._length(cut.speed)
         piece = self.waveforms[cut.sound][cut.start : cut.start + length]
-        if len(piece) == 0:  # of an awaited sound less can be there than its header says
+        if len(piece) == 0:  # a prefetched sound can turn out shorter than its header says
             return samples
         if length != self.samples:
             piece = soxr.resample(piece, length, self.samples)[: self.samples]
         sound = torch.mul(torch.from_numpy(piece), _unclipped(cut.gain, piece), out=samples[0, : len(piece)])
-        sound[-1:] = mark_end(sound[-1:])
+        sound[-1:] = mark_end(sound[-1:])  # else a chunk that is cut in a pause would end in padding
         return samples
 
     def _cut(self, key: Key) -> Chunk:
-        """The chunk of a key, varied."""
+        """The chunk of a key, with its augmentation."""
         epoch, place, index = key
         chunk = self.chunks[index]
         if not self.augment:
             return chunk
-        varied, shift, gain = _draws(self.seed, epoch, place // _DRAWN_AT_ONCE)[place % _DRAWN_AT_ONCE]
+        # A function of the key alone, so that neither a resumed run nor worker processes get other chunks.
+        varied, shift, gain = _random_draws(self.seed, epoch, place // _DRAWN_AT_ONCE)[place % _DRAWN_AT_ONCE]
         speed = self._speed(chunk.sound, epoch) if varied < _SPEED_SHARE else 1.0
         length = self._length(speed)
         latest = max(0, len(self.waveforms[chunk.sound]) - length)
@@ -130,19 +137,22 @@ class ChunkDataset(Dataset[Tensor]):
         return Chunk(chunk.sound, min(max(start, 0), latest), speed, louder)
 
     def _speed(self, sound: int, epoch: int) -> float:
-        """The varied speed of a sound, another every few epochs, not of all sounds at once."""
+        """The varied speed of a sound, which changes every `SPEED_EPOCHS`."""
+        # Staggered by `+ sound`, so that an epoch has new mels of a quarter of the sounds, not of all.
         return _varied_speed(self.seed, sound, (epoch + sound) // SPEED_EPOCHS % self.speeds)
 
     def _length(self, speed: float) -> int:
-        """How many samples of a sound fill a chunk at a speed."""
+        """The number of samples of a sound that fill a chunk at a speed."""
         return round(self.samples * speed)
 
 
-Playing = tuple[int, float]  # a sound and its speed
+# Chunks as mels
+
+SoundAtSpeed = tuple[int, float]  # a sound and its speed
 
 
-class _Kept(NamedTuple):
-    """Where the mel of a whole sound at a speed is: its first row, how many there are; the gain at which it clips."""
+class _CachedMel(NamedTuple):
+    """The rows in which the mel of a whole sound at a speed is kept, and the largest gain that does not clip it."""
 
     first: int
     frames: int
@@ -150,9 +160,10 @@ class _Kept(NamedTuple):
 
 
 class MelDataset(ChunkDataset):
-    """The same chunks as mels `[1, M, T]`, cut from those of whole sounds, which are computed once for each speed.
+    """The same chunks as mels `[1, M, T]`, cut from mels of whole sounds, which are computed once for each speed.
 
-    They are kept on `device`, where batches are cut from them; for a GPU the sounds of the next epoch are played ahead.
+    These are kept on `device`, where batches are cut from them; for a GPU, threads resample the sounds of the next
+    epoch ahead of time.
     """
 
     def __init__(
@@ -167,20 +178,23 @@ class MelDataset(ChunkDataset):
         super().__init__(sounds, samples, spectrogram.sample_rate, seed, augment)
         self.spectrogram = AudioSpectrogram(spectrogram).to(device)
         self.device = torch.device(device)
+        # As many varied speeds as there is room for, beside the sounds as they are.
         self.speeds = min(SPEEDS, max(1, int(_MEL_BYTES / _mel_bytes(sounds, spectrogram)) - 1)) if augment else 0
         longest = [len(waveform) + round(self.speeds * _SPEED * len(waveform)) for waveform in self.waveforms]
         rows = sum(length // spectrogram.hop_length + 2 * (1 + self.speeds) for length in longest)
-        # Rows for the slowest of speeds: on a CPU, those not used take no memory.
+        # One tensor, so that a batch is cut in one operation; sized for the slowest speeds, the unused rows of which
+        # take no memory on a CPU.
         self._rows = torch.empty(rows, spectrogram.n_mels, device=device)
         self._filled = 0
-        self._kept: dict[Playing, _Kept] = {}
-        self._awaited: dict[Playing, Future[Samples]] = {}
-        # A CPU has enough to do with the steps.
-        self._players = ThreadPoolExecutor(min(_PLAYERS, os.cpu_count() or 1)) if self.device.type == "cuda" else None
+        self._cached: dict[SoundAtSpeed, _CachedMel] = {}
+        self._resampling: dict[SoundAtSpeed, Future[Samples]] = {}
+        # Not on a CPU, whose cores are busy with the steps.
+        threads = min(_RESAMPLE_THREADS, os.cpu_count() or 1)
+        self._resamplers = ThreadPoolExecutor(threads) if self.device.type == "cuda" else None
 
     @staticmethod
     def fits(sounds: Sequence[Sound], spectrogram: SpectrogramConfig, augment: bool) -> bool:
-        """Whether the mels of all the sounds can be kept in memory, varied ones too, and none is long, or awaited."""
+        """True if the mels of all sounds, varied ones too, fit in memory, and no sound is long or prefetched."""
         if any(isinstance(sound.waveform, PrefetchedWaveform) for sound in sounds):
             return False
         longest = max(len(sound.waveform) for sound in sounds)
@@ -189,57 +203,60 @@ class MelDataset(ChunkDataset):
 
     def order(self, epoch: int, copies: int) -> list[int]:
         """Indices of the chunks in the order of one epoch, `copies` of each."""
-        if self._players and self.augment:
-            self._play_ahead(self._players, epoch)
+        if self._resamplers and self.augment:
+            self._resample_ahead(self._resamplers, epoch)
         return super().order(epoch, copies)
 
-    def _play_ahead(self, players: ThreadPoolExecutor, epoch: int) -> None:
-        """Begin to play what an epoch and the next will show, in threads beside this one."""
+    def _resample_ahead(self, resamplers: ThreadPoolExecutor, epoch: int) -> None:
+        """Begin to resample the sounds of an epoch and the next, in threads beside this one."""
         sounds = range(len(self.waveforms))
         wanted = {(sound, self._speed(sound, then)) for then in (epoch, epoch + 1) for sound in sounds}
-        self._awaited = {
-            place: self._awaited.get(place) or players.submit(_play, self.waveforms[place[0]], place[1])
-            for place in sorted(wanted - self._kept.keys())
+        self._resampling = {
+            (sound, speed): self._resampling.get((sound, speed))
+            or resamplers.submit(_resample_to_speed, self.waveforms[sound], speed)
+            for sound, speed in sorted(wanted - self._cached.keys())
         }
 
     def __getitem__(self, key: Key) -> Tensor:
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[Key]) -> Tensor:
-        """The mels float32 `[B, 1, M, T]` of some chunks, in as many operations as for one."""
-        first, count, gain = zip(*map(self._place, keys))
-        begin, stop = self._there(torch.tensor([first, count])).unsqueeze(-1)
+        """The mels float32 `[B, 1, M, T]` of the chunks of a batch, in as many operations as for one."""
+        first, count, gain = zip(*map(self._locate, keys))
+        begin, stop = self._to_device(torch.tensor([first, count])).unsqueeze(-1)
         frame = torch.arange(self.spectrogram.frames(self.samples), device=self.device)
+        # Indices after the end of a sound stop at its last row; what they fetch becomes padding below.
         mel = self._rows[begin + torch.minimum(frame, stop - 1).clamp(min=0)]  # [B, T, M]
-        mel = self.spectrogram.louder(mel, self._there(torch.tensor(gain))[:, None, None])
+        mel = self.spectrogram.louder(mel, self._to_device(torch.tensor(gain))[:, None, None])
         return mel.masked_fill((frame >= stop).unsqueeze(-1), PADDING).mT.unsqueeze(1).contiguous()
 
-    def _there(self, value: Tensor) -> Tensor:
-        """`value` on the device; a GPU does not have to be done with what it does now."""
+    def _to_device(self, value: Tensor) -> Tensor:
+        """A copy of `value` on the device, made without waiting for work queued on a GPU."""
         return value.to(self.device, non_blocking=True)
 
-    def _place(self, key: Key) -> tuple[int, int, float]:
-        """Of a chunk: its first row, how many there are, and how much louder it is to be."""
+    def _locate(self, key: Key) -> tuple[int, int, float]:
+        """The first row of a chunk, its number of rows, and its gain."""
         if key == NO_CHUNK:
             return 0, 0, 1.0
         cut = self._cut(key)
-        kept = self._kept.get((cut.sound, cut.speed)) or self._keep(cut.sound, cut.speed)
-        start = min(round(cut.start / cut.speed / self.spectrogram.config.hop_length), kept.frames - 1)
-        return kept.first + start, kept.frames - start, min(cut.gain, kept.largest_gain)
+        mel = self._cached.get((cut.sound, cut.speed)) or self._cache_mel(cut.sound, cut.speed)
+        start = min(round(cut.start / cut.speed / self.spectrogram.config.hop_length), mel.frames - 1)
+        # The gain is limited by the peak of the whole sound, because that of a chunk is not in its mel.
+        return mel.first + start, mel.frames - start, min(cut.gain, mel.largest_gain)
 
-    def _keep(self, sound: int, speed: float) -> _Kept:
-        """Keep the mel of a sound at a speed."""
-        awaited = self._awaited.pop((sound, speed), None)
-        samples = awaited.result() if awaited else _play(self.waveforms[sound], speed)
-        mel = self.spectrogram.whole_mel(self._there(torch.from_numpy(samples)))[0, 0].T
-        kept = self._kept[sound, speed] = _Kept(self._filled, len(mel), _unclipped(math.inf, samples))
+    def _cache_mel(self, sound: int, speed: float) -> _CachedMel:
+        """Compute the mel of a sound at a speed, and keep it."""
+        resampled = self._resampling.pop((sound, speed), None)
+        samples = resampled.result() if resampled else _resample_to_speed(self.waveforms[sound], speed)
+        mel = self.spectrogram.whole_mel(self._to_device(torch.from_numpy(samples)))[0, 0].T
+        kept = self._cached[sound, speed] = _CachedMel(self._filled, len(mel), _unclipped(math.inf, samples))
         self._filled += kept.frames
         self._rows[kept.first : self._filled] = mel
         return kept
 
 
 def _parts(seconds: Sequence[float]) -> list[int]:
-    """Which part each of some sounds of so many seconds belongs to: enough of them for enough time, in their order."""
+    """The part of each of the sounds, in order; a part has at least `_PART_SOUNDS` of them and `_PART_S` seconds."""
     parts, part, count, length = list[int](), 0, 0, 0.0
     for one in seconds:
         if count >= _PART_SOUNDS and length >= _PART_S:
@@ -249,31 +266,32 @@ def _parts(seconds: Sequence[float]) -> list[int]:
     return parts
 
 
-def _play(waveform: Waveform, speed: float) -> Samples:
+def _resample_to_speed(waveform: Waveform, speed: float) -> Samples:
     samples = waveform[:]
     return samples if speed == 1.0 else soxr.resample(samples, speed, 1.0)
 
 
 def _mel_bytes(sounds: Sequence[Sound], spectrogram: SpectrogramConfig) -> float:
-    """How much memory the mels of the sounds take, each at one speed."""
+    """The number of bytes that the mels of the sounds take, each at one speed."""
     frames = sum(len(sound.waveform) for sound in sounds) / spectrogram.hop_length
     return frames * spectrogram.n_mels * torch.float32.itemsize
 
 
 @lru_cache(maxsize=256)
-def _draws(seed: int, epoch: int, number: int) -> list[list[float]]:
-    """What is drawn for the n-th so many places of an epoch: three numbers in [0, 1) for each."""
+def _random_draws(seed: int, epoch: int, number: int) -> list[list[float]]:
+    """Three random numbers in [0, 1) for each place in the n-th block of `_DRAWN_AT_ONCE` places of an epoch."""
     drawn: list[list[float]] = np.random.default_rng([seed, epoch, number]).random((_DRAWN_AT_ONCE, 3)).tolist()
     return drawn
 
 
 @lru_cache(maxsize=1 << 16)
 def _varied_speed(seed: int, sound: int, number: int) -> float:
-    """The n-th speed of a sound other than its own."""
+    """The n-th varied speed of a sound, between 1 / `_SPEED` and `_SPEED`."""
+    # Triangular in log speed: small changes are the most frequent, faster and slower are equally so.
     return float(_SPEED ** np.random.default_rng([seed, sound, number, 1]).triangular(-1, 0, 1))
 
 
 def _unclipped(gain: float, samples: Samples) -> float:
-    """`gain`, or less where the samples would leave [-1, 1]."""
+    """The gain, reduced where the samples would leave [-1, 1]."""
     peak = peak_of(samples)
     return min(gain, 1 / peak) if peak > 0 else 1.0

@@ -1,4 +1,4 @@
-"""A folder of sounds, looked at file by file: what can be used, what cannot, and why."""
+"""A collection of sound files: the usable ones, and the others with the reason why they are left out."""
 
 import hashlib
 import os
@@ -26,10 +26,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class SoundFile:
-    """One readable file and what is worth knowing about it."""
+    """The report on one readable file."""
 
     path: Path
-    digest: str  # of the decoded sound, see content_digest; of the file where only its header was read
+    digest: str  # of the decoded sound (`content_digest`); of the file where only its header was read
     format: str
     sample_rate: int  # Hz
     channels: int
@@ -43,7 +43,7 @@ class SoundFile:
 
     @property
     def notes(self) -> list[str]:
-        """The file's oddities in words, most important first: where it is not usable, the reason why."""
+        """The oddities of the file in words, most important first; of an unusable file the first is the reason."""
         said = {
             "silent": self.silent,
             f"duplicate of {printable(self.duplicate_of or '')}": self.duplicate_of is not None,
@@ -55,13 +55,13 @@ class SoundFile:
 
     @property
     def usable(self) -> bool:
-        """Whether training uses the file: it sounds, and no other file has the same content."""
+        """True if training uses the file: it is not silent, and no earlier file has the same content."""
         return not self.silent and self.duplicate_of is None
 
 
 @dataclass(frozen=True)
 class UnreadableFile:
-    """One file that could not be decoded, with the reason, and what would help."""
+    """A file that could not be decoded, with the reason and a remedy."""
 
     path: Path
     reason: str
@@ -69,17 +69,18 @@ class UnreadableFile:
 
     @classmethod
     def of(cls, path: Path, error: AudioError) -> Self:
-        """A reader's refusal of the file at `path`."""
+        """The file at `path` that a reader refused."""
+        # Without the path, which a display has beside the reason.
         return cls(path, error.reason.removeprefix(f"{printable(path)}: "), error.remedy)
 
     def worded(self, vocabulary: Vocabulary) -> str:
-        """The reason and the remedy, as `vocabulary` has it."""
+        """The reason and the remedy in one sentence, the latter in the words of `vocabulary`."""
         return worded(self.reason, self.remedy, vocabulary)
 
 
 @dataclass(frozen=True)
 class Sound:
-    """One sound: mono float32 `[frames]` in [-1, 1], known by its content, not by its path."""
+    """One sound: mono float32 `[frames]` in [-1, 1], identified by its content, not by its path."""
 
     path: Path
     digest: str
@@ -88,11 +89,11 @@ class Sound:
 
 @dataclass(frozen=True)
 class Collection:
-    """Sound files that were looked through, in the order of their paths."""
+    """The reports on some sound files, in the order of their paths."""
 
     files: tuple[SoundFile, ...]
     unreadable: tuple[UnreadableFile, ...]
-    sounds: tuple[Sound, ...] | None = field(default=None, repr=False)  # the usable ones by content, where kept
+    sounds: tuple[Sound, ...] | None = field(default=None, repr=False)  # the usable ones, by digest, where kept
 
     @property
     def usable(self) -> tuple[SoundFile, ...]:
@@ -111,29 +112,29 @@ class Collection:
         return sum(file.duration_s for file in self.files)
 
     def count(self, what: Callable[[SoundFile], object]) -> dict[str, int]:
-        """How many readable files share each value of `what`, most frequent first."""
+        """The number of readable files with each value of `what`, most frequent first."""
         return {str(value): n for value, n in Counter(map(what, self.files)).most_common()}
 
 
 def find_audio_files(folder: Path) -> list[Path]:
     """Every visible audio file below `folder`, sorted by path; raises `CollectionError` when there is none.
 
-    What only has the name of one is among them, and folders that may not be opened: reading says what is wrong.
+    Files are recognised by suffix alone. Folders that may not be opened are included, so that reading reports them.
     """
     try:
         there = folder.exists()
     except OSError as error:
         raise CollectionError(
-            f"{printable(folder)[:100]}: {error.strerror}; give the folder that holds your sounds"
+            f"{printable(folder)[:100]}: {error.strerror}", "give the folder that holds your sounds"
         ) from error
     if not there:
-        raise CollectionError(f"{printable(folder)}: no such folder; give the folder that holds your sounds")
+        raise CollectionError(f"{printable(folder)}: no such folder", "give the folder that holds your sounds")
     if not folder.is_dir():
-        raise CollectionError(f"{printable(folder)} is a file; give the folder that holds your sounds")
+        raise CollectionError(f"{printable(folder)} is a file", "give the folder that holds your sounds")
     closed: list[OSError] = []
     found: list[Path] = []
     for place, folders, names in os.walk(folder, onerror=closed.append):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".")]  # in place: `os.walk` skips the others
         paths = (Path(place, name) for name in names if not name.startswith("."))
         found += [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES and not path.is_dir()]
     found += [Path(error.filename) for error in closed]
@@ -149,7 +150,7 @@ def collected(
     progress: Progress | None,
     same: Callable[[Path, Path], bool] | None = None,
 ) -> Collection:
-    """The collection of so many files, in order; of those with one digest all are copies, or those that `same` says."""
+    """The collection of `total` files, in order; files with one digest are copies, if `same` does not deny it."""
     files: list[SoundFile] = []
     unreadable: list[UnreadableFile] = []
     originals: dict[str, list[Path]] = {}
@@ -157,7 +158,7 @@ def collected(
         if isinstance(file, AudioError):
             unreadable.append(UnreadableFile.of(path, file))
         else:
-            alike = originals.setdefault(file.digest, [])
+            alike = originals.setdefault(file.digest, [])  # several where digests of probed files collide
             original = next((earlier for earlier in alike if same is None or same(earlier, path)), None)
             if original is None:
                 alike.append(path)
@@ -188,12 +189,12 @@ def describe(path: Path, recording: Recording) -> SoundFile:
 
 
 def content_digest(recording: Recording) -> str:
-    """SHA-256 of the decoded samples, so that neither a name nor a lossless format makes it another sound."""
+    """SHA-256 of the decoded samples and their rate: a copy has the same under any name and in any lossless format."""
     digest = hashlib.sha256(f"{recording.sample_rate}".encode())
     digest.update(np.ascontiguousarray(recording.samples).data)
     return digest.hexdigest()
 
 
 def is_silent(recording: Recording) -> bool:
-    """True if the mean of the channels never exceeds `SILENT_PEAK`; channels can cancel each other out."""
+    """True if the mean of the channels stays below `SILENT_PEAK`; channels can cancel each other out."""
     return peak_of(recording.mixed) < SILENT_PEAK

@@ -1,4 +1,4 @@
-"""A small synthesised sound collection, so that everything can be tried without recordings of one's own."""
+"""A small synthesised sound collection, for trying everything without recordings of one's own."""
 
 from collections.abc import Callable
 from functools import partial
@@ -34,6 +34,9 @@ class _Sound(NamedTuple):
     channels: int = 1
 
 
+# Building blocks
+
+
 def _band(take: _Take, signal: _Signal, low: float, high: float) -> _Signal:
     freqs = np.fft.rfftfreq(signal.size, 1 / take.rate)
     gain = freqs**2 / np.sqrt((low**4 + freqs**4) * (1 + (freqs / high) ** 4))
@@ -53,15 +56,20 @@ def _tone(take: _Take, freq: _Signal) -> _Signal:
     return np.sin(2 * np.pi * np.cumsum(freq) / take.rate)
 
 
+# Recipes
+
+
 def _string(take: _Take, pitch: float, decay: float, bright: float) -> _Signal:
+    """A plucked string by a delay line with a damped loop (Karplus and Strong 1983)."""
     delay, fraction = divmod(take.rate / pitch - 1, 1)
     lag, damp = int(delay), 0.02 + 0.2 * (1 - bright) ** 2
-    # The linear-interpolation pair keeps the pitch exact where the period is not a whole number of frames.
+    # The pair [1 - fraction, fraction] interpolates, so that the pitch is exact where the period is no whole number.
     taps = np.convolve([damp, 1 - 2 * damp, damp], [1 - fraction, fraction]) * np.exp(-1 / (pitch * decay))
     grain = take.rng.standard_normal(lag + 3)
-    grain[lag // 2] += lag**0.5  # the impulse sounds every harmonic; the noise alone can leave one out
+    grain[lag // 2] += lag**0.5  # an impulse excites every harmonic; noise alone can leave one out
     burst = _band(take, grain, 0.5 * pitch, pitch * (1.5 + 10 * bright**2))
     out = np.zeros(burst.size + take.t.size + lag)
+    # The difference with a shifted copy is a comb filter: where on the string it is plucked.
     out[: burst.size] = burst - np.roll(burst, int(lag * take.rng.uniform(0.25, 0.45)))
     for start in range(burst.size, burst.size + take.t.size, lag):
         out[start : start + lag] = np.convolve(out[start - lag - 3 : start], taps, "valid")
@@ -120,7 +128,7 @@ def _surf(take: _Take, pitch: float, decay: float, bright: float) -> _Signal:
 def _crackle(take: _Take, pitch: float, decay: float, bright: float) -> _Signal:
     pops = (take.rng.random(take.t.size) < 1 / (decay * take.rate)) * take.rng.standard_normal(take.t.size)
     snaps = _band(take, pops * take.rng.lognormal(0, 0.6, pops.size), 0.5 * pitch, pitch * (1 + 4 * bright))
-    # Squashing keeps one lucky pop from burying all the others.
+    # Compressed, or a single loud pop would bury all the others once the level is set by the peak.
     return np.tanh(snaps / 5) + 0.03 * _noise(take, 100, pitch)
 
 
@@ -171,7 +179,7 @@ _SOUNDS = (
 def _synthesise(sound: _Sound, rng: np.random.Generator) -> _Signal:
     take = _Take(rng, sound.rate, sound.seconds, np.arange(round(sound.seconds * sound.rate)) / sound.rate)
     sides = [sound.recipe(take, sound.pitch, sound.decay, sound.bright) for _ in range(sound.channels)]
-    # A share of every side in every other keeps the stereo image wide but whole.
+    # Some of each channel goes into the others: the stereo image stays wide, but does not fall apart.
     mixed = np.stack(sides, axis=1) @ (0.4 + 0.6 * np.eye(sound.channels))
     ending = np.minimum((take.seconds - take.t) / min(0.06, 0.2 * take.seconds), 1)
     mixed *= (np.minimum(take.t / 0.0005, 1) * ending**2 * (3 - 2 * ending))[:, None]

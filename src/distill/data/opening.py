@@ -1,4 +1,4 @@
-"""The one way to open a collection: every file looked at once, and its sounds kept where somebody wants them."""
+"""Opening a collection: every file is read once, and its sounds are kept on demand."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -26,10 +26,9 @@ def open_collection(
 ) -> Collection:
     """Decode sound files and report on each; with `sample_rate`, in Hz, their usable sounds are kept at that rate.
 
-    Of a long collection whose sounds are to be kept only the headers are read; its sounds are decoded while it is
-    trained on (`distill.data.prefetch`). `progress(done, total)` is called after each file, `on_recording` with each
-    recording, in threads. Raises `Cancelled` soon after `cancel_event` is set, `StorageError` when there is no room for
-    so much sound.
+    If sounds are kept and the collection is long, only headers are read, and the sounds are decoded during training
+    (`distill.data.prefetch`). `progress(done, total)` is called after each file, `on_recording` with each recording, in
+    threads. Raises `Cancelled` soon after `cancel_event` is set, `StorageError` when there is no room for the sounds.
     """
     todo = list(paths)
     if sample_rate is not None:
@@ -43,7 +42,7 @@ def open_collection(
             on_recording(path, recording)
         file = describe(path, recording)
         if sample_rate is not None and not file.silent:
-            # Here, in the thread that read it: a recording that waits for its turn would take far more room.
+            # Here, in the thread that read it: waiting for its turn, a whole recording would take far more memory.
             kept[path] = store.keep(recording.mono(sample_rate))
         return file
 
@@ -51,5 +50,6 @@ def open_collection(
         collection = collected(outcomes, len(todo), progress)
     if sample_rate is None:
         return collection
+    # By digest, so that a run does not depend on the names of the files.
     usable = sorted(collection.usable, key=lambda file: file.digest)
     return replace(collection, sounds=tuple(Sound(file.path, file.digest, kept[file.path]) for file in usable))

@@ -1,4 +1,4 @@
-"""A long collection looked at without decoding it: what its headers say, and which files are copies."""
+"""Probing a long collection: its headers are read instead of decoding it, and copies identified by their bytes."""
 
 import filecmp
 import hashlib
@@ -16,9 +16,9 @@ from distill.data.reading import ask_each, expected_bytes
 from distill.errors import AudioError
 from distill.paths import printable
 
-_LONG_BYTES = 2 << 30  # of samples take so long to decode that a training should not wait for it;
-_LONG_S = 3600.0  # less sound than that is worth it, for its mels are kept
-_SPOTS = 3  # at which a file is looked at: its ends and its middle
+_LONG_BYTES = 2 << 30  # of samples: more takes so long to decode that training should not wait for it
+_LONG_S = 3600.0  # with less sound the wait is worth it, for then its mels can be kept
+_SPOTS = 3  # of a file that its digest covers: both ends and the middle
 _SPOT_BYTES = 16 << 10
 
 
@@ -28,17 +28,18 @@ def probe_headers(
     limits: AudioLimits | None = None,
     cancel_event: threading.Event | None = None,
 ) -> Collection | None:
-    """Read the header of every file, if they are long; `progress(done, total)` is called after each.
+    """Read the header of every file if the collection is long, else return None.
 
-    Whether a file is silent, clipped or cut short, and damage behind its header, is not seen; a copy is told by the
-    bytes of the file. None where so little can be used that all of it can as well be decoded: whoever asks for those
-    files alone has the same answer. Raises `Cancelled` soon after `cancel_event` is set.
+    `progress(done, total)` is called after each file. Silent, clipped and truncated files, and damage behind a header,
+    go unnoticed; copies are identified by their bytes. None as well where the usable files alone are not long, so that
+    a call with just those gives the same answer. Raises `Cancelled` soon after `cancel_event` is set.
     """
     if not _large(paths):
         return None
     with closing(ask_each(paths, _describe, limits, cancel_event)) as outcomes:
         found = collected(outcomes, len(paths), progress, _same_bytes)
     long = sum(file.duration_s for file in found.usable) > _LONG_S
+    # Judged again by the usable files, which are all that the request for a run names.
     return found if long and _large([file.path for file in found.usable]) else None
 
 
@@ -47,7 +48,7 @@ def _large(paths: Sequence[Path]) -> bool:
 
 
 def _same_bytes(one: Path, other: Path) -> bool:
-    with suppress(OSError):  # gone since, which is told when it is to be decoded
+    with suppress(OSError):  # gone since then, which is reported when it is to be decoded
         return filecmp.cmp(one, other, shallow=False)
     return False
 
@@ -71,7 +72,7 @@ def _describe(reader: AudioReader, path: Path) -> SoundFile:
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of the file's size and of what is at a few spots of it: the same for copies, seldom for others."""
+    """SHA-256 of a file's size and of its bytes at a few spots: the same for copies, seldom for other files."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

@@ -1,4 +1,4 @@
-"""Many sound files read on several cores, and the outcomes in order."""
+"""Reading many sound files on several cores, with the outcomes in order."""
 
 import os
 import threading
@@ -14,8 +14,8 @@ from distill.audio.reader import AudioReader
 from distill.audio.recording import Recording
 from distill.errors import AudioError
 
-_READERS = 4  # at most: each is a process, and a recording in memory
-_LARGE_BYTES = 64 << 20  # of samples, three minutes in stereo: of such recordings no two are in memory at once
+_READERS = 4  # at most: each has a worker process, and a recording in memory
+_LARGE_BYTES = 64 << 20  # of samples, three minutes in stereo: larger recordings are read one at a time
 _USUAL_GROWTH = {".wav": 2, ".aif": 2, ".aiff": 2, ".aifc": 2, ".flac": 4}  # from a file's bytes to its samples'
 _LOSSY_GROWTH = 24  # of an mp3 of 128 kbit/s
 
@@ -28,7 +28,10 @@ def read_each(
     limits: AudioLimits | None = None,
     cancel_event: threading.Event | None = None,
 ) -> Generator[tuple[Path, T | AudioError]]:
-    """Yield what `take` makes of the recording of each file, or why there is none: `ask_each` for whole files."""
+    """Yield the result of `take` for the recording of each file, or the reader's refusal: `ask_each` for whole files.
+
+    `take` is called in threads, several at once.
+    """
     return ask_each(paths, lambda reader, path: take(path, reader.read(path)), limits, cancel_event)
 
 
@@ -38,15 +41,16 @@ def ask_each(
     limits: AudioLimits | None = None,
     cancel_event: threading.Event | None = None,
 ) -> Generator[tuple[Path, T | AudioError]]:
-    """Yield what `ask` gets from a reader for each file, or the reader's refusal, in the order of the paths.
+    """Yield the result of `ask` with a reader for each file, or the reader's refusal, in the order of the paths.
 
     `ask` is called in threads, several at once. Raises `Cancelled` soon after `cancel_event` is set, and what `ask`
-    raises. Close the iterator where it is not read to its end, so that nothing of the processes is left.
+    raises. An iterator that is not exhausted has to be closed, so that its worker processes end.
     """
     count = min(_READERS, os.cpu_count() or 1, len(paths))
     stopped, large, mine = AnyEvent(cancel_event), threading.Lock(), threading.local()
 
     def begin() -> None:
+        # A reader per thread, each with its own worker process; closed by `readers` after the pool.
         mine.reader = readers.enter_context(AudioReader(limits, stopped))
 
     def read(path: Path) -> T | AudioError:
@@ -54,19 +58,20 @@ def ask_each(
             with large if expected_bytes(path) > _LARGE_BYTES else nullcontext():
                 return ask(mine.reader, path)
         except AudioError as error:
-            return error.with_reason(error.reason)  # without its traceback, in which the samples are
+            return error.with_reason(error.reason)  # without its traceback, whose frames would keep the samples alive
 
     with ExitStack() as readers, ThreadPoolExecutor(max(1, count), "distill-read", begin) as pool:
         under_way: deque[tuple[Path, Future[T | AudioError]]] = deque()
         try:
             for path in paths:
                 under_way.append((path, pool.submit(read, path)))
+                # No more are submitted than can be read at once: finished recordings would pile up in memory.
                 if len(under_way) > count:
                     yield _first(under_way)
             while under_way:
                 yield _first(under_way)
         finally:
-            stopped.set()  # who stops listening does not wait for the files under way
+            stopped.set()  # closing the iterator does not wait for the files that are being read
 
 
 def _first(under_way: deque[tuple[Path, Future[T | AudioError]]]) -> tuple[Path, T | AudioError]:
@@ -75,20 +80,20 @@ def _first(under_way: deque[tuple[Path, Future[T | AudioError]]]) -> tuple[Path,
 
 
 def expected_bytes(path: Path) -> int:
-    """The number of bytes of samples to be expected of a file, by its size; there can be more, or fewer."""
+    """The number of bytes of samples to expect of a file, by its size and format; there can be more, or fewer."""
     try:
         return path.stat().st_size * _USUAL_GROWTH.get(path.suffix.lower(), _LOSSY_GROWTH)
-    except (OSError, ValueError):  # the reader says what is wrong with it
+    except (OSError, ValueError):  # the reader will report what is wrong with it
         return 0
 
 
 class AnyEvent(threading.Event):
-    """Set by itself, or by the caller's event; only to be asked, not to be waited for."""
+    """An event that is also set when the caller's is; it can be checked, but not waited for."""
 
     def __init__(self, cancel_event: threading.Event | None) -> None:
         super().__init__()
         self._cancel_event = cancel_event
 
     def is_set(self) -> bool:
-        """True if one of the two is."""
+        """True if one of the two events is set."""
         return super().is_set() or (self._cancel_event is not None and self._cancel_event.is_set())

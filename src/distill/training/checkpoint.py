@@ -1,8 +1,8 @@
-"""Checkpoints: everything a run needs to go on as if it had not stopped.
+"""Checkpoints: everything a run needs to continue as if it had not been interrupted.
 
 One file is one position, `checkpoint_EPOCH_STEP_VALLOSS.pt`: the next epoch and step to train, and the validation
-loss of these weights where they have one. It holds the fields of `Checkpoint`, all of them needed but `own`, and is
-written and read by `distill.models.archive`, as model files are.
+loss of these weights where they have one. It holds the fields of `Checkpoint`, all of them required except `own`, and
+is written and read by `distill.models.archive`, as model files are.
 """
 
 import dataclasses
@@ -32,9 +32,9 @@ logger = logging.getLogger(__name__)
 FORMAT = "distill_checkpoint"
 VERSION = 2
 _NAME = re.compile(r"checkpoint_(\d+)_(\d+)_(-?\d+(?:\.\d+)?(?:e[+-]\d+)?|none)\.pt")
-_ASIDE = ".damaged"  # added to the name of a checkpoint that cannot be read
+_DAMAGED_SUFFIX = ".damaged"  # added to the name of a checkpoint that cannot be read
 
-_MIN_EVENT = 16  # characters; a bracket takes 64 bytes of memory, and real ones stand much further apart
+_MIN_EVENT = 16  # characters of JSON per object or list: even an empty one takes 64 bytes once parsed
 
 Weights = dict[str, InstanceOf[Tensor]]
 
@@ -44,15 +44,15 @@ class Checkpoint:
     """The whole state of a run at one position; tensors and plain, finite values only."""
 
     family: str
-    identity: dict[str, Any]  # config, spectrogram and files: what the resuming run must agree with
-    environment: dict[str, str]  # device, torch and threads: what the last digits depend on
+    identity: dict[str, Any]  # config, spectrogram and files: the resuming run must have the same
+    environment: dict[str, str]  # device, torch and threads, on which the last digits depend
     epoch: int
     step: int
     val_loss: float | None
     total_epochs: int
     planned: bool
     elapsed_s: float
-    totals: dict[str, Any]
+    totals: dict[str, Any]  # of the unfinished epoch
     skips: dict[str, int]
     rollbacks: int
     model_settings: dict[str, Any]
@@ -62,16 +62,17 @@ class Checkpoint:
     best_epoch: int
     best_val_loss: float | None
     best_weights: Weights | None
-    history: InstanceOf[History]  # type: ignore[type-arg]  # pydantic knows no generic classes here
+    history: InstanceOf[History]  # type: ignore[type-arg]  # pydantic accepts no generic classes here
     commitment_weight: float | None = None  # RVQ-VAE
     codebook_health: dict[str, dict[str, Any]] | None = None  # RVQ-VAE
     kl_weight: float | None = None  # VAE
     own: dict[str, Any] = dataclasses.field(default_factory=dict)  # any other family's
 
 
+# The keys of the file: the names of the fields, but for one that keeps the key it had in earlier versions.
 _FIELDS = {field.name: field.name for field in dataclasses.fields(Checkpoint)} | {"environment": "made_with"}
 _KEYS = {"format", "version", *_FIELDS.values()}
-_OPTIONAL = {"own"}  # which the first checkpoints did not have
+_OPTIONAL = {"own"}  # missing from the first checkpoints
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, max_checkpoints: int = 3) -> Path:
@@ -80,6 +81,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, max_checkpoints: int 
     Nothing is dropped before the new one is on disk. Raises `CheckpointError` when a number is not finite.
     """
     loss = checkpoint.val_loss
+    # The name has the loss in full precision, because `best_checkpoint` compares losses without opening the files.
     path = (
         folder / f"checkpoint_{checkpoint.epoch:05d}_{checkpoint.step:05d}_{'none' if loss is None else repr(loss)}.pt"
     )
@@ -87,6 +89,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, max_checkpoints: int 
     content |= {key: getattr(checkpoint, name) for name, key in _FIELDS.items()}
     if not checkpoint.own:
         del content["own"]
+    # As one string: the events of a long run would exceed the number of pickle opcodes that `library.container` allows.
     content["history"] = json.dumps(checkpoint.history.to_dict(), allow_nan=False)
     try:
         write_archive(path, content)
@@ -99,14 +102,15 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, max_checkpoints: int 
 
 def _retain(folder: Path, keep: int, written: Path) -> None:
     paths = list_checkpoints(folder)
-    kept = {*paths[-keep:], best_checkpoint(folder), written}  # of no other is it known that it can be read
+    # The one just written is the only one known to be readable; damaged later ones may lie beside it.
+    kept = {*paths[-keep:], best_checkpoint(folder), written}
     for path in paths:
         if path not in kept:
             path.unlink()
 
 
 def drop_later(folder: Path, epoch: int, step: int) -> None:
-    """Delete the checkpoints beyond (`epoch`, `step`), from where a run is about to go on; raises `StorageError`."""
+    """Delete the checkpoints beyond (`epoch`, `step`), where a run is about to continue; raises `StorageError`."""
     with storage_errors(folder):
         for path in list_checkpoints(folder):
             if (match := _NAME.fullmatch(path.name)) and (int(match[1]), int(match[2])) > (epoch, step):
@@ -129,7 +133,7 @@ def best_checkpoint(folder: Path) -> Path | None:
 def find_checkpoint(place: Path, family: str, healthy: Callable[[Checkpoint], bool] | None = None) -> Checkpoint:
     """The checkpoint at `place`, or the newest in a run folder that can be read; raises `CheckpointError`.
 
-    Those of a run folder that cannot are kept aside and told of. `healthy` may pass over more of them.
+    Damaged ones in a run folder are renamed, with a warning; others that `healthy` rejects are passed over.
     """
     if place.is_file():
         return read_checkpoint(place, family)
@@ -141,22 +145,22 @@ def find_checkpoint(place: Path, family: str, healthy: Callable[[Checkpoint], bo
             damaged[path] = error
             continue
         if healthy is None or healthy(checkpoint):
-            _keep_aside(damaged, path)
+            _set_aside(damaged, path)  # only now: where none can be read, all stay as they are
             return checkpoint
     if damaged:
         raise next(iter(damaged.values()))
     raise CheckpointError(f"{place}: no checkpoint to resume from", "give the folder of a run that was interrupted")
 
 
-def _keep_aside(damaged: dict[Path, CheckpointError], instead: Path) -> None:
+def _set_aside(damaged: dict[Path, CheckpointError], instead: Path) -> None:
     for path, error in damaged.items():
         logger.warning(CheckpointDamaged(str(error), instead.name))
         with storage_errors(path):
-            path.replace(path.with_name(path.name + _ASIDE))
+            path.replace(path.with_name(path.name + _DAMAGED_SUFFIX))
 
 
 def read_checkpoint(path: Path, family: str) -> Checkpoint:
-    """Read a checkpoint of `family`, its tensors on the CPU; raises `CheckpointError` when it is not a whole one."""
+    """Read a checkpoint of `family`, its tensors on the CPU; raises `CheckpointError` for anything else."""
     with malformed_as(CheckpointError, path, "checkpoint"):
         content = read_archive(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -179,8 +183,9 @@ def read_checkpoint(path: Path, family: str) -> Checkpoint:
 
 
 def _parsed(history: str) -> Any:
+    # Checked before parsing: a forged history of empty brackets would take many times its size in memory.
     if history.count("{") + history.count("[") > 8 + len(history) // _MIN_EVENT:
-        raise ValueError("its history holds next to nothing, very often")
+        raise ValueError("its history consists of empty entries")
     return json.loads(history)
 
 
@@ -198,4 +203,4 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return read_checkpoint(path, "vae")
 
 
-save_checkpoint = save_vqvae_checkpoint = write_checkpoint  # what a family keeps of its own is in `Checkpoint`
+save_checkpoint = save_vqvae_checkpoint = write_checkpoint  # one for all families, which differ only in optional fields

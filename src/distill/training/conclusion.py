@@ -14,8 +14,9 @@ from distill.training.run import Run, finite
 
 
 def save_and_draw(run: Run, save: Callable[[Path], Path], draw: Callable[[Path], object]) -> None:
-    """Save the model of a finished run, unless an earlier try had got as far, and draw the picture."""
+    """Save the model of a finished run, unless an earlier attempt already has, and draw the picture."""
     if run.info.models_dir is not None:
+        # A finished run that is resumed, or one that was killed right after saving, must not add a second model.
         library = ModelLibrary(run.info.models_dir)
         saved = [library.path(entry) for entry in library.entries() if entry.model_id == run.info.model_id]
         run.update_info(model_path=str((saved[0] if saved else save(library.folder)).absolute()))
@@ -23,7 +24,7 @@ def save_and_draw(run: Run, save: Callable[[Path], Path], draw: Callable[[Path],
 
 
 def metadata(run: Run) -> ModelMetadata:
-    """The metadata of the model file that a run ends with."""
+    """The metadata for the model file of a finished run."""
     best = run.state.history.epoch_metrics[run.state.best_epoch]
     return ModelMetadata(
         name=run.info.model_name,
@@ -42,7 +43,7 @@ def metadata(run: Run) -> ModelMetadata:
 
 
 def training_config(run: Run) -> dict[str, Any]:
-    """The run's settings as they were used, for the record in the model file."""
+    """The settings that the run has used, for the record in the model file."""
     used = {"max_epochs": run.state.total_epochs, "device": str(run.context.device)}
     return dataclasses.asdict(run.config) | used
 

@@ -20,7 +20,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 @dataclass(config=VALIDATED)
 class EngineConfig(Validated):
-    """What the training engine reads, whichever family it trains."""
+    """Settings of the training engine, shared by all families."""
 
     batch_size: int = Field(default=16, ge=1, le=4096)
     max_epochs: int = Field(default=200, ge=1, le=MAX_EPOCHS)
@@ -39,20 +39,20 @@ class EngineConfig(Validated):
     num_workers: int = Field(default=0, ge=0, le=256)
     seed: int = Field(default=0, ge=0, lt=2**32)
 
-    size_setting: ClassVar[str] = ""  # the setting that says how large the model is
+    size_setting: ClassVar[str] = ""  # the setting that decides the size of the model
 
     def headline(self) -> str:
-        """The model in a few words."""
+        """The size of the model in a few words."""
         return ""
 
     def why(self, file_count: int, seconds: float, chosen: Collection[str]) -> str:
-        """A sentence on why the model is as large as it is, for sounds that last `seconds`."""
+        """The reason for the model's size, in a sentence; the sounds last `seconds`, the user set `chosen`."""
         del seconds, chosen
         return f"The settings are those for {file_count} files."
 
     @property
     def kilobits(self) -> float | None:
-        """The kbit/s that the codes of such a model take, None where it has none."""
+        """The bit rate of the codes in kbit/s, or None for a model without codes."""
         return None
 
 
@@ -67,11 +67,11 @@ class VQVAEConfig(EngineConfig, CodeSettings):
     size_setting: ClassVar[str] = "codebook_size"
 
     def headline(self) -> str:
-        """The levels and their codes."""
+        """The number of levels and of codes per level."""
         return f"{self.num_quantizers} levels of {self.codebook_size} codes"
 
     def why(self, file_count: int, seconds: float, chosen: Collection[str]) -> str:
-        """A sentence on the number of codes."""
+        """The reason for the number of codes, in a sentence."""
         del file_count
         codes = f"{self.headline()}, about {self.kilobits:.1f} kbit/s"
         if {"num_quantizers", "codebook_size"} & set(chosen):
@@ -79,11 +79,11 @@ class VQVAEConfig(EngineConfig, CodeSettings):
         vectors = seconds * VECTORS_PER_SECOND / self.codebook_size
         lasts = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
         more = "With more sound the codebooks would be larger." if self.codebook_size < _LARGE else "That is plenty."
-        return f"{codes}: {lasts} of sound give each code about {vectors:.0f} examples to be learnt from. {more}"
+        return f"{codes}: {lasts} of sound give each code about {vectors:.0f} examples to learn from. {more}"
 
     @property
     def kilobits(self) -> float:
-        """The kbit/s that the codes take."""
+        """The bit rate of the codes in kbit/s."""
         return self.num_quantizers * math.log2(self.codebook_size) * VECTORS_PER_SECOND / 1000
 
 
@@ -102,11 +102,11 @@ class TrainingConfig(EngineConfig, LatentSettings):
     size_setting: ClassVar[str] = "latent_dim"
 
     def headline(self) -> str:
-        """The latent dimensions."""
+        """The number of latent dimensions."""
         return f"{self.latent_dim} latent dimensions"
 
     def why(self, file_count: int, seconds: float, chosen: Collection[str]) -> str:
-        """A sentence on the latent dimensions."""
+        """The number of latent dimensions and the basis of the settings, in a sentence."""
         del seconds, chosen
         return f"{self.latent_dim} numbers describe a sound; the settings are those for {file_count} files."
 
@@ -116,29 +116,34 @@ def _part(config: EngineConfig, of: type[CodeSettings] | type[LatentSettings]) -
 
 
 def validation_fraction(file_count: int) -> float:
-    """The share of files held out; few files can spare few, for each has something to teach that no other has."""
+    """The share of files held out; it is kept small, for each file has something to teach that no other has."""
     return 0.25 if file_count < 10 else 0.1
 
 
+# Presets. docs/internals.md says how they were found, docs/quality.md what each choice is worth.
+
 _LARGE = 600  # codes: with three levels as many as 1.3 kbit/s allow
-VECTORS_PER_SECOND = 47  # of the grid, at the spectrogram's defaults
-_VECTORS_PER_CODE = 8  # fewer cannot fill a codebook
+VECTORS_PER_SECOND = 47  # of the grid, at the spectrogram's defaults: 48,000 / (512 · 16) columns of 8 vectors
+_VECTORS_PER_CODE = 8  # with fewer, a codebook cannot be filled
 
 
 def get_adaptive_vqvae_config(file_count: int, seconds: float | None = None, **overrides: Any) -> VQVAEConfig:
     """The RVQ-VAE preset for `file_count` files that last `seconds` together; `overrides` replace fields of it.
 
-    Large codebooks say more in as many bits, where there is enough sound to fill them. Both presets need at most
-    1.3 kbit/s. When the duration is not known the number of files has to tell.
+    Large codebooks carry more at the same bit rate where there is enough sound to fill them; both presets need at most
+    1.3 kbit/s. Where the duration is not known, the number of files decides.
     """
     enough = file_count > 100 if seconds is None else seconds * VECTORS_PER_SECOND >= _LARGE * _VECTORS_PER_CODE
+    # No dropout: augmentation, above all in speed, does its job.
     preset: dict[str, Any] = {"val_fraction": validation_fraction(file_count), "dropout": 0.0}
     if enough:
         preset |= {"codebook_size": _LARGE, "num_quantizers": 3, "decay": 0.98}
         preset |= {"max_epochs": 300, "learning_rate": 2e-3}
     else:
+        # Slow decay: a code for a rare sound has to survive the steps in which that sound is not seen.
         preset |= {"codebook_size": 64, "num_quantizers": 4, "decay": 0.99}
-        preset |= {"threshold_ema_dead_code": 8}  # a step has many vectors for each of so few codes
+        # Each of so few codes gets many vectors per step; the other threshold, half of the mean usage, is to decide.
+        preset |= {"threshold_ema_dead_code": 8}
         preset |= {"max_epochs": 100, "learning_rate": 1e-3, "augmentation_copies": 8}
     return VQVAEConfig(**(preset | overrides))
 
@@ -146,7 +151,7 @@ def get_adaptive_vqvae_config(file_count: int, seconds: float | None = None, **o
 def get_adaptive_config(file_count: int, seconds: float | None = None, **overrides: Any) -> TrainingConfig:
     """The VAE preset for `file_count` files: conservative below 50, balanced below 200, else aggressive.
 
-    `seconds`, how long the files last together, decides nothing yet.
+    `seconds`, the duration of all files together, has no influence yet.
     """
     del seconds
     names = (

@@ -1,4 +1,4 @@
-"""Sound files to the loaders of a training."""
+"""From sound files to the train and validation loaders of a run."""
 
 import logging
 import threading
@@ -30,11 +30,11 @@ def create_data_loaders(
     spectrogram: SpectrogramConfig | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[Loader, Loader]:
-    """Train and validation loaders as `split_loaders` makes them, of the usable sounds in `file_paths`.
+    """Train and validation loaders, as `split_loaders` makes them, of the usable sounds in `file_paths`.
 
-    Every file is opened once, here, unless `sounds` already holds what is in them at `sample_rate`. Unreadable, silent
-    and duplicate files are left out with a warning; raises `CollectionError` when fewer than two remain, for then
-    nothing can be held out, `StorageError`, and `Cancelled`; so may the loaders where a sound is waited for.
+    The files are opened here, once, unless `sounds` already holds their content at `sample_rate` Hz. Unreadable, silent
+    and duplicate files are left out with a warning. Raises `CollectionError` when fewer than two remain, because none
+    could be held out, `StorageError` and `Cancelled`; the loaders may raise the last two while they wait for a sound.
     """
     if sounds is None:
         paths = [Path(path) for path in file_paths]

@@ -1,4 +1,4 @@
-"""The device that a run uses, and how."""
+"""The device that a run computes on, and its deterministic mode."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from distill.errors import ConfigError
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that `name` (auto, cpu, cuda or mps) means here; raises `ConfigError` when there is none such."""
+    """The device that `name` (auto, cpu, cuda or mps) stands for here; raises `ConfigError` when there is none."""
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, there in present.items() if there)
@@ -24,7 +24,8 @@ def resolve_device(name: str) -> torch.device:
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """Have an NVIDIA GPU's convolutions add up in the same order every time, within the body."""
+    """Restrict cuDNN to convolution algorithms that sum in a fixed order, within the body."""
+    # A run gives the same result every time, whether it was interrupted or not.
     before = torch.backends.cudnn.deterministic
     torch.backends.cudnn.deterministic = True
     try:
@@ -34,5 +35,5 @@ def deterministic() -> Iterator[None]:
 
 
 def device_name(device: torch.device) -> str:
-    """The name of a device: its kind, or the GPU's own name."""
+    """The product name of a CUDA device, or the type of any other."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

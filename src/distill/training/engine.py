@@ -1,7 +1,7 @@
-"""The training engine both families share: the pass over a loader, the validation.
+"""The training engine that all families share: the passes over a loader in training and validation.
 
-A step is in `step.py`; a `Family` tells how to judge a batch and which events to make of the numbers (`objective.py`).
-`trainer.py` makes a whole run of it.
+`step.py` has a single step, `trainer.py` the loop over the epochs of a run. An `Objective` (`objective.py`) computes
+the losses of a batch and makes events of the numbers.
 """
 
 import hashlib
@@ -32,14 +32,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Totals:
-    """Running sums over the examples of an epoch, from which the means come; part of every checkpoint."""
+    """Running sums over the examples of an epoch, for their means; part of every checkpoint."""
 
     examples: int = 0
     sums: dict[str, float] = field(default_factory=dict)
 
     def add(self, values: dict[str, float], examples: int) -> None:
-        """Count a batch of so many examples in."""
-        if examples == 0:
+        """Add a batch of so many examples, given the means over them."""
+        if examples == 0:  # a batch of padding; without examples a checkpoint must have no sums either
             return
         self.examples += examples
         for name, value in values.items():
@@ -55,7 +55,7 @@ MAX_SKIPS_IN_ROW = 10
 
 @dataclass
 class Skips:
-    """The steps that were skipped because something in them was not a finite number; part of every checkpoint."""
+    """The number of steps skipped because a loss or gradient was not finite; part of every checkpoint."""
 
     total: int = 0
     in_row: int = 0
@@ -69,11 +69,12 @@ class Skips:
 
 
 class Diverged(Exception):
-    """No step leads on from here: the weights are such that losses or gradients are no finite numbers."""
+    """Raised after `MAX_SKIPS_IN_ROW` skipped steps: these weights no longer give finite losses and gradients."""
 
 
 def _step_seed(seed: int, epoch: int, step: int) -> int:
-    # A function of the place in the run, so that nothing else that draws numbers can move the training.
+    # A function of the position in the run alone, so that no other random draw can change the training. Seven bytes fit
+    # a signed 64-bit seed.
     return int.from_bytes(hashlib.sha256(f"{seed}:{epoch}:{step}".encode()).digest()[:7], "big")
 
 
@@ -90,10 +91,10 @@ def train_steps(
     callback: MetricsCallback | None = None,
     cancel_event: threading.Event | None = None,
 ) -> int:
-    """Train from `first_step` to the end of the epoch or until cancelled; returns the step to go on with.
+    """Train from `first_step` to the end of the epoch or until cancelled; returns the step to continue with.
 
-    Without `total_epochs`, schedules that follow the progress of a run stand at their end.
-    Raises `Diverged` when `skips` are counted, and there were too many in a row.
+    Without `total_epochs`, schedules that follow the progress of a run have their final values.
+    With `skips`, raises `Diverged` after too many skipped steps in a row.
     """
     context = train_step.context
     context.model.train()
@@ -103,20 +104,22 @@ def train_steps(
         batches = _batches(loader, cancel_event, first_step)
         step, batch = first_step, next(batches, None)
         while batch is not None:
+            # Decided by all ranks together: one that stopped alone would leave the others waiting for it.
             if distributed.any_rank(_asked_to_stop(cancel_event)):
                 return step
-            if seed is not None:
+            if seed is not None:  # at every step, so that resuming needs no saved generator state
                 torch.manual_seed(_step_seed(seed, epoch, step))
             started = time.perf_counter()
+            # By position, not by time, so that the KL weight is the same in a resumed run.
             progress = min(1.0, (epoch + step / total_steps) / total_epochs) if total_epochs else 1.0
-            judged = context.batch(batch)
-            outcome = train_step.launch(judged, progress)
+            inputs = context.batch(batch)
+            outcome = train_step.launch(inputs, progress)
             launched = time.perf_counter()
-            batch = next(batches, None)  # meanwhile a GPU is at work
+            batch = next(batches, None)  # loaded while a GPU computes the step, in whose time it does not count
             started += time.perf_counter() - launched
             losses, learnt = train_step.read(outcome)
             if learnt:
-                totals.add(losses, _examples(judged.mel, loader))
+                totals.add(losses, _examples(inputs.mel, loader))
             else:
                 logger.warning(StepSkipped(epoch, step))
             taken = time.perf_counter() - started
@@ -124,37 +127,39 @@ def train_steps(
             event = context.objective.step_event(context.model, result, distributed.all_gather(outcome.observed))
             if callback:
                 callback(event)
-            if skips:
+            if skips:  # after the event, for `Recovery` counts the skipped steps in the history
                 skips.count(learnt)
             step += 1
     return total_steps
 
 
 def _batches(loader: Loader, cancel_event: threading.Event | None, first: int = 0) -> Iterator[Tensor]:
-    """The batches from `first` on, of each the part of this process.
+    """The batches from `first` on, each reduced to the part of this rank.
 
-    After a cancellation a sound is not waited for: what comes instead is nothing, and lasts until all ranks have heard.
+    A cancellation ends the wait for a sound: an empty batch takes its place, at which all ranks agree to stop.
     """
     try:
         yield from itertools.islice(rank_part(loader), first, None)
     except Cancelled:
         if not _asked_to_stop(cancel_event):
             raise
-        yield torch.empty(0)
+        yield torch.empty(0)  # never reaches the model: the loop asks for cancellations first
 
 
 def _prepare(
     context: Context, loader: Loader, epoch: int, seed: int | None, cancel_event: threading.Event | None
 ) -> None:
-    """Get the model ready for the steps of an epoch, and the loader for its order."""
+    """Prepare the model for its first step, and the loader for the order of the epoch."""
     if seed is not None:
         torch.manual_seed(_step_seed(seed, epoch, -1))
+    # On rank 0 only, from whole batches: the others get the codebooks with its weights.
     if distributed.rank() == 0 and not context.objective.ready(context.model):
-        with suppress(Cancelled):  # the first step sees to it
+        with suppress(Cancelled):  # `train_steps` will notice it before its first step
             context.objective.prepare(
                 context.model, context.mels(initial_batches(loader, epoch)), partial(_check_cancelled, cancel_event)
             )
     distributed.broadcast_model(context.model)
+    # Set last, because `initial_batches` leaves the sampler at another epoch.
     if isinstance(batches := getattr(loader, "batch_sampler", None), EpochBatches):
         batches.set_epoch(epoch)
 
@@ -169,9 +174,9 @@ def _check_cancelled(cancel_event: threading.Event | None) -> None:
 
 
 def _examples(mel: Tensor, loader: Loader) -> int:
-    """How many chunks `[B, 1, M, T]` all ranks have together, without those in which there is nothing."""
-    if distributed.world_size() == 1 and not getattr(getattr(loader, "dataset", None), "awaited", False):
-        return len(mel)  # none is empty, and a GPU need not be asked
+    """The number of chunks in `[B, 1, M, T]` of all ranks together, not counting chunks of padding."""
+    if distributed.world_size() == 1 and not getattr(getattr(loader, "dataset", None), "prefetched", False):
+        return len(mel)  # none is padding, and counting them would wait for the GPU
     return int(distributed.all_reduce(real_frames(mel).any(dim=-1).sum()))
 
 
@@ -179,20 +184,21 @@ def _examples(mel: Tensor, loader: Loader) -> int:
 def validate(
     context: Context, loader: Loader, cancel_event: threading.Event | None = None
 ) -> tuple[dict[str, float], list[Tensor]]:
-    """Means per example of `val_loss` and `val_` + each term, and what was observed batch by batch.
+    """Means per example of `val_loss` and `val_` + each term, and the observed tensors of all batches.
 
     A cancellation cuts it short.
     """
     context.model.eval()
     totals, observed = Totals(), []
-    whole = torch.ones((), device=context.device)  # of a run: one yardstick for all epochs
+    # The progress of a finished run: with the final loss weights in all of them, epochs can be compared.
+    whole = torch.ones((), device=context.device)
     with distributed.collective():
         for batch in _batches(loader, cancel_event):
             if distributed.any_rank(_asked_to_stop(cancel_event)):
                 break
-            judged = context.batch(batch)
-            evaluation = context.objective.evaluate(context.model, judged, whole)
+            inputs = context.batch(batch)
+            evaluation = context.objective.evaluate(context.model, inputs, whole)
             losses = zip(("loss", *evaluation.terms), losses_of(evaluation).tolist())
-            totals.add({f"val_{name}": value for name, value in losses}, _examples(judged.mel, loader))
+            totals.add({f"val_{name}": value for name, value in losses}, _examples(inputs.mel, loader))
             observed.append(distributed.all_gather(evaluation.observed))
     return {name: totals.mean(name) for name in totals.sums}, observed

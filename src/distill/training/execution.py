@@ -1,4 +1,4 @@
-"""A training request carried out, from the first sound to the model file, whichever family it is for."""
+"""Execution of a training request, from the first sound to the model file, for any family."""
 
 import math
 import threading
@@ -29,38 +29,41 @@ def run_training(
     cancel_event: threading.Event | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
-    """Train as `request` says.
+    """Carry out a training request.
 
     Returns `{model, metrics_history, output_dir, best_checkpoint_path}` and what the family adds. The model has the
     weights of the best validation epoch; where the request names a library, it is saved there as well. A cancellation
-    leaves a checkpoint to go on from, or nothing where none was needed yet.
+    leaves a checkpoint to resume from, or nothing where the run had not begun yet.
     Raises `CollectionError`, `ConfigError`, `CheckpointError`, `StorageError`, `TrainingError`.
     """
     objective = request.family.objective_type(request.config)
+    # `nothing`: a run without a result of its family still returns all the keys.
     folder, nothing = RunFolder(request.output_dir), dict.fromkeys(objective.result_keys)
     with distributed.process_group(run_device(request).type), deterministic():
         if distributed.rank() > 0:
+            # Without a cancel event: only rank 0 is cancelled, and the others stop with it.
             context, loaders, optimizers = build_components(objective, request, None)
+            # Not `recorded`, as a run on several ranks never is.
             run_worker(TrainStep(context, optimizers, request.config.gradient_clip_norm), loaders, request.config.seed)
             return _result(context.model, request.family.history(), folder) | nothing
         with folder.in_use(), folder.keeps_warnings(), workers_shut_down():
             try:
                 run = set_up(request, objective, callback, cancel_event, clock)
-            except Cancelled:  # while the sounds were read: there is no run to go on with, and none is needed
+            except Cancelled:  # while the sounds were read: there is no run to resume yet
                 if callback:
                     callback(TrainingCompleteEvent(0, 0.0, math.nan, math.nan, math.inf, -1))
                 model = seeded(request.config.seed, partial(objective.build_model, request)).eval()
                 return _result(model, request.family.history(), folder) | nothing
             try:
                 own = objective.conclude(run, Trainer(run).fit())
-            except Cancelled:  # while a resumed run that had done its steps waited for its sounds
+            except Cancelled:  # while a resumed run without any steps left waited for its sounds
                 own = nothing
             _complete(run)
             return _result(run.context.model, run.state.history, folder) | own
 
 
 def _complete(run: Run) -> None:
-    """Tell that the run is over."""
+    """Record and emit the end of the run."""
     state = run.state
     run.update_info(skipped_steps=state.skips.total)
     last = state.history.epoch_metrics[-1] if state.history.epoch_metrics else None

@@ -1,4 +1,4 @@
-"""The rows of the built-in model families; `distill.families` says what a row is. Imports no torch."""
+"""The entries of the built-in model families in the registry `distill.families`. Imports no torch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -65,7 +65,7 @@ VAE = register(
         losses=(Loss("val_kl_loss", "kl_losses", "KL", "How far the space is from an even cloud"),),
         panel=FigurePanel(
             "The continuous space",
-            "KL says how much about each sound is kept in the space. Near nought, the space says nothing; the "
+            "KL says how much about each sound is kept in the space. Near zero, the space says nothing; the "
             "weight is raised slowly during the run.",
             {"kl_divergence": "KL divergence", "val_kl_loss": "KL loss", "kl_weight": "KL weight"},
         ),

@@ -1,4 +1,4 @@
-"""Codebook health in words: when to warn, and what to call a level."""
+"""Codebook health in words: when to warn of a level, and its verdict."""
 
 from typing import Literal
 
@@ -12,12 +12,12 @@ Verdict = Literal["healthy", "underused", "collapsed"]
 
 
 def attainable(codebook_size: int, vectors: int) -> float:
-    """The utilization to be expected when so many vectors choose among the codes evenly, each for itself."""
+    """The expected utilization when so many vectors choose codes independently, all codes being equally likely."""
     return float(1 - (1 - 1 / codebook_size) ** vectors)
 
 
 def is_low(utilization: float, codebook_size: int, vectors: int) -> bool:
-    """True if utilization is below 30 % of what could be reached.
+    """True if utilization is below 30 % of the attainable.
 
     A few vectors cannot choose all codes, so a small validation set alone never looks like a bad codebook.
     """
@@ -25,7 +25,7 @@ def is_low(utilization: float, codebook_size: int, vectors: int) -> bool:
 
 
 def low_levels(health: CodebookHealth, codebook_size: int, vectors: int) -> list[LevelUnderused]:
-    """A notice for each level that is used too little, counted over `vectors` vectors."""
+    """A notice for each underused level, its health counted over `vectors` vectors."""
     return [
         LevelUnderused(number, level["utilization"])
         for number, level in enumerate(health.values())
@@ -34,7 +34,8 @@ def low_levels(health: CodebookHealth, codebook_size: int, vectors: int) -> list
 
 
 def verdict(level: dict[str, float], codebook_size: int, vectors: int) -> Verdict:
-    """A level's state in a word: collapsed when nearly all vectors share one code, underused below 30 %."""
+    """The state of a level in a word: collapsed when nearly all vectors share one code, underused below 30 %."""
+    # Perplexity is at most the number of vectors: a single one is no collapse.
     if level["perplexity"] < min(_COLLAPSED_PERPLEXITY, vectors):
         return "collapsed"
     return "underused" if is_low(level["utilization"], codebook_size, vectors) else "healthy"

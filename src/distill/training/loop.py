@@ -1,7 +1,7 @@
 """Training an RVQ-VAE: the forward pass and its loss, the events, and the model file at the end.
 
-Read `VQVAEObjective` for all that is particular to the family, and `execution.py` for the course of a run, which both
-families share. The same for the continuous VAE is in `vae_loop.py`.
+`VQVAEObjective` has everything that is particular to the family, `execution.py` the course of a run, which all families
+share. `vae_loop.py` is the same for the continuous VAE.
 """
 
 import logging
@@ -45,6 +45,7 @@ from distill.training.run import Run
 from distill.training.step import TrainStep
 from distill.training.vae_loop import train, train_epoch, validate_epoch
 
+# The functions of both families can be imported from here.
 __all__ = [
     "VQVAEObjective",
     "train",
@@ -61,7 +62,7 @@ _HEALTH_INTERVAL = 10  # steps
 
 
 class VQVAEObjective(Objective):
-    """The RVQ-VAE's: reconstruction plus weighted commitment, with codebook health beside it."""
+    """The objective of the RVQ-VAE: reconstruction plus weighted commitment; codebook health is observed beside it."""
 
     terms: ClassVar[tuple[str, ...]] = ("recon_loss", "commit_loss")
     result_keys: ClassVar[tuple[str, ...]] = ("final_codebook_health",)
@@ -74,25 +75,26 @@ class VQVAEObjective(Objective):
         return ConvVQVAE(**self.config.model_settings(), n_mels=request.spectrogram_config.n_mels)
 
     def ready(self, model: nn.Module) -> bool:
-        """True once its codebooks were placed."""
+        """True once the codebooks are initialized."""
         return not isinstance(model, ConvVQVAE) or model.quantizer.ready
 
     def prepare(self, model: nn.Module, mels: Iterable[Tensor], check_cancelled: Callable[[], None]) -> None:
-        """Let the model begin with what many batches have in common."""
+        """Initialize linear maps and codebooks from as many batches as k-means has use for (`ConvVQVAE.start_from`)."""
         assert isinstance(model, ConvVQVAE)
         seen: list[Tensor] = []
         vectors = 0
         for mel in mels:
             check_cancelled()
             seen.append(mel)
+            # A vector for each grid row of each column that sounds: silent columns are not coded.
             vectors += int(sounding_columns(mel).sum()) * -(-mel.shape[-2] // STRIDE)
             if vectors >= model.quantizer.kmeans_vectors:
                 break
         model.start_from(seen, check_cancelled)
 
     def evaluate(self, model: nn.Module, batch: Batch, progress: Tensor) -> Evaluation:
-        """One forward pass and its loss; the codes are what health is read from."""
-        del progress  # the commitment weight stays as it is
+        """One forward pass and its loss; the codes int64 `[B, H·W, Q]` are observed for codebook health."""
+        del progress  # the commitment weight is constant
         mel = batch.mel
         recon, indices, commit_loss = model(mel)
         total, recon_loss, weighted_commit = vqvae_loss(recon, mel, commit_loss, self.commitment_weight)
@@ -101,7 +103,7 @@ class VQVAEObjective(Objective):
 
     def step_event(self, model: nn.Module, step: StepResult, observed: Tensor) -> VQStepMetrics:
         """The step's losses, and every tenth step the health of its batch."""
-        fresh = step.epoch == 0 and step.step == 0  # k-means has only just run: its figure would mislead
+        fresh = step.epoch == 0 and step.step == 0  # k-means has only just run: the figures would mislead
         due = step.step % _HEALTH_INTERVAL == 0 and not fresh
         return VQStepMetrics(
             **step.fields(),
@@ -118,31 +120,31 @@ class VQVAEObjective(Objective):
         return VQEpochMetrics(**epoch.fields(), codebook_health=health, utilization_warnings=list(map(str, low)))
 
     def run_info(self, observed: list[Tensor]) -> dict[str, Any]:
-        """How many vectors were coded: the number that health figures are counted over."""
+        """The number of coded vectors, over which health figures are counted."""
         return {"validation_vectors": _coded(observed)}
 
     def code_counts(self, model: nn.Module, observed: list[Tensor]) -> Tensor:
-        """Counts int64 `[Q, K]` over the validation set."""
+        """The number of uses of each code over the validation set: int64 `[Q, K]`."""
         return cast(ConvVQVAE, model).quantizer.code_counts(_joined(observed))
 
     def checkpoint_fields(self, history: History[Any, Any]) -> dict[str, Any]:
-        """The commitment weight and the last health."""
+        """The commitment weight and the latest health."""
         health = history.epoch_metrics[-1].codebook_health if history.epoch_metrics else None
         return {"commitment_weight": self.commitment_weight, "codebook_health": health}
 
     def preview(
         self, model: nn.Module, spectrogram: AudioSpectrogram, waveforms: Tensor, folder: Path, epoch: int
     ) -> list[Path]:
-        """Original and reconstruction pairs; an RVQ-VAE without a prior has nothing else to play."""
+        """Pairs of original and reconstruction; without a prior, an RVQ-VAE cannot make new sounds."""
         rate = spectrogram.config.sample_rate
         return generate_vqvae_reconstruction_preview(
             cast(ConvVQVAE, model), spectrogram, waveforms, folder, epoch, waveforms.device, rate
         )
 
     def conclude(self, run: Run, finished: bool) -> dict[str, Any]:
-        """Note the health of the kept epoch; save the model and draw how its codes are used."""
+        """Record the health of the best epoch; save the model and draw the use of its codes."""
         model, history = cast(ConvVQVAE, run.best_model()), cast(VQMetricsHistory, run.state.history)
-        best = run.state.best_epoch
+        best = run.state.best_epoch  # -1 where no epoch was finished
         health = history.epoch_metrics[best].codebook_health if best >= 0 else None
         run.update_info(final_codebook_health=health)
 
@@ -171,14 +173,17 @@ def _health(model: nn.Module, observed: Sequence[Tensor]) -> CodebookHealth:
 
 
 def _coded(observed: Sequence[Tensor]) -> int:
-    """How many vectors have a code."""
+    """The number of vectors that have a code."""
     return int(sum((codes[..., 0] != NO_CODE).sum() for codes in observed))
 
 
 def _collection_counts(run: Run, model: ConvVQVAE) -> Tensor:
-    """How often each code is used over the whole collection: int64 `[Q, K]`."""
+    """The number of uses of each code over the whole collection: int64 `[Q, K]`."""
     codes = [model.encode_to_codes(mel) for loader in run.loaders for mel in run.context.mels(loader)]
     return model.quantizer.code_counts(_joined(codes))
+
+
+# The family as plain functions: one epoch, one validation, a whole run
 
 
 def _context(
@@ -200,11 +205,10 @@ def train_vqvae_epoch(
     callback: MetricsCallback | None = None,
     cancel_event: threading.Event | None = None,
 ) -> dict[str, float]:
-    """One epoch over waveforms `[B, 1, S]`, or mels `[B, 1, M, T]`.
+    """Train for one epoch over waveforms `[B, 1, S]`, or mels `[B, 1, M, T]`.
 
-    Returns the means per example of `train_loss`, `recon_loss` and `commit_loss`.
-
-    A loss that is not finite skips its update; `cancel_event` ends the epoch between two steps.
+    Returns the means per example of `train_loss`, `recon_loss` and `commit_loss`. A step whose loss is not finite is
+    skipped; `cancel_event` ends the epoch between two steps.
     """
     context, totals = _context(model, spectrogram, device, commitment_weight), Totals()
     train_step = TrainStep(context, [optimizer], gradient_clip_norm)
@@ -243,8 +247,8 @@ def train_vqvae(
 
     Returns `{model, metrics_history, output_dir, best_checkpoint_path, final_codebook_health}`; the model has the
     weights of the best validation epoch. With `models_dir` it is saved there as well. `resume_from` is a checkpoint
-    or a run folder. `sounds` is what is in the files at the spectrogram's rate, where they were opened before. A
-    cancellation leaves a checkpoint to go on from, or nothing where none was needed yet.
+    or a run folder. `sounds` is the content of the files at the spectrogram's rate, where they have been opened before.
+    A cancellation leaves a checkpoint to resume from, or nothing where the run had not begun yet.
     Raises `CollectionError`, `CheckpointError`, `StorageError`, `TrainingError`.
     """
     request = TrainingRequest.of_arguments(

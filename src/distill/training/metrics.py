@@ -1,4 +1,4 @@
-"""What training tells the world: events, and the history made of them. Imports no torch.
+"""The events of a run in progress, and the history made of them. Imports no torch.
 
 Events are plain facts, in the order they happen; every display, log and file is made from them. Codebook health is
 `{"level_0": {"utilization": 0..1, "perplexity": float, "dead_codes": int}, "level_1": …}` everywhere.
@@ -11,15 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-OVERFITTING_GAP = 0.2  # above it, the model is said to overfit
+OVERFITTING_GAP = 0.2  # the gap above which a run is warned of overfitting
 
 CodebookHealth = dict[str, dict[str, float]]
+
+
+# Events
 
 
 class StepEvent:
     """One optimizer step, of any family; epoch and step count from 0, `step` within the epoch."""
 
-    if TYPE_CHECKING:  # each family's dataclass has these fields, in an order of its own
+    if TYPE_CHECKING:  # inherited fields would come first, and each family has its fields in an order of its own
         epoch: int
         step: int
         total_steps: int
@@ -74,7 +77,7 @@ class EpochMetrics(EpochEvent):
 
 @dataclass(frozen=True)
 class VQStepMetrics(StepEvent):
-    """One optimizer step of an RVQ-VAE run (v1.1); health every tenth step, counted over that batch."""
+    """One optimizer step of an RVQ-VAE run (v1.1); every tenth has the codebook health, counted over its batch."""
 
     epoch: int
     step: int
@@ -90,7 +93,7 @@ class VQStepMetrics(StepEvent):
 
 @dataclass(frozen=True)
 class VQEpochMetrics(EpochEvent):
-    """One epoch of an RVQ-VAE run (v1.1); health counted once over the whole validation set."""
+    """One epoch of an RVQ-VAE run (v1.1); codebook health is counted once over the whole validation set."""
 
     epoch: int
     total_epochs: int
@@ -130,9 +133,12 @@ class TrainingCompleteEvent:
 Event = StepEvent | EpochEvent | PreviewEvent | TrainingCompleteEvent
 MetricsCallback = Callable[[Event], None]
 
-# Those of a family are added with its history.
+# Step and epoch events are added with the `History` of their family.
 EVENT_TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in (PreviewEvent, TrainingCompleteEvent)}
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+# Events as JSON
 
 
 def overfitting_gap(train_loss: float, val_loss: float) -> float:
@@ -141,7 +147,7 @@ def overfitting_gap(train_loss: float, val_loss: float) -> float:
 
 
 def to_json(value: Any) -> Any:
-    """`value` as strict JSON has it: NaN and infinities, which JSON lacks, become their names."""
+    """A form of `value` for strict JSON: NaN and infinities, which JSON lacks, become their names."""
     if isinstance(value, float) and not math.isfinite(value):
         return next(name for name, number in _NON_FINITE.items() if str(number) == str(value))
     if isinstance(value, dict):
@@ -177,10 +183,12 @@ def event_from_dict(data: dict[str, Any]) -> Event:
 
 
 def _event(kind: Any, data: dict[str, Any]) -> Any:
-    # Only in numbers does the word NaN stand for one; a path or a sentence may well be that word.
+    # Only in numeric fields does the word NaN stand for a number; a path or a sentence may well be that word.
     numbers = {f.name for f in dataclasses.fields(kind) if f.type is float} | {"codebook_health"}
     return kind(**{name: from_json(value) if name in numbers else value for name, value in data.items()})
 
+
+# Histories
 
 Step = TypeVar("Step", bound=StepEvent)
 Epoch = TypeVar("Epoch", bound=EpochEvent)
@@ -188,7 +196,7 @@ Epoch = TypeVar("Epoch", bound=EpochEvent)
 
 @dataclass(eq=False)
 class History(ABC, Generic[Step, Epoch]):
-    """The step and epoch events of a run, and what is read off them; each family has a subclass."""
+    """The step and epoch events of a run, and figures derived from them; each family has a subclass."""
 
     step_metrics: list[Step] = field(default_factory=list)
     epoch_metrics: list[Epoch] = field(default_factory=list)
@@ -209,11 +217,11 @@ class History(ABC, Generic[Step, Epoch]):
         return {curve: [getattr(e, name) for e in self.epoch_metrics] for curve, name in named.items()}
 
     def add_step(self, metrics: Step) -> None:
-        """Append the events of one step."""
+        """Append the event of one step."""
         self.step_metrics.append(metrics)
 
     def add_epoch(self, metrics: Epoch) -> None:
-        """Append the events of one epoch."""
+        """Append the event of one epoch."""
         self.epoch_metrics.append(metrics)
 
     def get_best_epoch(self) -> int | None:
@@ -228,7 +236,7 @@ class History(ABC, Generic[Step, Epoch]):
         return seconds_left(self.epoch_metrics[-1].elapsed_seconds, current_epoch, total_epochs)
 
     def is_overfitting(self, threshold: float = OVERFITTING_GAP) -> bool:
-        """Whether the last epoch's overfitting gap exceeds `threshold`."""
+        """True if the last epoch's overfitting gap exceeds `threshold`."""
         return bool(self.epoch_metrics) and self.epoch_metrics[-1].overfitting_gap > threshold
 
     def to_dict(self) -> dict[str, Any]:
@@ -247,7 +255,7 @@ class History(ABC, Generic[Step, Epoch]):
         )
 
     def __eq__(self, other: object) -> bool:
-        # Through to_dict, where NaN is a name: a history with a NaN in it equals its copy.
+        # By `to_dict`, in which NaN is a name: NaN is not equal to itself, but a history with one equals its copy.
         return isinstance(other, type(self)) and other.to_dict() == self.to_dict()
 
 

@@ -1,4 +1,4 @@
-"""What a family adds to the engine: how a batch is judged, and what is told of it. The engine knows no loss by name."""
+"""The interface between a family and the engine, which knows no loss term by name."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Batch(NamedTuple):
-    """Sounds to be judged: mels `[B, 1, M, T]`, and waveforms `[B, 1, S]` where the objective needs them."""
+    """Sounds of a step: mels `[B, 1, M, T]`, and waveforms `[B, 1, S]` where the objective needs them."""
 
     mel: Tensor
     waveform: Tensor | None = None
@@ -26,10 +26,10 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A batch judged.
+    """The losses of a batch, and a tensor to observe.
 
-    `totals` are the scalars that the optimizers differentiate, one for each; the first is the loss that is told.
-    `terms` are detached scalars, `observed` is what health is read from, `[B, …]`.
+    `totals` are the scalars to differentiate, one for each optimizer; the first is the loss that is reported. `terms`
+    are detached scalars. `observed` `[B, …]` is the input of health figures: codes, or latents.
     """
 
     totals: tuple[Tensor, ...]
@@ -39,9 +39,9 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What the step events of all families have in common; `losses` holds `train_loss` and the terms.
+    """The part that step events of all families have in common; `losses` holds `train_loss` and the terms.
 
-    `step_time_s` leaves out what the next batch took, also where a GPU was at work meanwhile.
+    `step_time_s` leaves out the loading of the next batch, even where a GPU computes at the same time.
     """
 
     epoch: int
@@ -60,7 +60,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What the epoch events of all families have in common; `validation` holds `val_loss` and the terms."""
+    """The part that epoch events of all families have in common; `validation` holds `val_loss` and the terms."""
 
     epoch: int
     total_epochs: int
@@ -83,20 +83,22 @@ class EpochResult:
 
 
 class Objective(ABC):
-    """What a run of a family strives for, made of its configuration."""
+    """The objective of a family, made from a configuration: its model, loss, events, previews and results."""
 
-    terms: ClassVar[tuple[str, ...]]  # that `evaluate` names beside the total
-    result_keys: ClassVar[tuple[str, ...]] = ()  # of what `conclude` returns
-    needs_waveform: ClassVar[bool] = False  # beside the mel
+    terms: ClassVar[tuple[str, ...]]  # the names of the loss terms that `evaluate` returns beside the total
+    result_keys: ClassVar[tuple[str, ...]] = ()  # the keys that `conclude` returns
+    needs_waveform: ClassVar[bool] = False  # in a batch, beside the mel
 
     def __init__(self, config: Any) -> None:
         self.config = config
 
-    warmup_fraction: float = 0.0  # of the run, in which the train loss is not yet weighted like the validation loss
+    # The part of the run in which the training loss is weighted otherwise than the validation loss, which always has
+    # the final weights; until then the two are not compared.
+    warmup_fraction: float = 0.0
 
     @abstractmethod
     def build_model(self, request: "TrainingRequest") -> nn.Module:
-        """The network that a request asks for, its weights drawn from torch's generator."""
+        """The network for a request, its weights drawn from torch's global generator."""
 
     def parameter_groups(self, model: nn.Module) -> Sequence[Iterable[nn.Parameter]]:
         """The parameters of each optimizer; `Evaluation.totals` has a scalar for each."""
@@ -110,16 +112,16 @@ class Objective(ABC):
     def prepare(  # noqa: B027  most families have nothing to prepare
         self, model: nn.Module, mels: Iterable[Tensor], check_cancelled: Callable[[], None]
     ) -> None:
-        """Get `model` ready, if possible, from training mels `[B, 1, M, T]`.
+        """Initialize `model` from training mels `[B, 1, M, T]`, if they allow it.
 
-        `check_cancelled` is called every now and then; it raises `Cancelled` when that is all for now.
+        It calls `check_cancelled` every now and then, which raises `Cancelled` after a cancellation.
         """
 
     @abstractmethod
     def evaluate(self, model: nn.Module, batch: Batch, progress: Tensor) -> Evaluation:
-        """Run `model` on a batch and judge the outcome; `progress` is how much of the run is done, from 0 to 1.
+        """Run `model` on a batch and compute its losses; `progress` is the part of the run that is done, 0 to 1.
 
-        In training nothing here may wait for the device, once the model is ready.
+        In training nothing here may wait for the device once the model is ready: the step is recorded as a CUDA graph.
         """
 
     @abstractmethod
@@ -131,17 +133,17 @@ class Objective(ABC):
         """The event of one epoch; `observed` covers the whole validation set."""
 
     def run_info(self, observed: list[Tensor]) -> dict[str, Any]:
-        """Fields of `RunInfo` that tell of the validation set, all of which was `observed`."""
+        """Fields of `RunInfo` about the validation set; `observed` covers all of it."""
         del observed
         return {}
 
     def code_counts(self, model: nn.Module, observed: list[Tensor]) -> Tensor | None:
-        """How often each code was used over the validation set: int64 `[Q, K]`, or None where there are no codes."""
+        """The number of uses of each code over the validation set: int64 `[Q, K]`, or None without codes."""
         del model, observed
         return None
 
     def checkpoint_fields(self, history: History[Any, Any]) -> dict[str, Any]:
-        """The fields of `Checkpoint` that only this family fills; what has no field goes under `own`."""
+        """The fields of `Checkpoint` that only this family fills; anything without a field goes under `own`."""
         del history
         return {}
 
@@ -149,16 +151,16 @@ class Objective(ABC):
     def preview(
         self, model: nn.Module, spectrogram: AudioSpectrogram, waveforms: Tensor, folder: Path, epoch: int
     ) -> list[Path]:
-        """Write audible examples for waveforms `[B, 1, S]`; returns the files to tell of."""
+        """Write audible examples for waveforms `[B, 1, S]`; returns the paths to announce."""
 
     @abstractmethod
     def conclude(self, run: "Run", finished: bool) -> dict[str, Any]:
-        """End a run: where it is finished, save its model and draw its picture; returns its own part of the result."""
+        """Conclude a run: if it is finished, save its model and draw its picture; returns the `result_keys`."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """A model, and what it takes to judge it."""
+    """A model with its objective, the spectrogram that makes its input, and its device."""
 
     objective: Objective
     model: nn.Module
@@ -168,7 +170,7 @@ class Context:
     def batch(self, loaded: Tensor) -> Batch:
         """A loader's batch, mels `[B, 1, M, T]` or waveforms `[B, 1, S]`, on the run's device."""
         loaded = loaded.to(self.device)
-        if loaded.dim() == 4:
+        if loaded.dim() == 4:  # from a `MelDataset`
             return Batch(loaded)
         mel = self.spectrogram.waveform_to_mel(loaded)
         return Batch(mel, loaded if self.objective.needs_waveform else None)

@@ -1,4 +1,4 @@
-"""The picture of a run: loss, health per level over the epochs, how codes are used, and one mel with its copy."""
+"""The picture of a run: losses and health over the epochs, use of codes or latents, a mel and its reconstruction."""
 
 import io
 import warnings
@@ -59,11 +59,11 @@ def draw_vae_run(path: Path, history: MetricsHistory, analysis: dict[str, Any], 
 
 def _page() -> "tuple[Figure, Any]":
     """A figure of three rows."""
-    from matplotlib.figure import Figure  # slow to import, and without pyplot it is safe in a thread
+    from matplotlib.figure import Figure  # here, because it is slow; and without pyplot, which is not thread-safe
 
     figure = Figure(figsize=(13, 10))
     rows: Any = figure.subfigures(3, 1, height_ratios=(1.1, 0.9, 1.2))
-    for row in rows:  # a layout engine would draw it all once more, to find much the same margins
+    for row in rows:  # a layout engine would draw everything a second time, for much the same margins
         row.subplots_adjust(left=0.055, right=0.985, top=0.87, bottom=0.19, wspace=0.24)
     return figure, rows
 
@@ -71,7 +71,7 @@ def _page() -> "tuple[Figure, Any]":
 def _save(figure: "Figure", path: Path) -> Path:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a missing glyph is no reason to fail a run
+        warnings.simplefilter("ignore")  # a glyph that the font lacks must not fail a run
         figure.savefig(buffer, dpi=110)
     atomic_write(path, buffer.getbuffer())
     return path

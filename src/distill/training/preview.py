@@ -1,4 +1,4 @@
-"""Audible examples of what the model makes of sounds it was not trained on."""
+"""Previews: held-out sounds with their reconstructions, and sounds decoded from random latents, as WAV files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +47,7 @@ def generate_reconstruction_preview(
 ) -> list[Path]:
     """`generate_vqvae_reconstruction_preview` for a VAE."""
 
-    def mel_to_mel(mel: Tensor) -> Tensor:
+    def mel_to_mel(mel: Tensor) -> Tensor:  # one by one: the VAE cuts a mel into a batch of windows
         return torch.cat([model.reconstruct(one.unsqueeze(0)) for one in mel])
 
     return _write_pairs(model, mel_to_mel, spectrogram, sample_batch, output_dir, epoch, device, sample_rate)
@@ -66,6 +66,7 @@ def generate_preview(
     """Write sounds decoded from random latents, the same latents every time; returns their paths."""
     was_training = model.training
     model.eval()
+    # A seed of its own keeps epochs comparable; forked, it leaves the random numbers of the training alone.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         latents = torch.randn(num_samples, model.latent_dim)
@@ -97,6 +98,7 @@ def _write_pairs(
     for number, pair in enumerate(zip(waveforms, made), start=1):
         for sound, role in zip(pair, ("original", "reconstruction")):
             file = PreviewFile.place(output_dir, epoch, number, role)
-            length = int(pair[0].nonzero()[:, 1].max()) + 1 if pair[0].any() else 1  # without the padding
+            # Without the padding of the chunk; of padding alone one sample, since a file cannot be empty.
+            length = int(pair[0].nonzero()[:, 1].max()) + 1 if pair[0].any() else 1
             paths.append(write_wav(file.path, sound[0, :length].cpu().numpy(), sample_rate))
     return paths

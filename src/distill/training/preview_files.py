@@ -1,4 +1,4 @@
-"""The preview files of a run: the one place that knows how they are called. Imports no torch."""
+"""The preview files of a run and the scheme of their names. Imports no torch."""
 
 import re
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class PreviewFile:
 
     @classmethod
     def place(cls, folder: Path | str, epoch: int, number: int, role: str) -> Self:
-        """The file of that preview in `folder`, to be written."""
+        """The file for a preview in `folder`, to be written."""
         return cls(Path(folder) / f"epoch_{epoch:04d}_{number}_{role}.wav", epoch, number, role)
 
     @classmethod
     def parse(cls, path: Path) -> Self | None:
-        """The preview that the file's name stands for, None for any other file."""
+        """The preview that a file's name denotes, None for any other file."""
         match = _NAME.fullmatch(path.name)
         return cls(path, int(match[1]), int(match[2]), match[3]) if match else None
 

@@ -1,4 +1,4 @@
-"""The way back of a run that diverged: to an earlier checkpoint, with smaller steps, a few times at most."""
+"""Recovery of a diverged run: back to an earlier checkpoint, with a lower learning rate, a few times at most."""
 
 import logging
 from dataclasses import dataclass, field
@@ -19,41 +19,43 @@ Place = tuple[int, int]  # epoch and step
 
 @dataclass
 class Recovery:
-    """Rolls a run back, and remembers from where no step could be learnt."""
+    """Rolls a run back, and remembers the checkpoints from which every step failed."""
 
     run: Run
     _restored: Place | None = None
-    _steps_then: int = 0  # in the history, when it was restored
-    _fruitless: set[Place] = field(default_factory=set)
+    _steps_at_restore: int = 0  # in the history, when it was restored
+    _failed_positions: set[Place] = field(default_factory=set)
 
     def roll_back(self) -> None:
-        """Go back to the newest checkpoint that steps were learnt from, with half the rate it had at first.
+        """Restore the newest checkpoint that is healthy and not known to fail, and halve the learning rate.
 
-        Raises `TrainingError` after `MAX_ROLLBACKS`, or when there is none.
+        Raises `TrainingError` after `MAX_ROLLBACKS`, or when there is no such checkpoint.
         """
         run, failed = self.run, self.run.state
-        if self._restored and len(failed.history.step_metrics) - self._steps_then == MAX_SKIPS_IN_ROW:
-            self._fruitless.add(self._restored)
+        # Nothing but skipped steps since the last rollback: a checkpoint that leads nowhere is not tried twice.
+        if self._restored and len(failed.history.step_metrics) - self._steps_at_restore == MAX_SKIPS_IN_ROW:
+            self._failed_positions.add(self._restored)
         if failed.rollbacks == MAX_ROLLBACKS:
             raise _diverged()
         try:
-            checkpoint = find_checkpoint(run.folder.path, run.info.family, self._leads_on)
+            checkpoint = find_checkpoint(run.folder.path, run.info.family, self._is_candidate)
         except CheckpointError as error:
             raise _diverged() from error
         began = run.began
         restore(run, checkpoint)
-        run.began = began  # the time is spent, whatever came of it
+        run.began = began  # not the checkpoint's clock: the time of the failed steps is spent
         run.state.rollbacks = failed.rollbacks + 1
-        _halve_rates(run, run.state.rollbacks - checkpoint.rollbacks)
+        _halve_rates(run, run.state.rollbacks - checkpoint.rollbacks)  # an older one still has a higher rate
         self._restored = checkpoint.epoch, checkpoint.step
-        self._steps_then = len(run.state.history.step_metrics)
+        self._steps_at_restore = len(run.state.history.step_metrics)
         logger.warning(RolledBack(MAX_SKIPS_IN_ROW, checkpoint.epoch + 1, run.state.rollbacks, MAX_ROLLBACKS))
 
-    def _leads_on(self, checkpoint: Checkpoint) -> bool:
-        return checkpoint.skips["in_row"] == 0 and (checkpoint.epoch, checkpoint.step) not in self._fruitless
+    def _is_candidate(self, checkpoint: Checkpoint) -> bool:
+        return checkpoint.skips["in_row"] == 0 and (checkpoint.epoch, checkpoint.step) not in self._failed_positions
 
 
 def _halve_rates(run: Run, times: int) -> None:
+    # Of the schedulers as well, which compute the rates of later epochs from their own base.
     for optimizer in run.optimizers:
         for group in optimizer.param_groups:
             group["lr"] *= 0.5**times

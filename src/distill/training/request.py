@@ -1,4 +1,4 @@
-"""What a user wants of a run: one value, from the command line, the page or Python to the trainer.
+"""The request for a training run: one value that goes from the command line, the page or Python to the trainer.
 
 Imports no torch, so that a request can be made and checked while torch is still being imported.
 """
@@ -27,7 +27,7 @@ from distill.training.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """All that a run is asked to do; `new` and `resume` make it, `with_sounds` fits it to a collection."""
+    """A request for a training run; `new` and `resume` make one, `with_sounds` fits it to a collection."""
 
     family_name: str
     config: EngineConfig
@@ -38,15 +38,15 @@ class TrainingRequest:
     dataset_name: str = ""
     model_name: str = ""
     resume_from: Path | None = None  # a checkpoint or a run folder
-    device: str = "auto"  # takes the place of the configuration's, unless it is "auto"
-    chosen: frozenset[str] = frozenset()  # settings that the user decided; the others are the preset's
+    device: str = "auto"  # overrides the device of the configuration, unless it is "auto"
+    chosen: frozenset[str] = frozenset()  # settings that the user set; the others are the preset's
     spectrogram_config: SpectrogramConfig = field(default_factory=SpectrogramConfig)
     audio_limits: AudioLimits = field(default_factory=AudioLimits)
     sounds: tuple[Sound, ...] | None = field(default=None, repr=False, compare=False)  # of the files, if opened
 
     @property
     def family(self) -> Family:
-        """The row of its family in the registry."""
+        """The entry of the family in the registry."""
         return get_family(self.family_name)
 
     @classmethod
@@ -61,14 +61,14 @@ class TrainingRequest:
         audio_limits: AudioLimits | None = None,
         **settings: Any,
     ) -> Self:
-        """A request whose sounds are not yet known, checked as far as it can be before they are read.
+        """A request whose sounds are not yet known, checked as far as possible before they are read.
 
-        `settings` take the place of the preset's. Raises `ConfigError`, `StorageError`.
+        `settings` override the preset. Raises `ConfigError`, `StorageError`.
         """
         name = model_name or dataset_name or "model"
         request = cls(
             family_name=family,
-            config=get_family(family).preset(0, 0.0, **settings),
+            config=get_family(family).preset(0, 0.0, **settings),  # until `with_sounds` knows how much sound there is
             output_dir=output_dir or new_run_folder(name),
             models_dir=models_dir or default_models_dir(),
             dataset_name=dataset_name,
@@ -106,7 +106,7 @@ class TrainingRequest:
         dataset_name: str = "",
         model_name: str = "",
     ) -> Self:
-        """The request that `train_vqvae` and `train` are called with; paths and `device` may be given as text."""
+        """The request made of the arguments of `train_vqvae` or `train`; paths and `device` may be given as text."""
         return cls(
             family_name=family,
             config=config,
@@ -123,12 +123,12 @@ class TrainingRequest:
         )
 
     def _check(self) -> None:
-        """Raise what would otherwise be met only after the sounds were read, or at the very end."""
+        """Raise errors that would otherwise come only after the sounds are read, or at the very end."""
         if self.config.device != "auto":
             from distill.training.device import resolve_device  # which imports torch
 
             resolve_device(self.config.device)
-        ModelMetadata(name=self.model_name)
+        ModelMetadata(name=self.model_name)  # refuses a name that the model could not be saved under
         for folder in (self.models_dir, self.output_dir):
             if folder is not None:
                 _check_writable(folder)
@@ -136,9 +136,9 @@ class TrainingRequest:
             raise ConfigError(f"{self.output_dir} holds a run already", UsedFolder())
 
     def with_sounds(self, collection: Collection, shown_as: Path | str | None = None) -> Self:
-        """The request for the usable sounds of a collection, its preset that for so much sound.
+        """The request for the usable sounds of a collection, with the preset for that much sound.
 
-        Raises `CollectionError` when there is too little to train on; `shown_as` is what the message calls it.
+        Raises `CollectionError` when there is too little to train on; `shown_as` names the collection in the message.
         """
         check_usable(shown_as or self.dataset_name, collection)
         seconds = sum(file.duration_s for file in collection.usable)
@@ -153,17 +153,18 @@ class TrainingRequest:
 
     @classmethod
     def resume(cls, run_folder: Path, *, device: str = "auto", models_dir: Path | None = None) -> Self:
-        """The request to go on with the run in `run_folder` from its newest checkpoint; raises `CheckpointError`."""
+        """The request to resume the run in `run_folder` from its newest checkpoint; raises `CheckpointError`."""
         info = RunFolder(run_folder).read_info()
         try:
             if info.model_path and Path(info.model_path).is_file():
                 raise CheckpointError(f"{run_folder}: this run is finished; its model is {info.model_path}")
             files = tuple(map(Path, info.files))
-            _check_there(run_folder, files)
+            _check_files_exist(run_folder, files)
             family = get_family(info.family)
+            # The record has every setting, so nothing of the preset is left, whatever number of files it is for.
             config = family.preset(0, 0.0, **(info.config | {"device": device}))
             limits = AudioLimits(**info.audio_limits)
-        except (ConfigError, TypeError, OSError, ValueError) as error:
+        except (ConfigError, TypeError, OSError, ValueError) as error:  # the record may hold anything
             raise CheckpointError(f"{run_folder}: its run.json is damaged ({error})", "start a new run") from error
         return cls(
             family_name=family.name,
@@ -175,13 +176,14 @@ class TrainingRequest:
             dataset_name=info.dataset_name,
             model_name=info.model_name,
             resume_from=run_folder,
+            # The record does not hold which settings the user set; those that differ from the preset must be theirs.
             chosen=_differing(config, family.preset(len(files), info.duration_s)),
             audio_limits=limits,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary, with absolute paths; `from_dict` makes the request of it, without its sounds."""
-        plain = dataclasses.asdict(dataclasses.replace(self, sounds=None))
+        """A JSON-ready dictionary, with absolute paths; `from_dict` makes the request of it, without decoded sounds."""
+        plain = dataclasses.asdict(dataclasses.replace(self, sounds=None))  # `asdict` would copy all samples
         places = {name: str(value.absolute()) for name, value in plain.items() if isinstance(value, Path)}
         files = [str(path.absolute()) for path in self.file_paths]
         return plain | places | {"file_paths": files, "chosen": sorted(self.chosen)}
@@ -189,6 +191,7 @@ class TrainingRequest:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`; raises `ConfigError`, `KeyError` or `TypeError` for anything else."""
+        # Some keys were added later, and may be missing.
         given = dict(data)
         family = get_family(given.pop("family", None) or given["family_name"])  # "family" is what 0.1.0 wrote
         for name in ("output_dir", "models_dir", "resume_from"):
@@ -208,7 +211,7 @@ class TrainingRequest:
 
 
 def new_run_folder(name: str) -> Path:
-    """A place for a run that makes a model called `name`, with the time in it."""
+    """A new folder below the default one for runs, named after the model and the time; it is not created."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return default_runs_dir() / f"{safe_stem(name)}-{stamp}"
 
@@ -224,7 +227,8 @@ def check_usable(folder: Path | str, collection: Collection) -> None:
         first = collection.unreadable[0]
         raise CollectionError(
             f"{place}: none of its {len(collection.unreadable)} audio files could be read; "
-            f"the first: {printable(first.path.name)}: {first.reason}"
+            f"the first: {printable(first.path.name)}: {first.reason}",
+            first.remedy,
         )
     if not collection.usable:
         raise CollectionError(
@@ -237,7 +241,7 @@ def check_usable(folder: Path | str, collection: Collection) -> None:
     )
 
 
-def _check_there(run_folder: Path, files: tuple[Path, ...]) -> None:
+def _check_files_exist(run_folder: Path, files: tuple[Path, ...]) -> None:
     gone = [printable(path.name) for path in files if not path.is_file()]
     if gone:
         raise CheckpointError(
@@ -248,14 +252,15 @@ def _check_there(run_folder: Path, files: tuple[Path, ...]) -> None:
 
 
 def _differing(config: EngineConfig, preset: EngineConfig) -> frozenset[str]:
-    """The settings in which two configurations of a family differ."""
+    """The names of the settings in which two configurations of a family differ."""
     return frozenset(name for name, value in vars(config).items() if value != vars(preset).get(name))
 
 
 def _check_writable(folder: Path) -> None:
-    """Raise `StorageError` for a place that cannot be written to: before the training, not after."""
+    """Raise `StorageError` for a folder that cannot be written to, so that a run fails before training, not after."""
+    # The folder need not exist yet: its nearest existing parent decides.
     place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not place.is_dir():
-        raise StorageError(f"{folder}: cannot be made, for {place} is a file", "give another folder")
+        raise StorageError(f"{folder}: cannot be created, because {place} is a file", "give another folder")
     if not os.access(place, os.W_OK | os.X_OK):
         raise StorageError(f"{place}: no permission to write there", "give another folder")

@@ -1,4 +1,4 @@
-"""A run while it goes on: all that its parts (epochs, validation, recovery, conclusion) act on."""
+"""The state shared by the parts of a run in progress: trainer, validation, recovery, conclusion."""
 
 import dataclasses
 import math
@@ -23,7 +23,7 @@ from distill.training.step import TrainStep
 
 @dataclass
 class Run:
-    """One run of the engine, and what it writes to its folder and tells its caller."""
+    """A run in progress, with its output: files in the run folder, events for the caller."""
 
     context: Context
     loaders: tuple[Loader, Loader]  # of training and of validation
@@ -33,19 +33,19 @@ class Run:
     info: RunInfo
     optimizers: tuple[AdamW, ...]
     schedulers: tuple[CosineAnnealingLR, ...]  # one for each optimizer
-    identity: dict[str, Any]  # what a checkpoint of this run must agree with
+    identity: dict[str, Any]  # a checkpoint of this run has the same
     callback: MetricsCallback | None
     cancel_event: threading.Event | None
     clock: Callable[[], float]  # seconds
     train_step: TrainStep = field(init=False)
-    began: float = field(init=False)  # on the clock, had the run never stopped
+    began: float = field(init=False)  # clock reading at which it would have begun without interruptions
 
     def __post_init__(self) -> None:
         self.renew_train_step()
         self.began = self.clock() - self.state.elapsed_s
 
     def renew_train_step(self) -> None:
-        """Make the training step anew, for the optimizers have other tensors now."""
+        """Replace the training step after a state was loaded: recorded CUDA graphs use the optimizers' old tensors."""
         self.train_step = TrainStep(self.context, self.optimizers, self.config.gradient_clip_norm, recorded=True)
 
     @property
@@ -54,12 +54,12 @@ class Run:
         return self.cancel_event is not None and self.cancel_event.is_set()
 
     def elapsed(self) -> float:
-        """Seconds that the run has taken so far, the parts before it was resumed included; also noted in the state."""
+        """Seconds the run has taken so far, including its parts before resuming; also stores them in the state."""
         self.state.elapsed_s = self.clock() - self.began
         return self.state.elapsed_s
 
     def emit(self, event: Event) -> None:
-        """Give an event to the history, to the log on disk, then to the caller."""
+        """Add an event to the history and to the log on disk, then pass it to the caller."""
         if isinstance(event, StepEvent):
             self.state.history.add_step(event)
         elif isinstance(event, EpochEvent):
@@ -81,5 +81,5 @@ class Run:
 
 
 def finite(value: float) -> float | None:
-    """`value`, or None where a file may not hold it."""
+    """`value`, or None if it is not finite: files hold finite numbers only."""
     return value if math.isfinite(value) else None

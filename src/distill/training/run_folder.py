@@ -25,14 +25,14 @@ from distill.training.metrics import (
 from distill.training.preview_files import preview_files
 from distill.training.run_info import RunInfo
 
-WARNING = "Warning"  # what an entry of the log that is no event has as its "event"
+WARNING = "Warning"  # the "event" of a log entry that is a warning
 
-_FIRST = re.compile("checkpoint_0+_0+_")
+_FIRST = re.compile("checkpoint_0+_0+_")  # written before the first step
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The paths of a run folder, and how its files are read and written."""
+    """The paths of a run folder, and methods that read and write its files."""
 
     path: Path
 
@@ -48,7 +48,7 @@ class RunFolder:
 
     @property
     def usage_path(self) -> Path:
-        """How often each code was used, a line of JSON for each epoch."""
+        """The log of code usage, a line of JSON for each epoch."""
         return self.path / "usage.jsonl"
 
     @property
@@ -68,14 +68,15 @@ class RunFolder:
 
     @property
     def used(self) -> bool:
-        """True if a run has got further here than its first checkpoint."""
+        """True if a run in this folder got beyond its first checkpoint."""
+        # A run killed between its first checkpoint and run.json has done nothing yet, and can simply be started again.
         return self.info_path.exists() or any(not _FIRST.match(path.name) for path in self.checkpoints.glob("*.pt"))
 
     @property
     def busy(self) -> bool:
-        """True while a training is going on here, of this process or another."""
+        """True while a training, of this process or another, holds the folder."""
         lock = self.path / ".lock"
-        if not lock.exists():
+        if not lock.exists():  # acquiring would create it
             return False
         try:
             with FileLock(lock).acquire(timeout=0):
@@ -88,7 +89,7 @@ class RunFolder:
         atomic_write_text(self.info_path, json.dumps(info.to_dict(), indent=2, allow_nan=False) + "\n")
 
     def read_info(self) -> RunInfo:
-        """The run's record; raises `CheckpointError` when this is no run folder, or its record is damaged."""
+        """The run's record; raises `CheckpointError` when this is not a run folder, or its record is damaged."""
         try:
             content = json.loads(self.info_path.read_text())
         except (OSError, ValueError, RecursionError) as error:
@@ -108,12 +109,12 @@ class RunFolder:
         append_text(self.events_path, json.dumps(entry, allow_nan=False) + "\n")
 
     def append_usage(self, epoch: int, counts: list[list[int]]) -> None:
-        """Add how often the codes were used over the validation set, `[Q][K]`; raises `StorageError`."""
+        """Add the number of uses of each code over the validation set, `[Q][K]`; raises `StorageError`."""
         append_text(self.usage_path, json.dumps({"epoch": epoch, "counts": counts}) + "\n")
 
     @contextmanager
     def keeps_warnings(self) -> Iterator[None]:
-        """Put what this thread logs as a warning into the run's log too, as soon as there is a run."""
+        """Copy this thread's warnings to the run's log while the body runs, as soon as there is a run."""
         handler = _WarningLog(self)
         logger = logging.getLogger("distill")
         logger.addHandler(handler)
@@ -128,9 +129,9 @@ class RunFolder:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keep the folder to this run while the body trains; raises `StorageError` when another has it.
+        """Lock the folder for this run while the body trains; raises `StorageError` when another run holds it.
 
-        What a killed run has left half-written is cleared away. A folder in which nothing came to be goes again.
+        Half-written files of a killed run are removed, and in the end the folder itself, if nothing was written to it.
         """
         lock = self.path / ".lock"
         with storage_errors(self.path):
@@ -139,7 +140,7 @@ class RunFolder:
                 held = FileLock(lock).acquire(timeout=0)
             except Timeout:
                 raise StorageError(
-                    f"{self.path} is in use by a training that is going on; wait for it, or give another folder"
+                    f"{self.path} is in use by a training in progress; wait for it to end, or give another folder"
                 ) from None
         try:
             for folder in (self.path, self.checkpoints, self.previews):
@@ -147,13 +148,13 @@ class RunFolder:
             yield
         finally:
             held.lock.release()
-            with suppress(OSError):  # the folder itself may be gone, and how the run ended is what counts
+            with suppress(OSError):  # the folder may be gone, and must not hide how the run ended
                 if set(self.path.iterdir()) <= {lock}:
                     lock.unlink(missing_ok=True)
                     self.path.rmdir()
 
     def log(self) -> list[dict[str, Any]]:
-        """The log's entries in order, as JSON has them; a last line that a crash cut short is left out."""
+        """The log's entries in order, as parsed JSON; a last line that a crash cut short is left out."""
         entries = []
         for entry in _lines(self.events_path):
             try:
@@ -169,11 +170,11 @@ class RunFolder:
         return [event_from_dict(entry) for entry in self.log() if entry["event"] != WARNING]
 
     def usage(self) -> list[dict[str, Any]]:
-        """For each epoch its number, and `counts` `[Q][K]` of how often each code was used; none for a VAE."""
+        """An entry per epoch with its number, and the uses of each code as `counts` `[Q][K]`; none for a VAE."""
         return list(_lines(self.usage_path))
 
     def rewind(self, epoch: int, step: int) -> None:
-        """Forget what was logged and heard from (`epoch`, `step`) on, where a run goes on; raises `StorageError`."""
+        """Remove log entries and previews from (`epoch`, `step`) on, where a run continues; raises `StorageError`."""
         kept, keeping = [], True
         for entry in self.log():
             if entry["event"] != WARNING:  # a warning stays or goes with the event before it
@@ -190,7 +191,7 @@ class RunFolder:
 
 
 class _WarningLog(logging.Handler):
-    """Takes the warnings of the thread it was made in; before there is a run, they wait."""
+    """Logs the warnings of the thread that created it, and holds them back until there is a run."""
 
     def __init__(self, folder: RunFolder) -> None:
         super().__init__(logging.WARNING)
@@ -198,9 +199,10 @@ class _WarningLog(logging.Handler):
         self._early: list[Notice] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.thread != self._thread:
+        if record.thread != self._thread:  # of something else that this process does
             return
         self._early.append(record.msg if isinstance(record.msg, Notice) else Remark(record.getMessage()))
+        # Not before there is a run: one that is refused or cancelled before it begins leaves nothing behind.
         if self._folder.info_path.exists():
             for notice in self._early:
                 self._folder.append_warning(notice)
@@ -208,7 +210,7 @@ class _WarningLog(logging.Handler):
 
 
 def _lines(path: Path) -> Iterator[Any]:
-    """The values in the lines of a file of JSON, up to the first line that is none."""
+    """The values in the lines of a JSON Lines file, up to the first line that is not JSON."""
     if not path.exists():
         return
     for line in path.read_text(errors="replace").splitlines():

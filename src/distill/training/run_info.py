@@ -1,4 +1,4 @@
-"""What `run.json` says of a run: settings, files, split, and, as it goes on, its outcome."""
+"""The record of a run in `run.json`: settings, files, split, and, as it progresses, its outcome."""
 
 import dataclasses
 from dataclasses import field
@@ -36,16 +36,16 @@ class RunInfo(Validated):
     train_files: int = 0
     validation_files: int = 0
     preview_sounds: list[str] = field(default_factory=list)  # titles, in the order of the previews' numbers
-    # Known once a run has got so far:
+    # Not known from the beginning:
     total_epochs: int | None = None
     validation_vectors: int | None = None  # over which codebook health is counted
     final_codebook_health: dict[str, dict[str, float]] | None = None
     model_path: str | None = None
     skipped_steps: int | None = None
-    others: dict[str, Any] = field(default_factory=dict)  # what another version of distill wrote there
+    others: dict[str, Any] = field(default_factory=dict)  # keys of another version of distill, kept as they are
 
     def to_dict(self) -> dict[str, Any]:
-        """The dictionary that `run.json` holds; what is not yet known is not in it."""
+        """The dictionary that `run.json` holds, without fields that are not yet known."""
         named = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "others"}
         known = {name: value for name, value in named.items() if value is not None or name in _ALWAYS}
         return {"format": FORMAT, "version": VERSION} | known | self.others
@@ -64,4 +64,4 @@ class RunInfo(Validated):
 
 
 _NEEDED = ("family", "model_name", "dataset_name", "files", "duration_s", "config")
-_ALWAYS = {"models_dir", "total_epochs"}
+_ALWAYS = {"models_dir", "total_epochs"}  # written even where they are None

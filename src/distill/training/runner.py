@@ -18,9 +18,9 @@ from distill.training.request import TrainingRequest
 
 
 class TrainingRunner:
-    """Runs one training at a time; what goes wrong in its thread is raised by `wait`.
+    """Runs one training at a time; an exception in its thread is raised by `wait`.
 
-    It computes with as many threads as torch would in the thread that starts it.
+    The training computes with as many torch threads as the thread that starts it.
     """
 
     def __init__(self) -> None:
@@ -30,20 +30,20 @@ class TrainingRunner:
         self._error: BaseException | None = None
 
     def start_vqvae(self, config: VQVAEConfig, file_paths: list[Path], output_dir: Path | str, **options: Any) -> None:
-        """Train an RVQ-VAE; `options` are those of `train_vqvae`. Raises `TrainingError` while a run is going on."""
+        """Train an RVQ-VAE; `options` are those of `train_vqvae`. Raises `TrainingError` if a run is in progress."""
         self._start(partial(train_vqvae, config, file_paths, output_dir, **options))
 
     def start(self, config: TrainingConfig, file_paths: list[Path], output_dir: Path | str, **options: Any) -> None:
-        """Train a VAE; `options` are those of `train`. Raises `TrainingError` while a run is going on."""
+        """Train a VAE; `options` are those of `train`. Raises `TrainingError` if a run is in progress."""
         self._start(partial(train, config, file_paths, output_dir, **options))
 
     def start_request(self, request: TrainingRequest, callback: MetricsCallback | None = None) -> None:
-        """Carry a training request out, of any family. Raises `TrainingError` while a run is going on."""
+        """Carry out a training request of any family. Raises `TrainingError` if a run is in progress."""
         self._start(partial(run_training, request, callback))
 
     def _start(self, train: Callable[..., dict[str, Any]]) -> None:
         if self.is_running:
-            raise TrainingError("a run is going on already; cancel it or wait for it first")
+            raise TrainingError("a run is already in progress; cancel it or wait for it first")
         self._cancel = threading.Event()
         self._result = self._error = None
         cancellable = partial(train, cancel_event=self._cancel)
@@ -52,21 +52,21 @@ class TrainingRunner:
         self._thread.start()
 
     def _run(self, train: Callable[[], dict[str, Any]], threads: int) -> None:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(threads)  # OpenMP keeps the number per thread, and a new one starts with its default
         try:
             self._result = train()
-        except BaseException as error:  # kept for the thread that waits, whatever it is
-            traceback.clear_frames(error.__traceback__)  # but not what they hold: model, sounds, worker processes
+        except BaseException as error:  # whatever it is, for the thread that waits
+            traceback.clear_frames(error.__traceback__)  # else they would keep model, sounds and worker processes alive
             self._error = error
 
     @property
     def is_running(self) -> bool:
-        """Whether the training thread is alive."""
+        """True while the training thread is alive."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run was asked to stop."""
+        """True if the run was asked to stop."""
         return self._cancel.is_set()
 
     def cancel(self) -> None:
@@ -74,9 +74,9 @@ class TrainingRunner:
         self._cancel.set()
 
     def wait(self, timeout: float | None = None) -> dict[str, Any] | None:
-        """The run's result, or None when it is still going on after `timeout` seconds; raises what ended the run."""
+        """The run's result, or None if it is not over after `timeout` seconds; raises the error that ended it."""
         if self._thread is None:
-            raise TrainingError("nothing was started")
+            raise TrainingError("no run was started")
         self._thread.join(timeout)
         if self._thread.is_alive():
             return None

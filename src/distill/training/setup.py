@@ -1,4 +1,4 @@
-"""Setting a run up: sounds, seeded model, optimizers, run folder; from the start or from a checkpoint."""
+"""Setup of a run, from scratch or from a checkpoint: sounds, seeded model, optimizers, run folder."""
 
 import dataclasses
 import datetime
@@ -39,8 +39,8 @@ from distill.training.state import State
 
 logger = logging.getLogger(__name__)
 
-_MAY_DIFFER = {"device", "num_workers", "checkpoint_interval", "preview_interval", "max_checkpoints"}
-_UNSAID = "not said"  # a setting that is None is said
+_MAY_DIFFER = {"device", "num_workers", "checkpoint_interval", "preview_interval", "max_checkpoints"}  # when resuming
+_ABSENT = "not set"  # not None, which is a value that a setting can have
 
 
 def set_up(
@@ -50,10 +50,10 @@ def set_up(
     cancel_event: threading.Event | None,
     clock: Callable[[], float],
 ) -> Run:
-    """A run at its start, or where its checkpoint left it.
+    """A run at its start, or at its checkpoint.
 
     Raises `CollectionError`, `ConfigError`, `StorageError`; `CheckpointError` when the checkpoint is of another run;
-    `Cancelled` when that happens before there is a run.
+    `Cancelled` when it is cancelled before there is a run.
     """
     if cancel_event is not None and cancel_event.is_set():
         raise Cancelled("stopped before training began")
@@ -64,6 +64,7 @@ def set_up(
     if request.resume_from is not None:
         checkpoint = find_checkpoint(request.resume_from, request.family_name)
     context, loaders, optimizers = build_components(objective, request, cancel_event)
+    # Under a time budget the schedules get their length once some epochs have been timed (`validation.py`).
     epochs = UNPLANNED if config.minutes else config.max_epochs
     run = Run(
         context=context,
@@ -71,7 +72,7 @@ def set_up(
         config=config,
         state=State(request.family.history(), config.max_epochs, planned=config.minutes is None),
         folder=folder,
-        info=_run_info(request, context, loaders, _known_info(folder, checkpoint)),
+        info=_run_info(request, context, loaders, _earlier_info(folder, checkpoint)),
         optimizers=optimizers,
         schedulers=tuple(CosineAnnealingLR(optimizer, T_max=epochs) for optimizer in optimizers),
         identity=_identity(request, loaders),
@@ -80,9 +81,9 @@ def set_up(
         clock=clock,
     )
     if checkpoint is None:
-        _begin(run)
+        _start(run)
     else:
-        _go_on(run, checkpoint)
+        _resume(run, checkpoint)
     run.update_info(total_epochs=run.state.total_epochs if run.state.planned else None)
     return run
 
@@ -90,14 +91,16 @@ def set_up(
 def build_components(
     objective: Objective, request: TrainingRequest, cancel_event: threading.Event | None
 ) -> tuple[Context, tuple[Loader, Loader], tuple[AdamW, ...]]:
-    """The parts that every process of a run has: seeded model, sounds and optimizers; raises as `set_up` does."""
+    """The components that every rank of a run has: seeded model, loaders, optimizers; raises as `set_up` does."""
     config, device = request.config, run_device(request)
     spectrogram = AudioSpectrogram(request.spectrogram_config).to(device)
+    # Loaders of mels are faster, but there are no waveforms in their batches.
     loaders = create_data_loaders(
         request.file_paths, config, spectrogram.config.sample_rate, request.audio_limits, cancel_event, request.sounds,
         None if objective.needs_waveform else spectrogram.config, device if device.type == "cuda" else "cpu",
     )  # fmt: skip
     model = seeded(config.seed, partial(objective.build_model, request)).to(device)
+    # Fused, because only a fused optimizer can skip a step by a flag on the GPU (`step.step_unless`).
     optimizers = tuple(
         AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         for parameters in objective.parameter_groups(model)
@@ -106,41 +109,42 @@ def build_components(
 
 
 def run_device(request: TrainingRequest) -> torch.device:
-    """The device that the run is to be computed on; raises `ConfigError`."""
+    """The device that the run computes on; raises `ConfigError`."""
     return resolve_device(request.config.device if request.device == "auto" else request.device)
 
 
 def seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
-    """The model as every run with `seed` begins with it; torch's own random numbers stay where they are."""
+    """The model that `make` returns, its weights drawn with `seed`; torch's global generator stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()
 
 
-def _begin(run: Run) -> None:
-    """Write a first checkpoint: whatever happens from now on, there is a way to go on."""
+def _start(run: Run) -> None:
+    """Write the first checkpoint, before any step: from now on the run can always be resumed."""
     _warn_of_space(run)
     run.folder.rewind(0, 0)
     save_checkpoint(run)
 
 
-def _go_on(run: Run, checkpoint: Checkpoint) -> None:
+def _resume(run: Run, checkpoint: Checkpoint) -> None:
     _check_identity(checkpoint, run.identity)
     then, now = checkpoint.environment, environment(run.context.device)
     if then.keys() != now.keys():
         raise CheckpointError("the checkpoint does not say in which environment it was made; it is damaged")
     restore(run, checkpoint)
-    # Where several processes train together, a step takes so many times as many sounds.
+    # A step of several processes takes that many times as many sounds.
     run.state.step = run.state.step * int(then["processes"]) // int(now["processes"])
-    if then != now:  # told now, for the log has just been taken back to the checkpoint
+    if then != now:  # warned of only now: `restore` cuts the log back to the checkpoint
         changes = {name: (then[name], now[name]) for name in now if then[name] != now[name]}
         logger.warning(EnvironmentChanged(changes))
 
 
 def _warn_of_space(run: Run) -> None:
-    """Tell before a run that its checkpoints or its model will not fit on the disk."""
+    """Warn before a run whose checkpoints or model will not fit on the disk."""
     model = sum(tensor.nbytes for tensor in run.context.model.state_dict().values())
-    checkpoints = (run.config.max_checkpoints + 2) * 4 * model  # weights, the best, two moments; one being written
+    # Each holds weights, best weights and two moments; the best one is kept as well, and one is being written.
+    checkpoints = (run.config.max_checkpoints + 2) * 4 * model
     places = {run.folder.path: checkpoints}
     if run.info.models_dir is not None:
         places[Path(run.info.models_dir)] = 2 * model
@@ -149,8 +153,8 @@ def _warn_of_space(run: Run) -> None:
             logger.warning(DiskNearlyFull(str(place), needed, free))
 
 
-def _known_info(folder: RunFolder, checkpoint: Checkpoint | None) -> RunInfo | None:
-    """The record that an earlier part of the run left, its model's path above all."""
+def _earlier_info(folder: RunFolder, checkpoint: Checkpoint | None) -> RunInfo | None:
+    """The record that the earlier part of a resumed run has left, or None."""
     return folder.read_info() if checkpoint is not None and folder.info_path.exists() else None
 
 
@@ -178,6 +182,7 @@ def _run_info(
     )
     if known is None:
         return info
+    # Results so far, and the id, by which a model that an earlier part has saved is found in the library.
     return dataclasses.replace(
         info,
         model_id=known.model_id or info.model_id,
@@ -190,7 +195,8 @@ def _run_info(
 
 
 def _identity(request: TrainingRequest, loaders: tuple[Loader, Loader]) -> dict[str, Any]:
-    """All that makes a run this run and no other: settings, mel, and the content of its files."""
+    """The identity of a run, by which a checkpoint is accepted: settings, mel, and the content of its files."""
+    # Digests, not paths: the same files may have been moved or renamed.
     config = dataclasses.asdict(request.config)
     contents = [sorted(cast(ChunkDataset, loader.dataset).digests) for loader in loaders]
     return {
@@ -203,15 +209,15 @@ def _identity(request: TrainingRequest, loaders: tuple[Loader, Loader]) -> dict[
 def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
     then = checkpoint.identity
     if then.keys() != identity.keys():
-        raise CheckpointError("the checkpoint does not say which run it is of; it is damaged")
+        raise CheckpointError("the checkpoint does not say which run it belongs to; it is damaged")
     for part in ("config", "spectrogram_config"):
         before, now = then[part], identity[part]
         names = sorted(before.keys() | now)
-        if changed := [name for name in names if before.get(name, _UNSAID) != now.get(name, _UNSAID)]:
+        if changed := [name for name in names if before.get(name, _ABSENT) != now.get(name, _ABSENT)]:
             listed = ", ".join(
-                f"{name} (was {before.get(name, _UNSAID)}, is {now.get(name, _UNSAID)})" for name in changed
+                f"{name} (was {before.get(name, _ABSENT)}, is {now.get(name, _ABSENT)})" for name in changed
             )
-            raise CheckpointError(f"a run goes on with the settings it began with; these differ: {listed}")
+            raise CheckpointError(f"a run is resumed with the settings it began with; these differ: {listed}")
     if then["files"] != identity["files"]:
         raise CheckpointError(
             "the sound files are not those the run was started with", NewRun("put them back as they were")

@@ -1,4 +1,4 @@
-"""A run to a checkpoint and back: what is taken, and, side by side with it, how it is put back."""
+"""A run to a checkpoint and back, both directions side by side."""
 
 import dataclasses
 import math
@@ -20,7 +20,7 @@ from distill.training.state import State
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """All that the last digits of a run depend on, beside its settings and its sounds."""
+    """The circumstances on which the last digits of a run depend, beside its settings and its sounds."""
     return {
         "device": device_name(device),
         "torch": torch.__version__,
@@ -31,14 +31,15 @@ def environment(device: torch.device) -> dict[str, str]:
 
 def save_checkpoint(run: Run) -> Path:
     """Write a checkpoint of the run as it is; raises `StorageError`."""
-    run.elapsed()
-    run.folder.sync_events()  # so that no checkpoint is ahead of the events before it
+    run.elapsed()  # brings `State.elapsed_s` up to date
+    run.folder.sync_events()  # no checkpoint may be ahead of the log on disk
     return write_checkpoint(run.folder.checkpoints, snapshot(run), run.config.max_checkpoints)
 
 
 def snapshot(run: Run) -> Checkpoint:
     """The checkpoint of a run as it is."""
     state = run.state
+    # Between epochs the last validation was of these very weights.
     whole = state.step == 0 and bool(state.history.epoch_metrics)
     return Checkpoint(
         family=run.info.family,
@@ -66,21 +67,22 @@ def snapshot(run: Run) -> Checkpoint:
 
 
 def restore(run: Run, checkpoint: Checkpoint) -> None:
-    """Put a run back to a checkpoint of its own, and forget what came after it.
+    """Put a run back to a checkpoint of its own, and delete what came after it.
 
     Raises `CheckpointError` when it does not fit, `StorageError`.
     """
+    # Everything is checked first, so that a checkpoint that does not fit changes nothing.
     if checkpoint.model_settings != run.info.model_settings or not _fits(checkpoint, run):
-        raise CheckpointError("the checkpoint does not fit this run: parts of it are missing or of another form")
+        raise CheckpointError("the checkpoint does not fit this run: parts of it are missing or of another shape")
     run.context.model.load_state_dict(checkpoint.model_state)
-    for optimizer, optimizer_state in zip(run.optimizers, _all(checkpoint.optimizer_state)):
+    for optimizer, optimizer_state in zip(run.optimizers, _as_list(checkpoint.optimizer_state)):
         optimizer.load_state_dict(optimizer_state)
     run.renew_train_step()
-    for scheduler, scheduler_state in zip(run.schedulers, _all(checkpoint.scheduler_state)):
+    for scheduler, scheduler_state in zip(run.schedulers, _as_list(checkpoint.scheduler_state)):
         scheduler.load_state_dict(scheduler_state)
     run.state = _state_of(checkpoint)
     run.began = run.clock() - run.state.elapsed_s
-    # In this order: a checkpoint that stayed would be ahead of the log, and its events gone for good.
+    # In this order: if the process is killed in between, no later checkpoint is left without its events.
     drop_later(run.folder.checkpoints, checkpoint.epoch, checkpoint.step)
     run.folder.rewind(checkpoint.epoch, checkpoint.step)
 
@@ -104,31 +106,32 @@ def _state_of(checkpoint: Checkpoint) -> State:
 
 
 def _one_or_all(states: list[dict[str, Any]]) -> Any:
-    """The state of one optimizer as it is, for so it stood in the first checkpoints; of several a list."""
+    """A single state by itself, as in the first checkpoints, and several as a list."""
     return states[0] if len(states) == 1 else states
 
 
-def _all(states: Any) -> list[dict[str, Any]]:
+def _as_list(states: Any) -> list[dict[str, Any]]:
     return states if isinstance(states, list) else [states]
 
 
 def _fits(checkpoint: Checkpoint, run: Run) -> bool:
-    """True if every part of `checkpoint` is there, and of the form that this run has it in."""
+    """True if every part of `checkpoint` is there, with the keys, shapes and types that this run has."""
     objective, model = run.context.objective, run.context.model
-    optimizer_states, scheduler_states = _all(checkpoint.optimizer_state), _all(checkpoint.scheduler_state)
+    optimizer_states, scheduler_states = _as_list(checkpoint.optimizer_state), _as_list(checkpoint.scheduler_state)
     try:
         own = objective.checkpoint_fields(checkpoint.history)
         return (
             _fits_model(checkpoint, model.state_dict())
             and len(optimizer_states) == len(scheduler_states) == len(run.optimizers)
             and all(map(_fits_optimizer, optimizer_states, run.optimizers))
+            # An optimizer lacks its moments only before the first step that was not skipped.
             and (any(state["state"] for state in optimizer_states) or _learnt_steps(checkpoint) == 0)
             and all(then.keys() == now.state_dict().keys() for then, now in zip(scheduler_states, run.schedulers))
             and _fits_totals(checkpoint.totals, {"train_loss", *objective.terms})
             and checkpoint.skips.keys() == _names(Skips)
             and all(getattr(checkpoint, name) == value for name, value in own.items())
         )
-    except (AttributeError, KeyError, TypeError):  # of another type somewhere inside
+    except (AttributeError, KeyError, TypeError):  # some nested value is of another type
         return False
 
 
@@ -138,6 +141,7 @@ def _fits_model(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> bool:
 
 
 def _fits_totals(totals: dict[str, Any], summed: set[str]) -> bool:
+    # Without examples `Totals` has no sums.
     return totals.keys() == _names(Totals) and totals["sums"].keys() == (summed if totals["examples"] else set())
 
 
@@ -150,7 +154,7 @@ def _learnt_steps(checkpoint: Checkpoint) -> int:
 
 
 def _fits_optimizer(state: dict[str, Any], optimizer: AdamW) -> bool:
-    """True if `state` has the groups of `optimizer`, and what AdamW keeps for all its parameters, or for none yet."""
+    """True if `state` has the groups of `optimizer`, and AdamW's moments for all its parameters, or for none yet."""
     own, groups, kept = optimizer.state_dict()["param_groups"], state.get("param_groups"), state.get("state")
     if state.keys() != {"param_groups", "state"} or not isinstance(groups, list) or not isinstance(kept, dict):
         return False
@@ -159,6 +163,7 @@ def _fits_optimizer(state: dict[str, Any], optimizer: AdamW) -> bool:
     if [group["params"] for group in groups] != [group["params"] for group in own]:
         return False
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    # AdamW keeps a step count and two moments for each parameter.
     expected = [{"step": torch.zeros(()), "exp_avg": each, "exp_avg_sq": each} for each in parameters]
     return not kept or (
         kept.keys() == set(range(len(parameters))) and all(same_form(kept[n], form) for n, form in enumerate(expected))

@@ -1,4 +1,4 @@
-"""The place a run has reached; with the model and the optimizers, all that a checkpoint has to hold."""
+"""The position of a run; together with model and optimizers, everything that a checkpoint has to hold."""
 
 import math
 from dataclasses import dataclass, field
@@ -12,11 +12,11 @@ from distill.training.metrics import History
 
 @dataclass
 class State:
-    """Epoch and step to go on with, what was learnt of the epoch so far, the history, and the best weights."""
+    """The next epoch and step, the sums of the unfinished epoch, the history, and the best weights."""
 
     history: History[Any, Any]
     total_epochs: int
-    planned: bool  # False while the first epochs are measured for a time budget
+    planned: bool  # False while the first epochs are timed for a budget
     epoch: int = 0
     step: int = 0
     totals: Totals = field(default_factory=Totals)

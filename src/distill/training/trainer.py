@@ -1,4 +1,4 @@
-"""The course of a run: epoch after epoch, each trained, validated, heard and saved, to its end or a cancellation."""
+"""The training loop of a run: epochs with validation, previews and checkpoints, to the end or a cancellation."""
 
 from dataclasses import dataclass, field
 from typing import cast
@@ -20,7 +20,7 @@ from distill.training.validation import validate_epoch
 
 @dataclass
 class Trainer:
-    """Takes a run from where it is to its end, or to the next cancellation."""
+    """Trains a run from its current position to its end, or to the next cancellation."""
 
     run: Run
     recovery: Recovery = field(init=False)
@@ -31,12 +31,12 @@ class Trainer:
     def fit(self) -> bool:
         """Train; returns True where the run reached its end, False after a cancellation. Raises `TrainingError`."""
         run = self.run
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):  # steps reseed torch; the caller's random numbers stay as they were
             while run.state.epoch < run.state.total_epochs:
                 try:
                     trained = self._train_epoch()
                 except Diverged:
-                    self.recovery.roll_back()
+                    self.recovery.roll_back()  # sets the epoch and step from which the loop continues
                     continue
                 if not trained or not validate_epoch(run):
                     save_checkpoint(run)
@@ -50,6 +50,7 @@ class Trainer:
 
     def _train_epoch(self) -> bool:
         run, state = self.run, self.run.state
+        # Until a budget is settled, schedules stay at their beginning, so that the KL weight can never fall again.
         total_epochs = state.total_epochs if state.planned else UNPLANNED
         optimizer_states = [optimizer.state_dict() for optimizer in run.optimizers]
         broadcast_command(TrainCommand(state.epoch, state.step, total_epochs, optimizer_states, state.skips.in_row))
@@ -77,8 +78,9 @@ class Trainer:
             save_checkpoint(run)
 
     def _preview(self) -> None:
-        """Write audible examples of sounds that were set aside, and tell of them."""
+        """Write audible examples of held-out sounds, and emit an event for each."""
         context, epoch = self.run.context, self.run.state.epoch - 1
+        # From the data set, not the loader, whose batches may be mels.
         validation = cast(ChunkDataset, self.run.loaders[1].dataset)
         chunks = torch.stack([validation.waveform((0, 0, index)) for index in validation.examples(PAIRS)])
         waveforms = chunks.to(context.device)

@@ -40,7 +40,7 @@ _ACTIVE_SHARE = 0.1  # of the latent dimensions; fewer active ones are a collaps
 
 
 class VAEObjective(Objective):
-    """The continuous VAE's: reconstruction plus KL divergence, its weight warmed up, collapsed dimensions watched."""
+    """The objective of the VAE: reconstruction plus KL divergence with a warm-up; latent dimensions are observed."""
 
     terms: ClassVar[tuple[str, ...]] = ("recon_loss", "kl_loss")
     result_keys: ClassVar[tuple[str, ...]] = ("analysis",)
@@ -58,12 +58,13 @@ class VAEObjective(Objective):
         return ConvVAE(**dataclasses.asdict(VAESettings(**self.config.model_settings(), **shape)))
 
     def kl_weight(self, progress: Tensor) -> Tensor:
-        """The weight at a share of the run, 0 to 1: rising in a line to its full value, then constant."""
+        """The KL weight at `progress`, 0 to 1, of a run: rises linearly to its full value, then stays constant."""
+        # With tensors, since a recorded CUDA graph reads the progress of each step from one.
         warm = progress / self.warmup_fraction if self.warmup_fraction else torch.ones_like(progress)
         return self.kl_weight_max * warm.clamp(max=1.0)
 
     def evaluate(self, model: nn.Module, batch: Batch, progress: Tensor) -> Evaluation:
-        """One forward pass and its loss; the latents are what collapse is read from."""
+        """One forward pass and its loss; means and log variances `[B, 2·L]` are observed, to detect a collapse."""
         mel = batch.mel
         recon, mu, logvar = model(mel)
         weight = self.kl_weight(progress)
@@ -72,20 +73,21 @@ class VAEObjective(Objective):
         return Evaluation((total,), terms, torch.cat([mu, logvar], dim=1).detach())
 
     def step_event(self, model: nn.Module, step: StepResult, observed: Tensor) -> StepMetrics:
-        """The step's losses and the KL weight it had."""
+        """The step's losses and its KL weight."""
         del model, observed
         weight = float(self.kl_weight(torch.tensor(step.progress)))
-        return StepMetrics(**step.fields(), kl_weight=round(weight, 9))  # of which single precision knows seven digits
+        return StepMetrics(**step.fields(), kl_weight=round(weight, 9))  # without the noise of single precision
 
     def epoch_event(self, model: nn.Module, epoch: EpochResult, observed: list[Tensor]) -> EpochMetrics:
         """The epoch's losses; logs how many latent dimensions are active, and warns when hardly any is."""
         del model
         divergence = _divergence(observed)
         nats, dimensions = float(divergence.sum()), len(divergence)
-        # A collapsed dimension hovers about the free bits, which it may have for nothing: active is clearly above.
+        # A collapsed dimension hovers around its free bits, which cost nothing; an active one is clearly above them.
         active = int((divergence > 1.1 * self.free_bits + 0.01).sum())
         logger.info(LatentsActive(active, dimensions, nats))
         done = epoch.epoch + 1
+        # No warning before the KL weight is at its full value, unless the run ends before that.
         warm = done > self.warmup_fraction * epoch.total_epochs or done == epoch.total_epochs
         if warm and active < _ACTIVE_SHARE * dimensions:
             logger.warning(LatentsCollapsed(active, dimensions))
@@ -93,19 +95,19 @@ class VAEObjective(Objective):
 
     def checkpoint_fields(self, history: History[Any, Any]) -> dict[str, Any]:
         """The full KL weight."""
-        del history
+        del history  # the current weight needs no saving: it follows from the progress of the run
         return {"kl_weight": self.kl_weight_max}
 
     def preview(
         self, model: nn.Module, spectrogram: AudioSpectrogram, waveforms: Tensor, folder: Path, epoch: int
     ) -> list[Path]:
-        """Sounds decoded from random latents, and original and reconstruction pairs."""
+        """Sounds decoded from random latents, and pairs of original and reconstruction."""
         vae, device, rate = cast(ConvVAE, model), waveforms.device, spectrogram.config.sample_rate
         pairs = generate_reconstruction_preview(vae, spectrogram, waveforms, folder, epoch, device, rate)
         return generate_preview(vae, spectrogram, folder, epoch, device, rate) + pairs
 
     def conclude(self, run: Run, finished: bool) -> dict[str, Any]:
-        """Analyse the latent space; save the model with it, and draw it."""
+        """Analyse the latent space; save the model with the analysis, and draw it."""
         model, history = cast(ConvVAE, run.best_model()), cast(MetricsHistory, run.state.history)
         analysis = analyse_latent_space(model.decode, _latents(run, model)) if finished else None
 
@@ -124,7 +126,7 @@ class VAEObjective(Objective):
 
 
 def _divergence(observed: Sequence[Tensor]) -> Tensor:
-    """KL divergence `[L]` in nats over `[B, 2·L]` of means and log variances, batch by batch."""
+    """KL divergence `[L]` in nats over means and log variances `[B, 2·L]`, batch by batch."""
     return kl_per_dimension(*torch.cat(list(observed)).chunk(2, dim=1))
 
 
@@ -132,6 +134,9 @@ def _divergence(observed: Sequence[Tensor]) -> Tensor:
 def _latents(run: Run, model: ConvVAE) -> Tensor:
     """The latent means float `[N, L]` of the training chunks."""
     return torch.cat([model.encode(mel)[0] for mel in run.context.mels(run.loaders[0])])
+
+
+# The family as plain functions: one epoch, one validation, a whole run
 
 
 def _context(

@@ -1,4 +1,4 @@
-"""The validation that ends an epoch, and all that follows from it, job by job."""
+"""The validation at the end of an epoch, and its consequences: plan, schedules, warnings, best weights, logs."""
 
 import logging
 import warnings
@@ -18,14 +18,14 @@ logger = logging.getLogger(__name__)
 
 
 def validate_epoch(run: Run) -> bool:
-    """Validate the epoch that was trained, and do what follows; returns False where a cancellation cut it short."""
+    """Validate the epoch just trained and update the run; returns False where a cancellation cut it short."""
     broadcast_command(ValidateCommand())
     means, observed = validate(run.context, run.loaders[1], run.cancel_event)
     if run.cancelled:
         return False
-    _check_anything_was_heard(means)
-    _note_run_info(run, observed)
-    rate, elapsed = run.train_step.rate, run.elapsed()
+    _check_not_all_silent(means)
+    _record_run_info(run, observed)
+    rate, elapsed = run.train_step.rate, run.elapsed()  # the rate of this epoch: the schedulers are about to move it
     _plan_epochs(run, elapsed)
     _step_schedulers(run)
     result = _epoch_result(run, means, rate, elapsed)
@@ -36,7 +36,8 @@ def validate_epoch(run: Run) -> bool:
     return True
 
 
-def _check_anything_was_heard(means: dict[str, float]) -> None:
+def _check_not_all_silent(means: dict[str, float]) -> None:
+    # Possible in a long collection, of which only headers were read; no epoch could be chosen as the best.
     if not means:
         raise CollectionError(
             "all the sounds that were set aside for validation are silent or damaged, as the warnings say",
@@ -44,15 +45,15 @@ def _check_anything_was_heard(means: dict[str, float]) -> None:
         )
 
 
-def _note_run_info(run: Run, observed: list[Tensor]) -> None:
-    """Note in `run.json` what is now known of the validation set; it is the same after every epoch."""
+def _record_run_info(run: Run, observed: list[Tensor]) -> None:
+    """Record facts about the validation set in `run.json`, once: they are the same after every epoch."""
     fields = run.context.objective.run_info(observed)
     if any(getattr(run.info, name) is None for name in fields):
         run.update_info(**fields)
 
 
 def _plan_epochs(run: Run, elapsed: float) -> None:
-    """Under a time budget, settle the number of epochs once enough of them were timed."""
+    """Settle the number of epochs of a time budget, once enough of them have been timed."""
     state, minutes = run.state, run.config.minutes
     if state.planned or minutes is None:
         return
@@ -61,14 +62,15 @@ def _plan_epochs(run: Run, elapsed: float) -> None:
     if elapsed > minutes * 60 and len(ends) == 1:
         logger.warning(BudgetTooShort(minutes))
     if state.planned:
-        # From here on the cosine reaches zero at the last epoch; until now it stood still.
+        # From here on the cosine falls, to zero at the last epoch; until now it stayed at its maximum.
         for scheduler in run.schedulers:
             scheduler.T_max = state.total_epochs
         run.update_info(total_epochs=state.total_epochs)
 
 
 def _step_schedulers(run: Run) -> None:
-    with warnings.catch_warnings():  # a run resumed at an epoch's end has taken no step yet: torch warns of that
+    # torch warns of a scheduler step without an optimizer step, which is right in a run resumed at the end of an epoch.
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         for scheduler in run.schedulers:
             scheduler.step()
@@ -82,6 +84,7 @@ def _epoch_result(run: Run, means: dict[str, float], rate: float, elapsed: float
 
 
 def _warn_of_overfitting(run: Run, result: EpochResult) -> None:
+    # During a warm-up the training loss has smaller weights than the validation loss, so the gap means nothing.
     warm = result.epoch + 1 > run.context.objective.warmup_fraction * result.total_epochs
     if result.overfitting_gap > OVERFITTING_GAP and warm:
         logger.warning(Overfitting(result.overfitting_gap))
@@ -91,6 +94,7 @@ def _keep_best(run: Run, val_loss: float) -> None:
     state = run.state
     if val_loss < state.best_val_loss:
         state.best_epoch, state.best_val_loss = state.epoch, val_loss
+        # A copy, since training changes the weights in place.
         state.best_weights = {k: v.detach().cpu().clone() for k, v in run.context.model.state_dict().items()}
 
 

@@ -119,7 +119,7 @@ def remove_collection(key: str, state: InState) -> dict[str, str]:
     """Remove dropped sounds; the `undo` key brings them back, until distill is started again."""
     folder = state.folder(key)
     if any(file.is_relative_to(folder.path) for job in state.runs.jobs() for file in job.request.file_paths):
-        raise CollectionError(f"{folder.name} is needed by a training", "wait until it ends, or cancel it first")
+        raise CollectionError(f"a training needs {folder.name}", "wait until it ends, or cancel it first")
     return {"undo": state.add_undo(state.folders.remove(key))}
 
 

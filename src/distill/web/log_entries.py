@@ -37,8 +37,8 @@ def _annotated(entry: Entry, info: RunInfo | None) -> Entry:
         notice = _notice(entry)
         return entry | {"message": notice.worded(PAGE), "subject": _subject(notice)}
     health = entry.get("codebook_health")
-    if entry["type"] == "epoch" and health and info:
-        size = info.model_settings["codebook_size"]
+    size = info.model_settings.get("codebook_size") if info else None
+    if entry["type"] == "epoch" and health and info and size:
         return entry | {"verdicts": level_verdicts(health, size, info.validation_vectors or 0)}
     return entry
 
