@@ -392,7 +392,7 @@ def test_runs_wait_for_each_other_and_can_be_taken_off_stopped_and_resumed(web: 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue_file, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(queue_file, "_LOCK_TIMEOUT_S", 0.1)
 
 
 def test_what_waited_when_the_server_ended_is_trained_by_the_next_one(
@@ -463,8 +463,8 @@ def test_a_run_that_cannot_be_noted_is_refused_and_one_taken_off_the_queue_is_of
 
 def test_of_two_servers_only_the_first_keeps_the_list(home: Path, collection: Path, impatient: None) -> None:
     with web_server(home) as web, web_server(home) as beside:
-        assert web.state.runs.outlasts
-        assert not beside.state.runs.outlasts
+        assert web.state.runs.is_persistent
+        assert not beside.state.runs.is_persistent
         train(beside, collection, max_epochs=2000)
         assert not (home / "runs" / "waiting.json").exists()
         beside.state.runs.close()

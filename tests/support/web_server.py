@@ -61,7 +61,7 @@ class Web:
 def web_server(home: Path) -> Iterator[Web]:
     """A server whose library, runs and uploads lie below `home`; it looks for news ten times as often as usual."""
     with pytest.MonkeyPatch.context() as patch, listen("127.0.0.1", 0) as listener:
-        patch.setattr(feed, "_ASK_S", 0.1)
+        patch.setattr(feed, "_POLL_S", 0.1)
         port = listener.getsockname()[1]
         state = AppState(
             ModelLibrary(home / "models"), Folders(home / "collections"), RunQueue(home / "runs"), home / "work"

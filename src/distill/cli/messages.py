@@ -1,4 +1,4 @@
-"""The command line's words for what helps: its options and commands."""
+"""The command line's words for remedies, which name its options and commands."""
 
 import logging
 
@@ -28,8 +28,8 @@ COMMAND_LINE: Vocabulary = {
 
 
 class NoticeFormatter(logging.Formatter):
-    """Words notices for the terminal; other records pass as they are."""
+    """Formats notices in the command line's words, and other records as usual."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as text."""
+        """Format a record as text."""
         return record.msg.worded(COMMAND_LINE) if isinstance(record.msg, Notice) else super().format(record)
