@@ -94,7 +94,7 @@ def test_the_quantizers_are_compared(monkeypatch):
 
 
 def test_a_training_is_timed_from_its_second_epoch_on(collection, tmp_path, monkeypatch):
-    def fake(callback, config, **_):
+    def fake(request, callback):
         for epoch, elapsed in enumerate([10.0, 12.0, 14.0]):
             callback(VQStepMetrics(epoch, 0, 1, 1, 1, 0, 0.25, 1e-3, step_time_s=0.0))
             callback(VQEpochMetrics(epoch, 3, 1, 1, 1, 0, 0, 1e-3, 0, elapsed_seconds=elapsed))

@@ -501,7 +501,7 @@ def test_what_ended_a_run_is_told_in_words_of_the_page(
     def fail(*_: object, **__: object) -> None:
         raise error from OSError("the cause")
 
-    monkeypatch.setattr("distill.training.runner.train_vqvae", fail)
+    monkeypatch.setattr("distill.training.runner.run_training", fail)
     run = web.wait(f"/api/runs/{train(web, collection)['id']}", state="failed")
     assert run["error"].startswith(said)
     kept = web.state.runs.status(run["id"]).error
