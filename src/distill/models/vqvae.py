@@ -142,7 +142,7 @@ class ConvVQVAE(nn.Module):
     def reconstruct(self, mel: Tensor, levels: int | None = None) -> Tensor:
         """Reconstruct a mel `[B, 1, M, T]` from its first `levels` levels of codes, from all of them if None."""
         codes = self.encode_to_codes(mel)[..., :levels]
-        recon = self.decode_codes(codes, -(-mel.shape[-2] // STRIDE))
+        recon = self.decode_codes(codes, self.bands // STRIDE)
         return recon[..., : mel.shape[-2], : mel.shape[-1]]
 
 
