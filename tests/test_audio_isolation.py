@@ -233,11 +233,11 @@ def test_a_worker_that_works_on_and_on_is_given_up(
 def given_up_after(deadline: Deadline, said_every_s: float = 1e9, sound_s: float = 0.0) -> int:
     """The seconds after which a worker is given up that sends a message with so much sound every so often."""
     ticks = 0
-    while not deadline.ended:
+    while not deadline.error:
         ticks += 1
         deadline.tick()
         if ticks * TICK_S % said_every_s < TICK_S:
-            deadline.heard(sound_s)
+            deadline.report_progress(sound_s)
     return round(ticks * TICK_S)
 
 
@@ -267,7 +267,7 @@ def test_setting_the_event_stops_the_reading_of_a_file(
     with AudioReader(cancel_event=cancel) as reader:
         reader.read(good)
         at_first_tick(cancel.set)
-        with pytest.raises(Cancelled, match="stopped while sounds were read"):
+        with pytest.raises(Cancelled, match="stopped while reading sounds"):
             reader.read(bad)
         with pytest.raises(Cancelled):
             reader.read(good)

@@ -94,12 +94,12 @@ def test_the_quantizers_are_compared(monkeypatch):
 
 
 def test_a_training_is_timed_from_its_second_epoch_on(collection, tmp_path, monkeypatch):
-    def fake(callback, config, **_):
+    def fake(request, callback):
         for epoch, elapsed in enumerate([10.0, 12.0, 14.0]):
             callback(VQStepMetrics(epoch, 0, 1, 1, 1, 0, 0.25, 1e-3, step_time_s=0.0))
             callback(VQEpochMetrics(epoch, 3, 1, 1, 1, 0, 0, 1e-3, 0, elapsed_seconds=elapsed))
 
-    monkeypatch.setattr(training, "train_vqvae", fake)
+    monkeypatch.setattr(training, "run_training", fake)
     run = training.train(collection, tmp_path, "cpu", max_epochs=3, augmentation_copies=2)
     assert 0 < run.first_step_s <= run.whole_s
     assert run.epoch_s == 2.0

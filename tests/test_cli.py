@@ -423,7 +423,7 @@ def test_a_reader_that_goes_away_is_told_of_in_one_line(tmp_path: Path) -> None:
         process.stdout.close()
         said = process.stderr.read()
     assert process.returncode == 1
-    assert said == "error: what reads the output has gone away\n"
+    assert said == "error: the program reading the output has gone away\n"
 
 
 @pytest.mark.parametrize("collecting", ["enable", "disable"])

@@ -553,4 +553,4 @@ def test_a_reader_that_goes_away_is_told_of_in_one_line(start: Any, tmp_path: Pa
     running.out = str
     said = running.end()
     assert said.code == 1
-    assert said.err == "error: what reads the output has gone away\n"
+    assert said.err == "error: the program reading the output has gone away\n"

@@ -511,7 +511,7 @@ def test_a_discarded_model_is_out_of_the_library_and_can_be_had_back(library: Mo
     assert (back.name, back.file) == ("Deep Kick", "kick_2.distill")
     with pytest.raises(LibraryError, match="deleted for good"):
         library.restore(kept)
-    with pytest.raises(LibraryError, match="changed or removed meanwhile"):
+    with pytest.raises(LibraryError, match="changed or removed in the meantime"):
         library.discard(kick)
 
 

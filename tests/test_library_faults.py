@@ -229,7 +229,7 @@ def test_a_model_that_was_replaced_after_it_was_looked_up_is_not_deleted(tmp_pat
     library, _, _ = indexed(tmp_path)
     entry = library.find("kick")
     write_model(tmp_path / "kick.distill", "another", dataset_name="other sounds")
-    with pytest.raises(LibraryError, match="nothing is deleted"):
+    with pytest.raises(LibraryError, match="nothing was deleted"):
         library.delete(entry)
     assert library.find("another").file == "kick.distill"
 

@@ -59,7 +59,7 @@ REMEDIES: list[Remedy] = [
     NewRun("put the files back"),
     UsedFolder(),
     ListModels(),
-    GeneratingFamily(("vae",)),
+    GeneratingFamily("vae"),
 ]
 NAMED = pytest.mark.parametrize("remedy", REMEDIES, ids=repr)
 

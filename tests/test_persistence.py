@@ -329,7 +329,7 @@ def test_a_senseless_version_is_refused(content, write, version):
 def test_another_family_is_refused(content, write):
     other = write(content | {"model_type": "prior"})
     assert refused(other) == "Not a v2 VQ-VAE model. Use load_model() for v1 models."
-    with pytest.raises(ModelFileError, match="'prior', a family that is not known"):
+    with pytest.raises(ModelFileError, match="its family 'prior' is not known"):
         load_any(other)
 
 

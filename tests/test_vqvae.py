@@ -393,3 +393,9 @@ def test_what_a_stretch_of_sound_becomes_depends_only_on_its_surroundings():
 
 def test_nothing_is_normalised_over_time_or_over_the_batch():
     assert not any(isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm) for module in SMALL.modules())
+
+
+def test_a_mel_of_fewer_bands_is_rebuilt_in_as_many() -> None:
+    model, mel = small().eval(), mels(bands=16)
+    with torch.no_grad():
+        assert model.reconstruct(mel).shape == mel.shape

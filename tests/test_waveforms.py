@@ -99,7 +99,7 @@ def test_training_from_the_disk_gives_what_training_from_memory_gives(
     config = VQVAEConfig(codebook_size=16, batch_size=4)
     paths = find_audio_files(collection)
     in_memory = create_data_loaders(paths, config)
-    monkeypatch.setattr("distill.data.collection.WaveformStore", lambda: WaveformStore(0, tmp_path))
+    monkeypatch.setattr("distill.data.opening.WaveformStore", lambda: WaveformStore(0, tmp_path))
     from_disk = create_data_loaders(paths, config)
     for one, other in zip(in_memory, from_disk):
         assert all(torch.equal(a, b) for a, b in zip(one, other))

@@ -393,7 +393,7 @@ def test_runs_wait_for_each_other_and_can_be_taken_off_stopped_and_resumed(web: 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue_file, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(queue_file, "_LOCK_TIMEOUT_S", 0.1)
 
 
 def test_what_waited_when_the_server_ended_is_trained_by_the_next_one(
@@ -464,8 +464,8 @@ def test_a_run_that_cannot_be_noted_is_refused_and_one_taken_off_the_queue_is_of
 
 def test_of_two_servers_only_the_first_keeps_the_list(home: Path, collection: Path, impatient: None) -> None:
     with web_server(home) as web, web_server(home) as beside:
-        assert web.state.runs.outlasts
-        assert not beside.state.runs.outlasts
+        assert web.state.runs.is_persistent
+        assert not beside.state.runs.is_persistent
         train(beside, collection, max_epochs=LONG)
         assert not (home / "runs" / "waiting.json").exists()
         beside.state.runs.close()
@@ -502,7 +502,7 @@ def test_what_ended_a_run_is_told_in_words_of_the_page(
     def fail(*_: object, **__: object) -> None:
         raise error from OSError("the cause")
 
-    monkeypatch.setattr("distill.training.runner.train_vqvae", fail)
+    monkeypatch.setattr("distill.training.runner.run_training", fail)
     run = web.wait(f"/api/runs/{train(web, collection)['id']}", state="failed")
     assert run["error"].startswith(said)
     kept = web.state.runs.status(run["id"]).error

@@ -84,10 +84,10 @@ class ListModels(Remedy):
 class GeneratingFamily(Remedy):
     """Use a model of a family that generates sounds; this one can only reconstruct."""
 
-    families: tuple[str, ...]
+    families: str  # their names
 
     def __str__(self) -> str:
-        return f"use a model of the family {' or '.join(self.families)}; reconstruct plays sounds through this one"
+        return f"use a model of the family {self.families}; reconstruct plays sounds through this one"
 
 
 Vocabulary = Mapping[type[Remedy], Callable[[Any], str]]

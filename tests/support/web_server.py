@@ -70,7 +70,7 @@ def web_server(home: Path) -> Iterator[Web]:
     It looks for news ten times as often as usual, and answers a request for a folder once it has found its files.
     """
     with pytest.MonkeyPatch.context() as patch, listen("127.0.0.1", 0) as listener:
-        patch.setattr(feed, "_ASK_S", 0.1)
+        patch.setattr(feed, "_POLL_S", 0.1)
         patch.setattr(folders, "_SOON_S", PATIENCE_S)
         patch.setattr("distill.models.blocks.WIDTHS", NARROW)
         for name in ("loop.draw_vqvae_run", "vae_loop.draw_vae_run"):

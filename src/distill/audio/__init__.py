@@ -1,1 +1,1 @@
-"""Files ⇄ waveform ⇄ mel."""
+"""Sound files, waveforms and mels, and the ways from one to the other."""

@@ -1,4 +1,4 @@
-"""Sound files to blocks of samples; runs in the worker process alone, where a fault of a decoder does no harm."""
+"""Decoding of sound files to blocks of samples; runs in the worker process only, where a decoder may crash."""
 
 import os
 import re
@@ -20,30 +20,30 @@ Block = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
 NO_FRAMES = "the file holds no audio frames"
 
-_STREAMED = 0x7FFF0000  # bytes: what a program writes as the length when it does not know it yet
-_UNKNOWN = 1 << 62  # frames: libsndfile's answer is its largest number
-_LOUDEST = 2.0**32  # 32-bit integers written as floats go up to here; beyond it is no sound
+_STREAMED = 0x7FFF0000  # bytes; programs that do not know the length yet write at least this much into the header
+_UNKNOWN = 1 << 62  # frames; libsndfile reports its largest number where the header gives no length
+_MAX_SAMPLE = 2.0**32  # 32-bit integers written as floats go up to here; samples beyond it are not sound
 
 
 @dataclass(frozen=True)
 class Source:
-    """An open sound file: what its header says, and the blocks `[frames, channels]` that are still to be decoded."""
+    """An open sound file: the facts in its header, and the blocks `[frames, channels]` that are still to be decoded."""
 
     sample_rate: int
     channels: int
     format: str
-    claimed_frames: int | None  # None: the header does not say
+    claimed_frames: int | None  # None if the header does not say
     blocks: Iterator[Block]
-    declared: Callable[[int], int]  # frames that were decoded, all of them → frames the header promised
-    goes_on: Callable[[int], bool] = lambda _: False  # whether the file holds more than these frames
+    declared: Callable[[int], int]  # the number of frames decoded in total → the number that the header promised
+    has_more: Callable[[int], bool] = lambda _: False  # True if the file holds more than these frames
 
 
 @contextmanager
 def opened(path: str, limits: AudioLimits) -> Iterator[Source]:
-    """The file at `path`, its header within `limits`; raises `AudioError` with the reason, there and in the body."""
+    """Open the file at `path`, its header within `limits`; raises `AudioError` with the reason, in the body too."""
     open_source = _opened_pyav if PurePath(path).suffix.lower() in PYAV_SUFFIXES else _opened_libsndfile
     try:
-        with open(path, "rb") as file, open_source(file) as source:  # noqa: PTH123 - the path is no Path, only a name
+        with open(path, "rb") as file, open_source(file) as source:  # noqa: PTH123 - a bare name, not a Path
             limits.check_format(source.sample_rate, source.channels)
             limits.check_claim(source.claimed_frames or 0, source.sample_rate, source.channels)
             yield source
@@ -52,27 +52,27 @@ def opened(path: str, limits: AudioLimits) -> Iterator[Source]:
 
 
 def checked_blocks(source: Source, limits: AudioLimits) -> Iterator[Block]:
-    """The blocks of `source`; raises `AudioError` as soon as they exceed `limits` or are no sound."""
+    """Yield the blocks of `source`; raises `AudioError` as soon as they exceed `limits` or are not sound."""
     frames = 0
     for block in source.blocks:
         frames += len(block)
-        limits.check_decoded(frames, source.sample_rate, source.channels)
+        limits.check_decoded(frames, source.sample_rate, source.channels)  # again: the header may be wrong
         if block.shape[1] != source.channels:
-            raise AudioError("not readable as audio (the number of channels changes on the way)")
-        peak = float(np.abs(block).max(initial=0.0))
+            raise AudioError("not readable as audio (the number of channels changes partway through)")
+        peak = float(np.abs(block).max(initial=0.0))  # NaN, if any sample is
         if not np.isfinite(peak):
             raise AudioError("the file holds samples that are not numbers (NaN or infinity)")
-        if peak > _LOUDEST:
+        if peak > _MAX_SAMPLE:
             raise AudioError(f"the file holds a sample of {peak:.3g}, where full scale is 1; it is not sound")
         yield block
     if frames == 0:
         raise AudioError(NO_FRAMES)
-    if source.goes_on(frames):
+    if source.has_more(frames):
         raise AudioError("the file goes on beyond the length given in its header", "decode it and save it again")
 
 
-class _Forward(soundfile.SoundFile):  # type: ignore[misc]
-    """Never seeks: soundfile does after every read, which fails at the end of a FLAC of unknown length."""
+class _UnseekableFile(soundfile.SoundFile):  # type: ignore[misc]
+    """A file without seeking: soundfile seeks after every read, which fails at the end of a FLAC of unknown length."""
 
     def seekable(self) -> bool:
         return False
@@ -81,20 +81,23 @@ class _Forward(soundfile.SoundFile):  # type: ignore[misc]
 @contextmanager
 def _opened_libsndfile(handle: BinaryIO) -> Iterator[Source]:
     try:
-        with _Forward(_target(handle), closefd=False) as file:
+        with _UnseekableFile(_target(handle), closefd=False) as file:  # `handle` has an owner who closes it
             claimed = None if file.frames >= _UNKNOWN else file.frames
             yield Source(
                 file.samplerate, file.channels, file.format, claimed, _blocks(file),
                 declared=lambda decoded: _declared(file, decoded),
-                goes_on=lambda decoded: isinstance(file.name, int) and decoded == claimed and _mostly_unread(handle),
+                has_more=lambda decoded: isinstance(file.name, int) and decoded == claimed and _mostly_unread(handle),
             )  # fmt: skip
     except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
         raise AudioError(f"not readable as audio ({_reason(error)})") from error
 
 
 def _target(handle: BinaryIO) -> int | bytes | str:
-    """The name to open a file by, which tells an MP3 with junk; for a FLAC its number, to see how far it is read."""
-    if os.name != "posix":  # libsndfile has numbers of its own there
+    """The name to open a file by, or its descriptor in case of a FLAC.
+
+    By its name, libsndfile also recognises an MP3 that begins with junk. A descriptor shows how far it has read.
+    """
+    if os.name != "posix":  # elsewhere libsndfile has descriptors of its own
         return handle.name
     magic = handle.read(4)
     os.lseek(handle.fileno(), 0, os.SEEK_SET)
@@ -108,17 +111,20 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[Block]:
 
 
 def _declared(file: soundfile.SoundFile, decoded: int) -> int:
-    """The frames that the header promises; libsndfile cuts WAV and AIFF to what is there, and notes it in passing."""
+    """The number of frames that the header promises.
+
+    libsndfile reduces the length of WAV and AIFF files to the data that is there, and only its log says so.
+    """
     if file.frames >= _UNKNOWN:
         return decoded
     cut = re.search(r"(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info)
     if cut is None or int(cut[1]) >= _STREAMED:
         return decoded if cut else int(file.frames)
-    return round(decoded * int(cut[1]) / max(1, int(cut[2])))
+    return round(decoded * int(cut[1]) / max(1, int(cut[2])))  # the log has bytes: their ratio is that of the frames
 
 
 def _mostly_unread(handle: BinaryIO) -> bool:
-    """True if libsndfile has left more in the file than tags."""
+    """True if libsndfile has left more of the file unread than tags could be."""
     size = os.fstat(handle.fileno()).st_size
     left = size - os.lseek(handle.fileno(), 0, os.SEEK_CUR)
     return left > max(1 << 16, size // 2)
@@ -126,7 +132,7 @@ def _mostly_unread(handle: BinaryIO) -> bool:
 
 def _reason(error: Exception) -> str:
     text = str(getattr(error, "error_string", None) or error).rstrip(".").removeprefix("Error : ")
-    return "no sound format that is known" if "not a regular file" in text else text
+    return "unknown sound format" if "not a regular file" in text else text
 
 
 @contextmanager
@@ -139,10 +145,10 @@ def _opened_pyav(file: BinaryIO) -> Iterator[Source]:
             f"{suffix} files need an extra package", "install it: pip install 'distill-audio[m4a]'"
         ) from None
     try:
-        # A file object, because FFmpeg takes some names for addresses or lists of files.
+        # Given as a file object, because FFmpeg takes some names for URLs or lists of files.
         with av.open(file, "r", metadata_errors="ignore") as container:
             if not container.streams.audio:
-                raise AudioError("there is no audio in it")
+                raise AudioError("it contains no audio")
             stream = container.streams.audio[0]
             seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else None
             claimed = None if seconds is None else round(seconds * stream.rate)

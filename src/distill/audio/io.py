@@ -1,4 +1,4 @@
-"""Sound files to float waveforms and back, with a reason for every file that cannot be read."""
+"""Reading sound files to float waveforms, with a reason for every file that cannot be read, and writing them."""
 
 import io
 from pathlib import Path
@@ -13,7 +13,7 @@ from distill.storage import atomic_write
 
 
 def read_recording(path: Path, limits: AudioLimits | None = None) -> Recording:
-    """Decode the file at `path`; raises `AudioError` with the reason when there is no sound to be had."""
+    """Decode the file at `path`; raises `AudioError` with the reason when that is impossible."""
     with AudioReader(limits) as reader:
         return reader.read(path)
 
@@ -32,5 +32,6 @@ def write_wav(path: Path, samples: Samples, sample_rate: int) -> Path:
 def wav_bytes(samples: Samples, sample_rate: int) -> bytes:
     """Float `[frames]` as the content of a 24-bit WAV file, clipped to [-1, 1]."""
     buffer = io.BytesIO()
+    # Clipped here, because samples beyond full scale would wrap round.
     soundfile.write(buffer, np.clip(samples, -1.0, 1.0), sample_rate, format="WAV", subtype="PCM_24")
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Limits to how much sound one file may hold, so that no file, however it came about, takes the machine's memory."""
+"""Limits on the amount of sound in one file, so that no file, wherever it comes from, uses up the machine's memory."""
 
 import math
 
@@ -14,7 +14,7 @@ _SAMPLE_BYTES = 4  # float32
 
 @dataclass(frozen=True, config=VALIDATED)
 class AudioLimits(Validated):
-    """The longest, largest, slowest and fastest file that is read; `gib` counts samples decoded to float32.
+    """Limits on the length, size, channels and rate of a sound file; `gib` counts samples decoded to float32.
 
     Raises `ConfigError` for a bad value. The methods raise `AudioError` for a file that exceeds a limit, and say which.
     """
@@ -47,7 +47,8 @@ class AudioLimits(Validated):
             raise _refusal(f"claims {gib:.3g} GiB of samples", f"{self.gib:g} GiB", "gib", math.ceil(gib))
 
     def check_decoded(self, frames: int, sample_rate: int, channels: int) -> None:
-        """Refuse a file of which so many frames have been decoded, when that is too much already."""
+        """Refuse a file once more than the limits allow has been decoded of it, whatever its header says."""
+        # How much it would take is unknown, because the rest is never decoded; hence no number in the remedy.
         if frames > self.hours * 3600 * sample_rate:
             raise AudioError(f"lasts longer than the limit of {self.hours:g} h", RaiseLimit("hours", "HOURS"))
         if self._gib(frames, channels) > self.gib:

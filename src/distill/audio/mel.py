@@ -1,9 +1,9 @@
 """The mel scale: the bands of a mel, and its values, linear in decibels and scaled to about [-1, 1].
 
-Two values have a meaning of their own:
+Two values have a special meaning, so that a mel needs no mask beside it:
 
 - `SILENCE` (just above -1): a frame of real sound in which nothing reaches the floor;
-- `PADDING` (exactly -1, in every band): a frame after the end of the sound. It is no part of the sound, so it
+- `PADDING` (exactly -1, in every band): a frame after the end of the sound. It is not part of the sound, so it
   counts in no loss, no codebook and no health figure. A waveform ends at its last sample that is not zero.
 """
 
@@ -17,7 +17,7 @@ from distill.audio.settings import SpectrogramConfig
 PADDING = -1.0
 SILENCE = -0.999
 
-_MAX_VALUE = 1.5  # 30 dB above the ceiling with default settings: a model may overshoot, but no sound is that loud
+_MAX_VALUE = 1.5  # 30 dB above the ceiling by default: a model may overshoot a little, but no sound is that loud
 
 
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
@@ -34,7 +34,7 @@ def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
 class MelScale(nn.Module):
     """The mel filters float32 `[M, F]` of a `SpectrogramConfig`, and the scale between band magnitudes and mel values.
 
-    Outside `blocks`, pairs of slices (bands, bins), all filters are zero.
+    `blocks` are pairs of slices (bands, bins); outside of them, all filters are zero.
     """
 
     filters: Tensor
@@ -43,7 +43,7 @@ class MelScale(nn.Module):
         super().__init__()
         self.config = config
         filters = mel_filters(config.sample_rate, config.n_fft, config.n_mels)
-        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("filters", filters, persistent=False)  # not saved: they follow from the configuration
         self.blocks = _blocks(filters)
         self._log_floor = math.log(config.magnitude_floor)
         self._log_range = math.log(config.magnitude_ceiling) - self._log_floor
@@ -53,24 +53,28 @@ class MelScale(nn.Module):
         return torch.cat([self.filters[bands, bins] @ bin_magnitudes[:, bins] for bands, bins in self.blocks], dim=1)
 
     def values(self, band_magnitudes: Tensor) -> Tensor:
-        """Mel values, of any shape, of band magnitudes; never below `SILENCE`."""
+        """Convert band magnitudes, of any shape, to mel values; never below `SILENCE`."""
         log = band_magnitudes.clamp(min=self.config.magnitude_floor).log()
         return ((log - self._log_floor) * (2 / self._log_range) - 1).clamp(min=SILENCE)
 
     def magnitudes(self, values: Tensor) -> Tensor:
-        """Band magnitudes, of any shape, of mel values: 0 for `SILENCE` and below."""
+        """Convert mel values, of any shape, to band magnitudes: 0 for `SILENCE` and below."""
         log = (values.clamp(PADDING, _MAX_VALUE) + 1) * (self._log_range / 2) + self._log_floor
         return torch.where(values <= SILENCE, 0.0, log.exp())
 
     def louder(self, values: Tensor, gain: Tensor) -> Tensor:
-        """Mel values, of any shape, of the same sounds `gain` times as loud; what was below the floor stays there."""
+        """Mel values, of any shape, of the same sounds `gain` times as loud; silence and padding stay as they are."""
+        # An addition instead of another spectrogram, because the values are logarithmic.
         moved = (values + gain.log() * (2 / self._log_range)).clamp(min=SILENCE)
         return torch.where(values > SILENCE, moved, values)
 
 
 def _blocks(filters: Tensor) -> list[tuple[slice, slice]]:
-    """Four groups of neighbouring bands of `[M, F]`, each with the bins it reaches: (bands, bins)."""
-    found = []  # four small products do for one large one, most of which would be zeros
+    """Split the filters `[M, F]` into four groups of neighbouring bands, each with the bins it reaches: (bands, bins).
+
+    Four small matrix products are faster than one large one, most of whose factors would be zero.
+    """
+    found = []
     for bands in torch.arange(len(filters)).chunk(4):
         reached = filters[bands].any(dim=0).nonzero().flatten().tolist() or [0]
         found.append((slice(int(bands[0]), int(bands[-1]) + 1), slice(reached[0], reached[-1] + 1)))

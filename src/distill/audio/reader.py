@@ -1,4 +1,4 @@
-"""Sound files read in a process of their own: no file can take this one down, fill its memory or hold it up."""
+"""Reading of sound files in a process of its own, so that no file can crash this one, fill its memory or block it."""
 
 import json
 import os
@@ -28,7 +28,7 @@ _KINDS = {
 
 
 class AudioReader:
-    """Reads one file after the other; a context manager, at whose end nothing of the process is left.
+    """Reads one file after another; a context manager that leaves nothing of its worker process behind.
 
     The process is started for the first file, and again after a file on which it crashed or was killed.
     """
@@ -44,7 +44,7 @@ class AudioReader:
         self.close()
 
     def close(self) -> None:
-        """End the process; the next `read` would start another."""
+        """End the process; the next `read` starts another."""
         if self._worker is not None:
             self._worker.close()
         self._worker = None
@@ -54,14 +54,14 @@ class AudioReader:
         return self._answer(path, header_only=False)
 
     def header(self, path: Path) -> Header:
-        """The format of the file at `path`, and its length, counted if it does not say; raises as `read` does."""
+        """The format and length of the file at `path`, counted if its header does not say; raises as `read` does."""
         said = self._answer(path, header_only=True)
         return Header(said.sample_rate, said.samples.shape[1], said.format, said.declared_frames)
 
     def _answer(self, path: Path, header_only: bool) -> Recording:
-        """A recording, which has no samples where only its header was asked for."""
+        """Request a recording, which has no samples if only its header is asked for."""
         if self._cancel_event is not None and self._cancel_event.is_set():
-            raise Cancelled("stopped while sounds were read")
+            raise Cancelled("stopped while reading sounds")
         try:
             deadline = Deadline.for_file(_regular_size(path), self._cancel_event)
             return self._decoded(path, header_only, deadline)
@@ -69,22 +69,23 @@ class AudioReader:
             raise error.with_reason(printable(f"{path}: {error.reason}")) from error.__cause__
 
     def _decoded(self, path: Path, header_only: bool, deadline: Deadline) -> Recording:
-        worker = self._started()
+        worker = self._ready_worker()
+        # The path in hex: a file name need not be UTF-8, but JSON is.
         request = {"path": os.fsencode(path).hex(), "limits": asdict(self._limits), "header_only": header_only}
         try:
             with worker.watched(deadline):
                 worker.ask(json.dumps(request).encode())
                 return _receive(worker, deadline)
-        except AudioError:  # refused in good order; the process is ready for the next file
+        except AudioError:  # a regular refusal: the process is ready for the next file
             raise
-        except BaseException as error:  # what is left of a broken answer must not pass for the next one
+        except BaseException as error:  # a Ctrl-C too: the rest of a broken answer must not pass for the next one
             cause = self._kill()
             if not isinstance(error, EOFError | ValueError):
                 raise
-            raise deadline.ended or AudioError(f"the decoder crashed on it ({cause}); the file is damaged") from None
+            raise deadline.error or AudioError(f"the decoder crashed on it ({cause}); the file is damaged") from None
 
-    def _started(self) -> WorkerProcess:
-        """The process, ready for a request."""
+    def _ready_worker(self) -> WorkerProcess:
+        """The process, started if there is none, and ready for a request."""
         if self._worker is not None and self._worker.alive:
             return self._worker
         self.close()
@@ -98,7 +99,7 @@ class AudioReader:
                 self._worker.receive()
         except EOFError:
             cause = self._kill()
-            raise deadline.ended or AudioError(
+            raise deadline.error or AudioError(
                 f"the decoder could not be started ({cause})", "`python -m distill.audio.worker_main` shows why"
             ) from None
         return self._worker
@@ -110,17 +111,17 @@ class AudioReader:
 
 
 def _regular_size(path: Path) -> int:
-    """The size in bytes of a file that may be opened without harm; raises `AudioError` for anything else."""
+    """The size in bytes of a file that is safe to open; raises `AudioError` for anything else."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            os.scandir(path).close()  # one that may not be opened says so itself
+            os.scandir(path).close()  # fails, with a better reason, if the folder may not be opened
     except FileNotFoundError:
         gone = "a link to a file that is not there" if path.is_symlink() else "no such file"
         raise AudioError(gone) from None
     except (OSError, ValueError) as error:
         raise AudioError(getattr(error, "strerror", None) or str(error)) from error
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(status.st_mode):  # opening a FIFO would block, and a device may have no end
         raise AudioError(f"not a regular file ({_KINDS.get(stat.S_IFMT(status.st_mode), 'something else')})")
     if status.st_size == 0:
         raise AudioError("the file is empty")
@@ -128,17 +129,17 @@ def _regular_size(path: Path) -> int:
 
 
 def _receive(worker: WorkerProcess, deadline: Deadline) -> Recording:
-    """The answer to a request; raises `AudioError` for a refusal, `EOFError` when the process is gone."""
+    """Receive the answer to a request; raises `AudioError` for a refusal, `EOFError` when the process is gone."""
     header: dict[str, Any] = {}
-    samples, bytes_per_s = bytearray(), 1
+    samples, bytes_per_s = bytearray(), 1  # grows with what comes: no length in a header is trusted
     while True:
         kind, payload = worker.receive()
-        deadline.heard()
+        deadline.report_progress()
         if kind is Kind.BLOCK:
             samples += payload
-            deadline.heard(len(payload) / bytes_per_s)
+            deadline.report_progress(len(payload) / bytes_per_s)
         elif kind is Kind.COUNTED:
-            deadline.heard(json.loads(payload))
+            deadline.report_progress(json.loads(payload))
         elif kind is Kind.HEADER:
             header = json.loads(payload)
             bytes_per_s = 4 * header["channels"] * header["sample_rate"]

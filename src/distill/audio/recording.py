@@ -12,7 +12,7 @@ Samples = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Header:
-    """The facts known of a file before it is decoded: so many frames of sound at `sample_rate` Hz."""
+    """The facts known about a file before it is decoded: it should have `frames` frames at `sample_rate` Hz."""
 
     sample_rate: int
     channels: int
@@ -22,7 +22,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Recording:
-    """A decoded file: `samples` float32 `[frames, channels]` at `sample_rate` Hz, as the file has them."""
+    """A decoded file: `samples` float32 `[frames, channels]` at the file's own `sample_rate` in Hz."""
 
     samples: Samples
     sample_rate: int
@@ -37,7 +37,8 @@ class Recording:
     @cached_property
     def mixed(self) -> Samples:
         """The mean of the channels: float32 `[frames]`."""
-        channels = self.samples.shape[1]  # a product takes a tenth of the time of `mean` over so short an axis
+        channels = self.samples.shape[1]
+        # A matrix product takes a tenth of the time of `mean` over so short an axis.
         return self.samples[:, 0] if channels == 1 else self.samples @ np.full(channels, 1 / channels, np.float32)
 
     def mono(self, sample_rate: int) -> Samples:
@@ -45,6 +46,7 @@ class Recording:
         resampled = np.asarray(soxr.resample(self.mixed, self.sample_rate, sample_rate), dtype=np.float32)
         resampled = resampled if len(resampled) else self.mixed[:1]  # a few frames at a high rate: keep one
         peak = peak_of(resampled)
+        # Scaled down as a whole, because clipping would distort it.
         return resampled / np.float32(peak) if peak > 1 else resampled
 
 

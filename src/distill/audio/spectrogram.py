@@ -1,4 +1,4 @@
-"""Waveform ⇄ mel: the log-magnitude mel spectrogram that every model here reads and writes, and its inverse."""
+"""The log-magnitude mel spectrogram that every model here reads and writes, from waveforms and back to them."""
 
 import torch
 from torch import Tensor, nn
@@ -10,25 +10,25 @@ from distill.audio.settings import SpectrogramConfig as SpectrogramConfig
 from distill.audio.stft import magnitudes, stft
 from distill.audio.vocoder import PhaseSearch, Vocoder
 
-_TINY = 1e-9  # -180 dB: not zero, and not heard
-_CACHED_SAMPLES = 200_000  # whose spectrum a processor's cache holds: more at once are twice as slow
+_TINY = 1e-9  # -180 dB: inaudible, but not zero
+_CACHED_SAMPLES = 200_000  # whose spectrum fits a processor's cache: more at once are twice as slow
 
 
 def mark_end(waveform: Tensor) -> Tensor:
-    """Float `[..., S]` whose last sample is not zero, so that silence at its end is sound and not padding."""
+    """Make sure that the last sample of float `[..., S]` is not zero: then silence at its end is no padding."""
     last = waveform[..., -1:]
     return torch.cat([waveform[..., :-1], torch.where(last == 0, _TINY, last)], dim=-1)
 
 
 def real_frames(mel: Tensor) -> Tensor:
-    """Bool `[B, 1, 1, T]`: the frames of a mel `[B, 1, M, T]` that are sound, not padding."""
+    """Bool `[B, 1, 1, T]`: True for the frames of a mel `[B, 1, M, T]` that are sound, not padding."""
     return (mel != PADDING).any(dim=2, keepdim=True)
 
 
 class AudioSpectrogram(nn.Module):
-    """Waveforms `[B, 1, S]` in [-1, 1] to mels `[B, 1, M, T]` with T = 1 + S // hop, and back through its `vocoder`.
+    """Converts waveforms `[B, 1, S]` in [-1, 1] to mels `[B, 1, M, T]`, T = 1 + S // hop, and back with its `vocoder`.
 
-    The vocoder is a `PhaseSearch` unless another is given. Nothing is in the state dict but what that one keeps there.
+    The vocoder is a `PhaseSearch` unless another is given. The state dict holds nothing but the vocoder's own state.
     """
 
     window: Tensor
@@ -41,24 +41,25 @@ class AudioSpectrogram(nn.Module):
         self.vocoder: Vocoder = PhaseSearch(self.mel_scale) if vocoder is None else vocoder
 
     def frames(self, samples: int) -> int:
-        """How many mel frames a waveform of so many samples has."""
+        """The number of mel frames of a waveform of `samples` samples."""
         return 1 + samples // self.config.hop_length
 
     @torch.no_grad()
     def waveform_to_mel(self, waveform: Tensor) -> Tensor:
-        """Log mel of float `[B, 1, S]`: float32 `[B, 1, M, T]`, frames after a waveform's end set to `PADDING`."""
+        """Log mel float32 `[B, 1, M, T]` of float `[B, 1, S]`; frames after the end of a waveform are `PADDING`."""
         sounds = waveform.squeeze(1).float()
         at_once = max(1, _CACHED_SAMPLES // sounds.shape[-1]) if sounds.device.type == "cpu" else len(sounds)
         return torch.cat([self._log_mel(some) for some in torch.split(sounds, at_once)]).unsqueeze(1)
 
     def mel_to_waveform(self, mel: Tensor, length: int | None = None) -> Tensor:
-        """Sound float32 `[B, 1, S]` for mels `[B, 1, M, T]`; S = `length`, or (T - 1) · hop when it is not given."""
+        """Sound float32 `[B, 1, S]` of mels `[B, 1, M, T]`; S is `length`, or (T - 1) · hop if None."""
         return self.vocoder(mel, length)
 
     def mel_of_frames(self, waveform: Tensor, first: int, stop: int) -> Tensor:
         """Frames [first, stop) of the mel of float `waveform` `[S]`, all of it sound: `[1, 1, M, stop - first]`."""
         hop = self.config.hop_length
-        reach = -(-self.config.n_fft // (2 * hop))  # frames whose windows touch the first one's
+        # The samples that the windows of these frames reach, so that they are the same as in the mel of the whole.
+        reach = -(-self.config.n_fft // (2 * hop))
         begin = max(0, first - reach)
         end = min(len(waveform), (stop + reach) * hop)
         mel = self.waveform_to_mel(mark_end(waveform[begin * hop : end])[None, None])
@@ -71,17 +72,17 @@ class AudioSpectrogram(nn.Module):
         return torch.cat([self.mel_of_frames(waveform, at, min(frames, at + step)) for at in starts], dim=-1)
 
     def louder(self, mel: Tensor, gain: Tensor) -> Tensor:
-        """Mels, of any shape, of the same sounds `gain` times as loud; what was below the floor stays there."""
+        """Mels, of any shape, of the same sounds `gain` times as loud; silence and padding stay as they are."""
         return self.mel_scale.louder(mel, gain)
 
     def _log_mel(self, sounds: Tensor) -> Tensor:
-        """`waveform_to_mel` of float `[B, S]`: `[B, M, T]`."""
+        """Log mel `[B, M, T]` of float `[B, S]`."""
         magnitude = magnitudes(stft(sounds, self.window, self.config.hop_length))
         mel = self.mel_scale.values(self.mel_scale.band_magnitudes(magnitude))
         return mel.masked_fill(self._after_end(sounds), PADDING)
 
     def _after_end(self, sounds: Tensor) -> Tensor:
-        """Bool `[B, 1, T]`: the frames that lie wholly after the last sample that is not zero."""
+        """Bool `[B, 1, T]`: True for frames centred after the last sample that is not zero."""
         position = torch.arange(1, sounds.shape[-1] + 1, device=sounds.device, dtype=torch.int32)
         length = ((sounds != 0) * position).amax(dim=-1)[:, None, None]
         frame = torch.arange(self.frames(sounds.shape[-1]), device=sounds.device)

@@ -1,4 +1,4 @@
-"""The endings of the names of sound files, and those of them that need PyAV."""
+"""The suffixes of sound files, by the library that decodes them."""
 
 LIBSNDFILE_SUFFIXES = frozenset({".wav", ".flac", ".aif", ".aiff", ".aifc", ".ogg", ".oga", ".opus", ".mp3"})
 PYAV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac"})

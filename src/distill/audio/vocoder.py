@@ -1,4 +1,4 @@
-"""The way from a mel back to sound: any `Vocoder`, and `PhaseSearch`, the one used unless another is given."""
+"""Vocoders, from a mel back to sound: the `Vocoder` protocol, and `PhaseSearch`, used unless another is given."""
 
 from typing import Protocol
 
@@ -9,19 +9,19 @@ from distill.audio.mel import MelScale
 from distill.audio.stft import istft, magnitudes, stft
 
 _NNLS_STEPS = 8
-_NNLS_FRAMES = 128  # solved at once: more would not fit a processor's cache, and take twice as long
-_BIN_STEPS = 16  # of Griffin-Lim, in which every bin is set to its magnitude
-_MEL_STEPS = 8  # after them, in which only the bands are
+_NNLS_FRAMES = 128  # solved at once: more do not fit a processor's cache, and take twice as long
+_BIN_STEPS = 16  # of Griffin-Lim, which set every bin to its magnitude
+_MEL_STEPS = 8  # after those, which set only the bands
 _MOMENTUM = 0.9
 _MAX_GAIN = 100.0  # of a bin in one of the mel steps
-_SHORT_RATIO = 4  # of the long window to the short one, and of their hops
+_SHORT_RATIO = 4  # of the long window's length to the short one's, and of their hops
 _SHORT_WEIGHT = 0.25  # of the short window's estimate in the mean of both
 _BLOCK_FRAMES = 1024  # searched at once (11 s at 48 kHz), so that memory does not grow with the sound
 _OVERLAP_FRAMES = 64
 
 
 class Vocoder(Protocol):
-    """A way from mel to sound: any function or module of this form."""
+    """Anything that turns mels into sound: a function or module with this signature."""
 
     def __call__(self, mel: Tensor, length: int | None, /) -> Tensor:
         """Sound float32 `[B, 1, S]` of log mels float `[B, 1, M, T]`; S is `length`, or (T - 1) · hop if None."""
@@ -31,8 +31,8 @@ class PhaseSearch(nn.Module):
     """A vocoder that needs no training: least squares for the magnitudes, then a search for the phases.
 
     The search is Griffin and Lim's (1984) with the momentum of Perraudin, Balazs and Søndergaard (2013), a short window
-    beside the long one, and last steps that are held to the mel alone. Long mels are searched in overlapping blocks,
-    each of which takes on the phases of the one before. No random numbers are drawn.
+    beside the long one, and final steps that are constrained by the mel alone. Long mels are searched in overlapping
+    blocks, each of which continues the phases of the one before. No random numbers are drawn.
     """
 
     band_weights: Tensor
@@ -55,26 +55,27 @@ class PhaseSearch(nn.Module):
     def forward(self, mel: Tensor, length: int | None = None) -> Tensor:
         """Sound float32 `[B, 1, S]` of log mels `[B, 1, M, T]`; S is `length`, or (T - 1) · hop if None."""
         samples = (mel.shape[-1] - 1) * self._hop if length is None else length
-        # A search needs frames for all samples, and for one window at least: the last frame is repeated.
+        # The search needs frames for all samples, and for at least one window, so the last frame is repeated.
         missing = max(-(-samples // self._hop), len(self.window) // self._hop) + 1 - mel.shape[-1]
         mel = nn.functional.pad(mel, (0, max(0, missing), 0, 0), mode="replicate")
         sound = self._griffin_lim(self._band_magnitudes(mel[..., :_BLOCK_FRAMES]))
         step = _BLOCK_FRAMES - _OVERLAP_FRAMES
         for start in range(step, mel.shape[-1] - _OVERLAP_FRAMES, step):
-            sound = self._continued(sound, self._band_magnitudes(mel[..., start : start + _BLOCK_FRAMES]), start)
+            sound = self._append_block(sound, self._band_magnitudes(mel[..., start : start + _BLOCK_FRAMES]), start)
         return sound[:, None, :samples]
 
     def _band_magnitudes(self, mel: Tensor) -> Tensor:
-        """Band magnitudes `[B, T, M]` of a mel `[B, 1, M, T]`; frames first, as for the products with filters."""
+        """Band magnitudes `[B, T, M]` of a mel `[B, 1, M, T]`: frames first, as products with the filters need them."""
         return self.mel_scale.magnitudes(mel.squeeze(1).float().mT)
 
-    def _continued(self, sound: Tensor, bands: Tensor, start: int) -> Tensor:
-        """`sound` `[B, S]` with the block of band magnitudes `[B, T, M]` that begins at frame `start` crossfaded in."""
+    def _append_block(self, sound: Tensor, bands: Tensor, start: int) -> Tensor:
+        """Continue `sound` `[B, S]` with a block of band magnitudes `[B, T, M]` from frame `start` on, cross-faded."""
         hop = self._hop
         overlap = sound[:, start * hop :]
         fixed = overlap.shape[-1] // hop - len(self.window) // hop  # frames whose windows end within the sound so far
         block = self._griffin_lim(bands, stft(overlap, self.window, hop)[..., :fixed].sgn())
-        begin, end = fixed * hop // 4, fixed * hop * 3 // 4  # of the fade: the middle half of the fixed frames
+        # Fade in the middle half of the fixed frames, where both have the same phases.
+        begin, end = fixed * hop // 4, fixed * hop * 3 // 4
         fade = torch.ones(overlap.shape[-1], device=sound.device)
         fade[:begin] = 0
         fade[begin:end] = torch.linspace(0, 1, end - begin)
@@ -84,14 +85,15 @@ class PhaseSearch(nn.Module):
     def _griffin_lim(self, bands: Tensor, fixed_phases: Tensor | None = None) -> Tensor:
         """Sound `[B, (T - 1) · hop]` of band magnitudes `[B, T, M]`, its first frames with `fixed_phases` `[B, F, T']`.
 
-        Steps that set every bin to its least-squares magnitude put the overtones where they belong. But those
-        magnitudes say more than the mel does, and no sound has them all: the last steps only scale the bins as their
-        bands demand, and leave the rest to the sound.
+        Steps that set every bin to its least-squares magnitude put overtones where they belong. But those magnitudes
+        are more detailed than the mel they come from, and no sound has exactly these: the final steps only scale the
+        bins so that their bands match.
 
-        One long window does not tell how the energy is distributed within a frame, and would let the search gather it
-        in clicks and gaps. So the spectrum through a short window is held to what the long one predicts for it.
+        A long window does not show how the energy is distributed within a frame, so the search could gather it in
+        clicks and gaps. Therefore the spectrum through a short window is held to what the long one predicts for it.
         """
         magnitude = nonnegative_least_squares(bands, self.mel_scale)
+        # Phases of zero rather than random ones, so that a mel always gives the same sound.
         phase = torch.ones_like(magnitude, dtype=torch.complex64)
         fixed = 0 if fixed_phases is None else fixed_phases.shape[-1]
         if fixed_phases is not None:
@@ -104,18 +106,18 @@ class PhaseSearch(nn.Module):
         short_target = _interleaved(self._short_magnitude(magnitude, 1 + short_frames))
         for step in range(_BIN_STEPS + _MEL_STEPS):
             spectrum = stft(sound, self.window, hop)
-            spectrum = _scaled(spectrum.sgn(), target) if step < _BIN_STEPS else self._matched(spectrum, bands)
+            spectrum = _scaled(spectrum.sgn(), target) if step < _BIN_STEPS else self._match_bands(spectrum, bands)
             if fixed_phases is not None:
                 spectrum[..., :fixed] = magnitudes(spectrum[..., :fixed]) * fixed_phases
             padded = nn.functional.pad(sound, (0, short_frames * short_hop - samples))
             short_phase = stft(padded, self.short_window, short_hop).sgn()
             short_estimate = istft(_scaled(short_phase, short_target), self.short_window, short_hop)[:, :samples]
             last, estimate = estimate, torch.lerp(istft(spectrum, self.window, hop), short_estimate, _SHORT_WEIGHT)
-            sound = torch.lerp(last, estimate, 1 + _MOMENTUM)  # past the estimate, in the direction it moved
+            sound = torch.lerp(last, estimate, 1 + _MOMENTUM)  # momentum: beyond the estimate, where it was heading
         return estimate
 
-    def _matched(self, spectrum: Tensor, bands: Tensor) -> Tensor:
-        """Complex `spectrum` `[B, F, T]`, its bins scaled so that the bands come near to `bands` `[B, T, M]`."""
+    def _match_bands(self, spectrum: Tensor, bands: Tensor) -> Tensor:
+        """Scale the bins of a complex `spectrum` `[B, F, T]` so that its bands come close to `bands` `[B, T, M]`."""
         magnitude = magnitudes(spectrum).mT
         gain = torch.zeros_like(magnitude)
         for rows, bins in self.mel_scale.blocks:
@@ -125,19 +127,19 @@ class PhaseSearch(nn.Module):
         return _scaled(spectrum, _interleaved(gain.mT))
 
     def _short_magnitude(self, magnitude: Tensor, frames: int) -> Tensor:
-        """Magnitude `[B, F', frames]` to expect in the short window, given the long one's `[B, F, T]`."""
+        """Magnitudes `[B, F', frames]` expected through the short window, given the long one's `[B, F, T]`."""
         power = (self.short_response @ magnitude.square()).clamp(min=1e-14)
         log = nn.functional.interpolate(power.log(), size=frames, mode="linear", align_corners=True)
         return (log / 2).exp()
 
 
 def nonnegative_least_squares(bands: Tensor, mel_scale: MelScale) -> Tensor:
-    """STFT magnitudes `[B, F, T]` whose bands come nearest to `[B, T, M]`, by Lee and Seung's updates (2001)."""
+    """STFT magnitudes `[B, F, T]` whose bands come closest to `[B, T, M]`, by Lee and Seung's updates (2001)."""
     return torch.cat([_nnls(part, mel_scale) for part in torch.split(bands, _NNLS_FRAMES, dim=1)], dim=1).mT
 
 
 def _nnls(bands: Tensor, mel_scale: MelScale) -> Tensor:
-    """Magnitudes `[B, T, F]` of band magnitudes `[B, T, M]`, all frames at once."""
+    """STFT magnitudes `[B, T, F]` of band magnitudes `[B, T, M]`, all frames at once."""
     filters = mel_scale.filters
     target = bands @ filters
     magnitude = target / filters.sum(dim=0).square().clamp(min=1e-10)
@@ -146,25 +148,26 @@ def _nnls(bands: Tensor, mel_scale: MelScale) -> Tensor:
         for rows, bins in mel_scale.blocks:
             part = filters[rows, bins]
             current[..., bins] += magnitude[..., bins] @ part.T @ part
-        magnitude *= torch.div(target, current.clamp_(min=1e-10), out=current)
+        magnitude *= torch.div(target, current.clamp_(min=1e-10), out=current)  # a product, so nothing turns negative
     return magnitude
 
 
 def _short_response(n_fft: int, short: int) -> Tensor:
-    """Steady noise's power in a short Hann window's bins from that in a long one's: `[short/2 + 1, n_fft/2 + 1]`."""
+    """Map of steady noise's power in the bins of a long Hann window to a short one's: `[short/2 + 1, n_fft/2 + 1]`."""
     bins = torch.arange(n_fft // 2 + 1) * (short / n_fft) - torch.arange(short // 2 + 1)[:, None]
+    # The Fourier transform of a Hann window is a sum of three sinc functions.
     response = bins.sinc() + (bins - 1).sinc() / 2 + (bins + 1).sinc() / 2
     power = response.square()
     return power / power.sum(dim=1, keepdim=True) * (short / n_fft)
 
 
 def _interleaved(magnitude: Tensor) -> Tensor:
-    """Magnitudes `[B, F, T]` once for the real and once for the imaginary part: `[B, F, T, 2]`, frame by frame."""
-    # Laid out in memory as `torch.stft` lays out its spectra, so that `_scaled` goes through both in one order.
+    """Repeat magnitudes `[B, F, T]` for real and imaginary parts: `[B, F, T, 2]`."""
+    # Laid out in memory as `torch.stft` lays out its spectra, so that `_scaled` goes through both in the same order.
     return magnitude.mT.unsqueeze(-1).expand(-1, -1, -1, 2).contiguous().transpose(1, 2)
 
 
 def _scaled(spectrum: Tensor, magnitude: Tensor) -> Tensor:
     """Complex `spectrum` `[B, F, T]` times an interleaved `magnitude` `[B, F, T, 2]`."""
-    # On the real view: torch would make a real factor complex, each time.
+    # On the real view: otherwise torch converts the real factor to complex every time.
     return torch.view_as_complex(torch.view_as_real(spectrum) * magnitude)

@@ -1,4 +1,7 @@
-"""The process that decodes sound files for a reader: asked on stdin, answering on stdout, until stdin closes."""
+"""The worker process that decodes sound files: requests on stdin, answers on stdout, until stdin closes.
+
+It imports nothing that it can do without, to start soon: no torch, no resampling; PyAV only for files that need it.
+"""
 
 import json
 import os
@@ -15,7 +18,7 @@ _MEMORY = 1 << 30  # bytes of address space for the decoding of one file
 
 
 def main() -> None:
-    """Answer one request after the other."""
+    """Answer one request after another."""
     requests, answers = _take_pipes()
     _limit_resources()
     send(answers, Kind.READY)
@@ -28,9 +31,9 @@ def main() -> None:
             _refuse(answers, error)
         except MemoryError:
             _refuse(answers, AudioError("decoding it takes more memory than one file may use"))
-        except Exception as error:  # whatever a decoder may raise is a reason, and no end of the process
+        except Exception as error:  # whatever a decoder raises is a reason to refuse the file, not to end the process
             _refuse(answers, AudioError(f"not readable as audio ({type(error).__name__}: {error})"))
-    os._exit(0)  # at once: the reader waits for it
+    os._exit(0)  # without Python's own shutdown, because the reader is waiting for it
 
 
 def _refuse(answers: BinaryIO, error: AudioError) -> None:
@@ -38,7 +41,7 @@ def _refuse(answers: BinaryIO, error: AudioError) -> None:
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Stdin and stdout for ourselves; a library that prints finds the null device in their place."""
+    """Take over stdin and stdout for the protocol; a library that prints finds the null device in their place."""
     pipes = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -47,30 +50,31 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _limit_resources() -> None:
-    """No core file, and about 1 GiB more address space than now, where the system has such limits."""
+    """Forbid core dumps and more than another 1 GiB of address space, where the system has such limits."""
     try:
         import resource
     except ImportError:  # Windows
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError, ValueError):  # only Linux says how much is in use
+    with suppress(OSError, ValueError):  # only Linux tells how much is in use
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY, resource.RLIM_INFINITY))
 
 
 def _answer(path: str, limits: AudioLimits, answers: BinaryIO) -> None:
-    """Decode the file at `path` into messages; raises `AudioError` for one that is refused."""
+    """Decode the file at `path` into messages; raises `AudioError` to refuse it."""
     with opened(path, limits) as source:
         if source.claimed_frames is not None:
-            _send(source, limits, answers)
+            _send_recording(source, limits, answers)
             return
-        _count(source, limits, answers)  # first, for nothing may be sent and kept that turns out too long
+        # A first pass only counts: the reader must not have to keep the samples of a file that turns out too long.
+        _count(source, limits, answers)
     with opened(path, limits) as source:
-        _send(source, limits, answers)
+        _send_recording(source, limits, answers)
 
 
 def _answer_header(path: str, limits: AudioLimits, answers: BinaryIO) -> None:
-    """Answer with everything but the samples; raises `AudioError` for a file that is refused for its header."""
+    """Answer with everything but the samples; raises `AudioError` to refuse the file for its header."""
     with opened(path, limits) as source:
         frames = source.claimed_frames
         if frames is None:
@@ -85,7 +89,7 @@ def _count(source: Source, limits: AudioLimits, answers: BinaryIO) -> int:
     frames = 0
     for block in checked_blocks(source, limits):
         frames += len(block)
-        send_json(answers, Kind.COUNTED, len(block) / source.sample_rate)
+        send_json(answers, Kind.COUNTED, len(block) / source.sample_rate)  # a sign of progress, for the deadline
     return frames
 
 
@@ -94,7 +98,7 @@ def _send_header(source: Source, answers: BinaryIO) -> None:
     send_json(answers, Kind.HEADER, header)
 
 
-def _send(source: Source, limits: AudioLimits, answers: BinaryIO) -> None:
+def _send_recording(source: Source, limits: AudioLimits, answers: BinaryIO) -> None:
     _send_header(source, answers)
     frames = 0
     for block in checked_blocks(source, limits):

@@ -1,4 +1,4 @@
-"""The worker process as its reader sees it: started, asked, watched, ended; nothing of it is left behind."""
+"""The worker process on the reader's side: start, requests, watchdog and end, after which nothing of it is left."""
 
 import os
 import signal
@@ -12,10 +12,10 @@ from typing import BinaryIO, cast
 from distill.audio.deadline import TICK_S, Deadline
 from distill.audio.protocol import Kind, receive
 
-COMMAND = [sys.executable, "-P", "-m", "distill.audio.worker_main"]
+COMMAND = [sys.executable, "-P", "-m", "distill.audio.worker_main"]  # -P: no modules from the current folder
 
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-_END_S = 1.0  # for a worker whose stdin has closed
+_END_S = 1.0  # that a worker has to end by itself after its stdin was closed
 
 
 class WorkerProcess:
@@ -28,17 +28,17 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # decoders print remarks there
             env=os.environ | _ONE_THREAD,
-            start_new_session=True,  # Ctrl-C is for us; what becomes of the worker is ours to say
+            start_new_session=True,  # so that Ctrl-C reaches only this process, which then ends the worker
         )
         self._requests, self._answers = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
 
     @property
     def alive(self) -> bool:
-        """True while the process is there."""
+        """True while the process is running."""
         return self._process.poll() is None
 
     def ask(self, request: bytes) -> None:
-        """Send one line; raises `EOFError` when the process is gone."""
+        """Send a request, one line; raises `EOFError` when the process is gone."""
         try:
             self._requests.write(request + b"\n")
             self._requests.flush()
@@ -46,18 +46,18 @@ class WorkerProcess:
             raise EOFError from error
 
     def receive(self) -> tuple[Kind, bytes]:
-        """The next message of the process; raises `EOFError` when it is gone."""
+        """Receive the next message; raises `EOFError` when the process is gone."""
         return receive(self._answers)
 
     @contextmanager
     def watched(self, deadline: Deadline) -> Iterator[None]:
-        """Kill the process when `deadline` ends during the body, which then meets an `EOFError`."""
-        done = threading.Event()
+        """Watch over the body: kill the process when `deadline` is over, upon which the body gets an `EOFError`."""
+        done = threading.Event()  # a thread of its own watches, because a read from a pipe has no timeout
 
         def watch() -> None:
             while not done.wait(TICK_S):
                 deadline.tick()
-                if deadline.ended:
+                if deadline.error:
                     self._process.kill()
                     return
 
@@ -70,16 +70,16 @@ class WorkerProcess:
             thread.join()
 
     def kill(self) -> str:
-        """End the process at once, free its handles, and say in words what it died of."""
+        """Kill the process and close its pipes; returns the cause of its death in words."""
         self._process.kill()
         code = self._process.wait()
         for pipe in (self._requests, self._answers):
-            with suppress(OSError):  # what was still to be written has nobody to read it
+            with suppress(OSError):  # closing flushes what nobody can read any more
                 pipe.close()
         return _cause(code)
 
     def close(self) -> None:
-        """Let the process end by itself, then see to it."""
+        """Give the process a moment to end by itself, then kill it."""
         with suppress(OSError):
             self._requests.close()
         with suppress(subprocess.TimeoutExpired):

@@ -1,1 +1,1 @@
-"""The command line: it parses, calls, shows, and holds no logic of its own."""
+"""The command line: it parses arguments, calls the package, shows the results, and has no logic of its own."""

@@ -1,6 +1,6 @@
-"""The `distill` command: its sub-commands, and how errors leave it.
+"""The `distill` command: its sub-commands, and the one place where errors become messages and exit codes.
 
-Heavy imports stand inside the commands that need them, so that `distill --help` answers at once.
+Heavy imports are inside the commands that need them, so that `distill --help` answers at once.
 """
 
 import logging
@@ -21,7 +21,7 @@ app = typer.Typer(
     name="distill",
     help="Train a generative audio model on your own small collection of sounds, and see what it learnt.",
     add_completion=False,
-    pretty_exceptions_enable=False,
+    pretty_exceptions_enable=False,  # `main` words all errors
     rich_markup_mode=None,
 )
 app.command("inspect")(inspect.inspect)
@@ -33,7 +33,7 @@ app.command("import")(exchange.import_model)
 app.command("web")(web.web)
 app.add_typer(models.app, name="models")
 
-# What all complaints of the parser derive from; typer has no public name for it.
+# The base class of all errors of the parser, for which typer has no public name.
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
 
@@ -51,34 +51,35 @@ def _options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
-    del version, debug  # --version acts by itself; --debug is looked for in main
+    del version, debug  # --version has a callback; --debug is looked for in `main`
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
 def main() -> NoReturn:
     """Run the command line; every error becomes one line, with exit code 2 for wrong usage and 1 for the rest."""
+    # Before anything is done: what is opened next would get the number of the closed stream.
     if not open_streams():
-        _leave("error: standard output is closed; send it to a file, or to /dev/null", 1)
-    if logging.lastResort:  # it prints the warnings that no command shows in a way of its own
+        _exit_with("error: standard output is closed; send it to a file, or to /dev/null", 1)
+    if logging.lastResort:  # prints the warnings of commands that have no handler of their own
         logging.lastResort.setFormatter(NoticeFormatter())
     try:
         code = _run(sys.argv[1:])
-        flush_output()
+        flush_output()  # here, where an error still becomes a message
     except _UsageError as error:
-        _leave(f"error: {_usage(error)}", 2)
+        _exit_with(f"error: {_usage(error)}", 2)
     except (KeyboardInterrupt, typer.Abort):
-        _leave("stopped", 130)
+        _exit_with("stopped", 130)
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        _leave(f"error: {_reason(error)}", 1)
+        _exit_with(f"error: {_reason(error)}", 1)
     raise SystemExit(code)
 
 
 def _run(arguments: list[str]) -> int:
-    """Run a command and return its exit code; unlike typer's own way, no exception is dealt with on the way."""
-    if any(re.fullmatch("|--[a-z-]+=", argument) for argument in arguments):  # as a path it would be the folder here
+    """Run a command and return its exit code; unlike typer's own `main`, it lets every exception pass."""
+    if any(re.fullmatch("|--[a-z-]+=", argument) for argument in arguments):  # as a path, "" is the current folder
         raise typer.BadParameter("an argument is empty; give it a value, or leave it out")
     command = typer.main.get_command(app)
     try:
@@ -90,7 +91,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _usage(error: Any) -> str:
-    """What is wrong with the arguments, and where to read what is right."""
+    """The parser's message, and the help to read."""
     message = error.format_message().removeprefix("Invalid value: ").rstrip(".")
     command = error.ctx.command_path if error.ctx else "distill"
     return f"{message[:1].lower()}{message[1:]}; see `{command} --help`"
@@ -103,16 +104,16 @@ def _reason(error: Exception) -> str:
         case MemoryError():
             return "out of memory; try a smaller --batch-size or fewer, shorter files"
         case BrokenPipeError():
-            return "what reads the output has gone away"
-        case OSError(filename=None):
+            return "the program reading the output has gone away"
+        case OSError(filename=None):  # not about a file, so about writing to a stream
             return f"the output cannot be written: {error.strerror or error}"
         case OSError():
             return f"{error.filename}: {error.strerror}"
     return f"unexpected {type(error).__name__}: {error} (a fault in distill; `distill --debug …` shows where)"
 
 
-def _leave(message: str, code: int) -> NoReturn:
-    with suppress(OSError):  # it is what the message is about, or the lesser trouble
+def _exit_with(message: str, code: int) -> NoReturn:
+    with suppress(OSError):  # the message is about that very error, or about something worse
         flush_output()
     say(message)
     raise SystemExit(code)

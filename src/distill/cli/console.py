@@ -1,4 +1,4 @@
-"""The two consoles, and small ways of putting numbers."""
+"""The consoles for standard output and standard error, and the formatting of numbers."""
 
 import json
 from typing import Any
@@ -9,12 +9,14 @@ from distill.training.metrics import to_json
 
 
 class _Console(Console):
-    """A console that lets a broken pipe out; rich by itself would leave without a word."""
+    """A console that raises when a pipe is broken; rich itself would exit without a message."""
 
     def on_broken_pipe(self) -> None:
         raise
 
 
+# Not wrapped at the terminal's width, so that a path or a command that is printed can be pasted. Names are printed with
+# markup=False or escaped: rich would take brackets in them for styles.
 out = _Console(highlight=False, soft_wrap=True)
 err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -25,7 +27,7 @@ def print_json(value: Any) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 0.42 s, 12 s, 3 min 05 s, 2 h 07 min."""
+    """Format seconds for people: 0.42 s, 12 s, 3 min 05 s, 2 h 07 min."""
     if seconds < 10:
         return f"{seconds:.2f} s"
     if seconds < 60:
@@ -36,10 +38,10 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """A number of bytes in kB or MB."""
+    """Format a number of bytes in kB or MB."""
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def plural(count: int, word: str) -> str:
-    """`1 epoch`, `2 epochs`."""
+    """Format a count with its noun: `1 epoch`, `2 epochs`."""
     return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -1,4 +1,4 @@
-"""`distill export` and `distill import`: models to and from elsewhere."""
+"""`distill export` and `distill import`: models for other programs, and from elsewhere."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,7 @@ from distill.cli.options import ModelArgument, ModelsDir
 
 
 class Format(StrEnum):
-    """What a model can be exported as."""
+    """The formats that a model can be exported to."""
 
     safetensors = "safetensors"
 
@@ -24,7 +24,7 @@ def export_model(
     models_dir: ModelsDir = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there already.")] = False,
 ) -> None:
-    """Write a model as a file for other programs: weights and metadata, nothing that could run."""
+    """Export a model for other programs: weights and metadata, and nothing that could run."""
     from distill.cli.console import out
     from distill.errors import StorageError
     from distill.home import default_models_dir
@@ -42,7 +42,7 @@ def import_model(
     file: Annotated[Path, typer.Argument(help="A .distill or .safetensors file, from anybody.")],
     models_dir: ModelsDir = None,
 ) -> None:
-    """Check a model file from elsewhere and add it to your library; nothing in it is run."""
+    """Check a model file from elsewhere and add it to your library; nothing in it is ever run."""
     from distill.cli.console import out
     from distill.home import default_models_dir
     from distill.models.exchange import import_model as import_file

@@ -12,26 +12,26 @@ if TYPE_CHECKING:
     from distill.models.loaded import LoadedFamily
 
 
-_COUNT = 8
+_COUNT = 8  # not the option's default: -n is refused beside --interpolate, but only if it was given
 
 
 def generate(
     context: typer.Context,
     model: ModelArgument,
-    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Where the WAV files go.")],
+    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="The folder for the WAV files.")],
     count: Annotated[
-        int | None, typer.Option("-n", "--count", min=1, max=10_000, help="How many sounds.", show_default="8")
+        int | None, typer.Option("-n", "--count", min=1, max=10_000, help="The number of sounds.", show_default="8")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same sounds.")] = 0,
-    seconds: Annotated[float, typer.Option(min=0.01, max=600, help="How long each sound is.")] = 1.0,
+    seconds: Annotated[float, typer.Option(min=0.01, max=600, help="The length of each sound in seconds.")] = 1.0,
     move: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=AMOUNT", help="Move along a direction, in standard deviations."),
     ] = None,
     interpolate: Annotated[
-        tuple[Path, Path] | None, typer.Option(metavar="A.wav B.wav", help="Walk from one sound to another instead.")
+        tuple[Path, Path] | None, typer.Option(metavar="A.wav B.wav", help="Move from one sound to another instead.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=2, max=1000, help="How many sounds on that walk.")] = 5,
+    steps: Annotated[int, typer.Option(min=2, max=1000, help="The number of sounds on the way.")] = 5,
     models_dir: ModelsDir = None,
     device: Device = DeviceName.auto,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
@@ -40,6 +40,7 @@ def generate(
     amounts = _amounts(context, move or [])
     if interpolate and count is not None:
         raise typer.BadParameter("--interpolate makes --steps sounds; leave out -n", ctx=context)
+    # Only now, because importing torch takes longer than finding wrong usage.
     from distill.api import load
     from distill.audio.io import write_wav
     from distill.cli.console import out
@@ -53,7 +54,7 @@ def generate(
     else:
         number = count or _COUNT
         sounds = loaded.generate(number, seed, seconds, amounts)
-    first = next(sounds)  # before anything is written: the model may be of a family that makes no new sounds
+    first = next(sounds)  # before anything is written, because the model may be of a family that makes no new sounds
     _warn_beyond_safe_range(loaded, amounts)
     targets = [output_dir / f"{place:03d}.wav" for place in range(1, number + 1)]
     if (taken := next((target for target in targets if target.exists()), None)) and not overwrite:
@@ -71,7 +72,7 @@ def _amounts(context: typer.Context, given: list[str]) -> dict[str, float]:
             amounts[name] = float(amount)
         except ValueError:
             raise typer.BadParameter(f"--set {item}: give NAME=AMOUNT, as in brightness=+1.5", ctx=context) from None
-        if not abs(amounts[name]) <= 100:
+        if not abs(amounts[name]) <= 100:  # not `> 100`, which NaN would pass
             raise typer.BadParameter(f"--set {item}: the amount must be a number from -100 to 100", ctx=context)
     return amounts
 

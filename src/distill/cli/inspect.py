@@ -1,4 +1,4 @@
-"""`distill inspect`: a folder of sounds looked through, before training on it."""
+"""`distill inspect`: a report on a folder of sounds, to be read before training on it."""
 
 import dataclasses
 import re
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 def inspect(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="The folder with your sounds; folders in it are looked through too.")],
+    folder: Annotated[Path, typer.Argument(help="The folder with your sounds; subfolders are included.")],
     limit: Limits = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
-    """Look through a folder of sounds: what is in it, what is odd, what cannot be read and why."""
+    """Look through a folder of sounds: what is in it, what is odd, and what cannot be read and why."""
     from distill.cli.console import print_json
     from distill.cli.progress import file_progress
     from distill.data.collection import find_audio_files
@@ -83,6 +83,7 @@ def _show(folder: Path, collection: "Collection") -> None:
         ("rates", collection.count(lambda file: f"{file.sample_rate} Hz")),
         ("channels", collection.count(lambda file: file.channels)),
         ("formats", collection.count(lambda file: file.format)),
+        # Counted by kind, without what differs from file to file, as in "duplicate of …".
         ("notes", Counter(re.split(": | of ", note)[0] for file in collection.files for note in file.notes)),
     ):
         if counts:

@@ -1,4 +1,4 @@
-"""A run on a terminal: progress, losses and the state of the model, redrawn in place."""
+"""The view of a run on a terminal: progress, losses and the state of the model, redrawn in place."""
 
 import math
 from typing import TYPE_CHECKING, Self
@@ -21,7 +21,7 @@ _WARNINGS_SHOWN = 6
 
 
 class LiveView(TextView):
-    """The terminal: progress, losses and one row per level, redrawn in place; warnings stay below."""
+    """A view with progress, losses and one row per level, redrawn in place; warnings stay below."""
 
     def __init__(self, request: "TrainingRequest") -> None:
         super().__init__(request)
@@ -39,15 +39,15 @@ class LiveView(TextView):
         self._live.stop()
 
     def event(self, event: Event) -> None:
-        """Take the event into the picture."""
+        """Update the view."""
         super().event(event)
         if isinstance(event, StepEvent):
             self._step = event
-            if event.step:
+            if event.step:  # a remark from between two epochs stays for the first step
                 self._remark = ""
         elif isinstance(event, EpochEvent):
             self._epoch = event
-            if not self._vectors:
+            if not self._vectors:  # looked up once: the number is in the run's record, which is on disk
                 info = self.info()
                 self._vectors = (info.validation_vectors if info else None) or 0
         elif isinstance(event, PreviewEvent):
@@ -82,6 +82,7 @@ class LiveView(TextView):
         if step is None:
             return grid
         total = epoch.total_epochs if epoch else self.request.config.max_epochs
+        # With a time budget, the number of epochs is planned only after the first of them has been timed.
         settled = epoch is not None or self.request.config.minutes is None
         grid.add_row(
             f"epoch {step.epoch + 1}/{total if settled else '?'}",

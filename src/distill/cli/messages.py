@@ -1,4 +1,4 @@
-"""The command line's words for what helps: its options and commands."""
+"""The command line's words for remedies, which name its options and commands."""
 
 import logging
 
@@ -21,16 +21,15 @@ COMMAND_LINE: Vocabulary = {
     NewRun: lambda it: f"{it.otherwise}{', or ' if it.otherwise else ''}start a new run without --resume",
     UsedFolder: lambda _: "continue that run with --resume, or give another folder",
     GeneratingFamily: lambda it: (
-        "`distill reconstruct` plays sounds through it; "
-        f"a model trained with --model {' or '.join(it.families)} makes new ones"
+        f"`distill reconstruct` plays sounds through it; a model trained with --model {it.families} makes new ones"
     ),
     ListModels: lambda _: "`distill models list` shows which models there are",
 }
 
 
 class NoticeFormatter(logging.Formatter):
-    """Words notices for the terminal; other records pass as they are."""
+    """Formats notices in the command line's words, and other records as usual."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as text."""
+        """Format a record as text."""
         return record.msg.worded(COMMAND_LINE) if isinstance(record.msg, Notice) else super().format(record)

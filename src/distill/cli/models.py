@@ -21,7 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 
 class Sort(StrEnum):
-    """Orders of the list."""
+    """The orders in which models can be listed."""
 
     date = "date"
     name = "name"
@@ -50,7 +50,7 @@ def _locate(model: str, models_dir: "Path | None") -> "tuple[ModelLibrary, Model
 
 @app.command("list")
 def list_models(
-    search: Annotated[str, typer.Option(help="Only models with these words in name, data set or id.")] = "",
+    search: Annotated[str, typer.Option(help="Only models with these words in their name, data set or id.")] = "",
     sort: Annotated[Sort, typer.Option(help="Newest, name, best loss or largest first.")] = Sort.date,
     models_dir: ModelsDir = None,
     json: Json = False,
@@ -92,7 +92,7 @@ def _print_table(library: "ModelLibrary", entries: "list[ModelEntry]", search: s
 
 @app.command("show")
 def show_model(model: ModelArgument, models_dir: ModelsDir = None, json: Json = False) -> None:
-    """Show what a model file says of itself: origin, settings, codebook health."""
+    """Show where a model comes from, its settings and its codebook health."""
     from distill.cli.console import out, print_json
     from distill.cli.tables import level_table
     from distill.library.header import read_header
@@ -133,24 +133,24 @@ def rename_model(
 def delete_model(
     model: ModelArgument,
     models_dir: ModelsDir = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Delete a model and its file."""
     from distill.cli.console import out
 
     library, entry = _locate(model, models_dir)
     if not yes:
-        if not sys.stdin.isatty():
+        if not sys.stdin.isatty():  # a question that nobody can answer must not count as a yes
             raise LibraryError(f"deleting {entry.name!r} needs a yes; without a terminal, give --yes")
         if not typer.confirm(f"Delete {entry.name} ({library.path(entry)})?"):
             raise LibraryError(f"{entry.name!r} was not deleted")
-    library.delete(entry)
+    library.delete(entry)  # not by its id, which copies made by hand share
     out.print(f"deleted {entry.name}", markup=False)
 
 
 @app.command("rebuild")
 def rebuild_index(models_dir: ModelsDir = None) -> None:
-    """Make the library's index anew from the model files."""
+    """Rebuild the library's index from the model files."""
     from distill.cli.console import out
 
     library = _library(models_dir)

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options and arguments that several commands share."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class DeviceName(StrEnum):
-    """Where to compute."""
+    """The devices that can be asked for."""
 
     auto = "auto"
     cpu = "cpu"
@@ -32,14 +32,15 @@ Limits = Annotated[
         help="Raise a limit on sound files: hours, gib, channels, min_hz, max_hz.",
     ),
 ]
-Device = Annotated[DeviceName, typer.Option("--device", help="Where to compute.")]
+Device = Annotated[DeviceName, typer.Option("--device", help="The device to compute on.")]
 
 
 def audio_limits(context: typer.Context, given: list[str] | None) -> "AudioLimits":
-    """The limits with what `--limit` gives; raises `BadParameter` for an unknown name or a bad value."""
+    """The limits on sound files, as changed by `--limit`; raises `BadParameter` for an unknown name or a bad value."""
     from distill.audio.limits import AudioLimits
     from distill.errors import ConfigError
 
+    # Still text: `AudioLimits` parses and checks it.
     values: dict[str, Any] = dict(item.partition("=")[::2] for item in given or [])
     try:
         return AudioLimits(**values)
@@ -48,7 +49,7 @@ def audio_limits(context: typer.Context, given: list[str] | None) -> "AudioLimit
 
 
 def family_named(context: typer.Context, name: str | None) -> "Family":
-    """The family that `--model` names, the default one where it names none; raises `BadParameter`."""
+    """The family named by `--model`, the default one if it is not given; raises `BadParameter`."""
     from distill.families import all_families
 
     families = {family.name: family for family in all_families()}

@@ -1,4 +1,4 @@
-"""Progress while files are read."""
+"""A progress bar for reading files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,8 @@ from distill.data.collection import Progress as OnProgress
 
 @contextmanager
 def file_progress(quiet: bool = False) -> Iterator[OnProgress]:
-    """A `progress(done, total)` that draws a bar on the terminal, and nothing where there is none."""
+    """Yield a `progress(done, total)` that draws a bar on a terminal, and nothing elsewhere."""
+    # On stderr, so that stdout has results only.
     columns = TextColumn("reading sounds"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
         task = bar.add_task("files", total=None)

@@ -1,4 +1,4 @@
-"""`distill reconstruct`: sounds through a model."""
+"""`distill reconstruct`: sounds as a model reconstructs them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ def reconstruct(
     context: typer.Context,
     model: ModelArgument,
     files: Annotated[list[Path], typer.Argument(help="Sound files, or folders of them; any length.")],
-    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Where the WAV files go.")],
+    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="The folder for the WAV files.")],
     levels: Annotated[int | None, typer.Option(min=1, max=4, help="Use only the first N levels of codes.")] = None,
     limit: Limits = None,
     models_dir: ModelsDir = None,
@@ -39,7 +39,10 @@ def reconstruct(
 
 
 def _targets(files: list[Path], output_dir: Path, overwrite: bool) -> dict[Path, Path]:
-    """A free WAV path for each source; raises `AudioError` for a missing source, `StorageError` for a taken path."""
+    """Choose a WAV path for each source; raises `AudioError` for a missing source, `StorageError` for a taken path.
+
+    It is all checked before the first sound is reconstructed, because that takes a while.
+    """
     from distill.data.collection import find_audio_files
     from distill.errors import AudioError, StorageError
     from distill.paths import printable
@@ -51,8 +54,9 @@ def _targets(files: list[Path], output_dir: Path, overwrite: bool) -> dict[Path,
     for source in dict.fromkeys(sources):
         if not source.exists():
             raise AudioError(f"{printable(source)}: no such file")
+        # Some file systems do not distinguish upper and lower case.
         target = next(path for path in _names(output_dir, source.stem) if path.name.casefold() not in taken)
-        if target.resolve() in originals:
+        if target.resolve() in originals:  # not even with --overwrite
             raise StorageError(
                 f"{printable(target)} would replace a sound that is to be read; choose another folder with -o"
             )

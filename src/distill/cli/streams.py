@@ -1,4 +1,4 @@
-"""The standard streams, which may be closed, full, or know fewer letters than what is to be said."""
+"""The standard streams, which may be closed, full, or unable to show every character."""
 
 import io
 import os
@@ -10,19 +10,19 @@ from distill.paths import printable
 
 
 def open_streams() -> bool:
-    """Make all three streams fit to be used; returns whether there was a standard output."""
+    """Make all three streams usable; returns True if there was a standard output."""
     had_output = sys.stdout is not None
-    # In this order each takes the number that is free, which else the next model file would get.
-    sys.stdin = sys.stdin or _nowhere("r")
-    sys.stdout = sys.stdout or _nowhere("w")
-    sys.stderr = sys.stderr or _nowhere("w")
+    # In this order, each takes its own free descriptor, which otherwise the next file that is opened would get.
+    sys.stdin = sys.stdin or _null_device("r")
+    sys.stdout = sys.stdout or _null_device("w")
+    sys.stderr = sys.stderr or _null_device("w")
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # file names need not be UTF-8, nor need the terminal
+        if isinstance(stream, io.TextIOWrapper):  # neither file names nor the terminal need be UTF-8
             stream.reconfigure(errors="backslashreplace")
     return had_output
 
 
-def _nowhere(mode: str) -> io.TextIOWrapper:
+def _null_device(mode: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(open(os.devnull, mode + "b"), encoding="utf-8")  # noqa: PTH123
 
 
@@ -30,24 +30,24 @@ def say(message: str) -> None:
     """Print `message` on standard error as one line."""
     try:
         print(one_line(message), file=sys.stderr, flush=True)  # noqa: T201
-    except OSError:  # nobody is there to read it
-        _drop(sys.stderr)
+    except OSError:  # nobody is there to read it any more
+        _redirect_to_null(sys.stderr)
 
 
 def flush_output() -> None:
-    """Write what is still to be written; raises `OSError`, and then Python's own try at exit will not."""
+    """Write what is still buffered; raises `OSError`, but then Python's own attempt at exit does not."""
     try:
         sys.stdout.flush()
     except OSError:
-        _drop(sys.stdout)
+        _redirect_to_null(sys.stdout)
         raise
 
 
-def _drop(stream: TextIO) -> None:
+def _redirect_to_null(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def one_line(text: str) -> str:
-    """`text` without line breaks and control characters, and with no word longer than a file name can be."""
+    """Put `text` on one line, without control characters, and with no word longer than a file name can be."""
     line = printable(" ".join(text.split()))
     return re.sub(r"[^ /]{300,}", lambda word: f"{word[0][:60]}…{word[0][-20:]}", line)

@@ -11,9 +11,10 @@ _BAR = 12
 
 
 def level_table(health: CodebookHealth, codebook_size: int, vectors: int) -> Table:
-    """One row per level, and what the figures were counted over; 0 `vectors` when that is not known."""
+    """A table with a row for each level, and below it the number of `vectors` they are based on, 0 if unknown."""
     table = Table("level", "utilization", "", "perplexity", "dead codes", "state", box=None, header_style="bold")
     for number, level in enumerate(health.values()):
+        # Where the number of vectors is unknown, it is taken to have been sufficient.
         state = verdict(level, codebook_size, vectors or codebook_size)
         filled = round(level["utilization"] * _BAR)
         table.add_row(
@@ -31,7 +32,7 @@ def level_table(health: CodebookHealth, codebook_size: int, vectors: int) -> Tab
 
 
 def counted_over(codebook_size: int, vectors: int) -> str:
-    """What the health figures were counted over, in words."""
+    """A sentence on the number of vectors behind the health figures, which limits the utilization they can show."""
     words = f"counted over {vectors} vectors of the validation files"
     if vectors < codebook_size:
         words += f"; with {codebook_size} codes, utilization cannot exceed {vectors / codebook_size:.0%}"

@@ -1,4 +1,4 @@
-"""`distill train`: a folder of sounds becomes a model."""
+"""`distill train`: a model from a folder of sounds."""
 
 import dataclasses
 import importlib
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _POLL_S = 0.1
+# Options that are not called after their setting.
 _OPTIONS = {"max_epochs": "--epochs", "num_quantizers": "--rvq-levels", "augment": "--augment/--no-augment"}
 
 
@@ -36,7 +37,7 @@ def train(
     context: typer.Context,
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="FOLDER", help="The folder with your sounds; folders in it are looked through too."),
+        typer.Argument(metavar="FOLDER", help="The folder with your sounds; subfolders are included."),
     ] = None,
     model_name: Annotated[
         str | None, typer.Option(help="What to call the model.", show_default="the folder's name")
@@ -47,7 +48,7 @@ def train(
         typer.Option(help="The run folder: events, checkpoints, previews, picture.", show_default="a new one"),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="How often to go through the sounds.", show_default="auto")
+        int | None, typer.Option(min=1, help="The number of passes through the sounds.", show_default="auto")
     ] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.01, max=1e6, help="Train for about this long instead of a number of epochs.")
@@ -71,16 +72,16 @@ def train(
     ] = None,
     commitment_weight: Annotated[
         float | None,
-        typer.Option(min=0, max=100, help="How strongly sounds are drawn to their codes.", show_default="0.25"),
+        typer.Option(min=0, max=100, help="How strongly sounds are pulled to their codes.", show_default="0.25"),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, max=4096, help="Chunks per step.", show_default="16")] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(min=1e-8, max=1, help="At the start.", show_default="auto")
+        float | None, typer.Option(min=1e-8, max=1, help="The learning rate at the start.", show_default="auto")
     ] = None,
     augment: Annotated[
         bool | None,
         typer.Option(
-            "--augment/--no-augment", help="Vary gain, speed and cut of the sounds.", show_default="--augment"
+            "--augment/--no-augment", help="Vary the gain, speed and cut of the sounds.", show_default="--augment"
         ),
     ] = None,
     device: Device = DeviceName.auto,
@@ -89,9 +90,9 @@ def train(
     ] = None,
     limit: Limits = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN_FOLDER", help="Go on with an interrupted run, with its settings.")
+        Path | None, typer.Option(metavar="RUN_FOLDER", help="Continue an interrupted run, with its settings.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print events and a summary as lines of JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print events and a summary as JSON lines.")] = False,
 ) -> None:
     """Train a model on the sounds in FOLDER. Press Ctrl-C once to stop with a checkpoint."""
     settings = {
@@ -114,11 +115,12 @@ def train(
     limits = audio_limits(context, limit)
     from distill.training.request import TrainingRequest
 
-    is_worker = int(os.environ.get("RANK", "0")) > 0  # one of several processes of a run, and not the one that leads
+    is_worker = int(os.environ.get("RANK", "0")) > 0  # set by torchrun, in all processes of a run but the first
     if resume is not None:
         request = TrainingRequest.resume(resume, device=device.value, models_dir=models_dir)
     else:
-        assert folder is not None  # _check_usage saw to it
+        assert folder is not None  # `_check_usage` has seen to it
+        # Before the sounds are read, so that a setting or a folder that is refused is refused at once.
         request = TrainingRequest.new(
             printable(folder.resolve().name),
             family=family.name,
@@ -130,18 +132,19 @@ def train(
             **overrides,
         )
         request = _with_sounds(request, folder, quiet=json, is_worker=is_worker)
-        request = dataclasses.replace(request, chosen=frozenset(overrides))  # a device is nobody's override
+        # Without the device, which `new` counts as a setting: the summary should not mark it as an override.
+        request = dataclasses.replace(request, chosen=frozenset(overrides))
     _end(_work(request) if is_worker else _run(request, json))
 
 
 def _with_sounds(request: "TrainingRequest", folder: Path, *, quiet: bool, is_worker: bool) -> "TrainingRequest":
-    """The request for the sounds in `folder`; what trains is imported while they are read."""
+    """Complete a request with the sounds in `folder`; the training code is imported while they are read."""
     from distill.cli.progress import file_progress
     from distill.data.collection import find_audio_files
     from distill.data.opening import open_collection
 
     paths, rate = find_audio_files(folder), request.spectrogram_config.sample_rate
-    with _imports_meanwhile(), file_progress(quiet=quiet or is_worker) as progress:
+    with _background_imports(), file_progress(quiet=quiet or is_worker) as progress:
         collection = open_collection(paths, rate, progress=progress, limits=request.audio_limits)
     request = request.with_sounds(collection, folder)
     if not is_worker:
@@ -150,16 +153,16 @@ def _with_sounds(request: "TrainingRequest", folder: Path, *, quiet: bool, is_wo
 
 
 def _check_settings(context: typer.Context, family: "Family", settings: set[str]) -> None:
-    """Refuse options that a family has no use for; raises `BadParameter`."""
+    """Refuse options that a family does not have; raises `BadParameter`."""
     foreign = settings - {item.name for item in dataclasses.fields(family.config)}
     if foreign:
         options = ", ".join(sorted(_OPTIONS.get(name, f"--{name.replace('_', '-')}") for name in foreign))
-        raise typer.BadParameter(f"a {family.name} has no use for {options}; leave it out", ctx=context)
+        raise typer.BadParameter(f"a {family.name} does not use {options}; leave it out", ctx=context)
 
 
 @contextmanager
-def _imports_meanwhile() -> Iterator[None]:
-    """Import what trains, torch above all, while the body waits for files."""
+def _background_imports() -> Iterator[None]:
+    """Import the training code, torch above all, while the body waits for files to be read."""
     thread = threading.Thread(target=importlib.import_module, args=("distill.training.runner",))
     thread.start()
     try:
@@ -175,8 +178,8 @@ def _check_usage(context: typer.Context, folder: Path | None, resume: Path | Non
     if (folder is None) == (resume is None):
         refuse("give a FOLDER of sounds to train on, or --resume RUN_FOLDER" + (", not both" if folder else ""))
     if resume is not None and any(value is not None for value in given.values()):
-        refuse("--resume goes on with the settings the run began with; give no other than --device and --models-dir")
-    if any(value != value for value in given.values()):  # NaN passes every range
+        refuse("--resume keeps the settings the run began with; only --device and --models-dir can be added")
+    if any(value != value for value in given.values()):  # NaN, which passes every range check
         refuse("a setting is not a number; give it a value")
     if "max_epochs" in given and "minutes" in given:
         refuse("give --epochs or --minutes, not both")
@@ -192,7 +195,8 @@ def _warn_left_out(files: list[str]) -> None:
 
 
 def _end(code: int) -> NoReturn:
-    """End the command; one of several processes at once: a thread of torch's can abort it while it clears up."""
+    """End the command with an exit code."""
+    # Where several processes train, a thread of torch's can abort this one during Python's shutdown, so there is none.
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         flush_output()
         os._exit(code)
@@ -200,33 +204,33 @@ def _end(code: int) -> NoReturn:
 
 
 def _work(request: "TrainingRequest") -> int:
-    """Train beside the first process of a run, which says and decides everything; returns the exit code."""
+    """Train beside the first process of a run, which prints and decides everything; returns the exit code."""
     from distill.training.execution import run_training
 
-    for number in _EXIT_CODES:  # Ctrl-C reaches all processes of a terminal; the first one tells when to stop
+    for number in _EXIT_CODES:  # Ctrl-C reaches all processes of a terminal, but the first one decides when to stop
         signal.signal(number, signal.SIG_IGN)
     run_training(request)
     return 0
 
 
 def _run(request: "TrainingRequest", json: bool) -> int:
-    """Train on a background thread while this one draws; returns the exit code."""
+    """Train on a background thread while this one draws and takes signals; returns the exit code."""
     from distill.training.runner import TrainingRunner
 
     runner, events = TrainingRunner(), queue.SimpleQueue[Any]()
     signals = _StopSignals(runner.cancel)
-    with _choose_view(request, json) as view, _logged_to(events):
+    with _choose_view(request, json) as view, _QueueHandler(events):
         runner.start_request(request, events.put)
-        if signals.received:  # before there was anything to cancel
+        if signals.received:  # before there was a run to cancel
             runner.cancel()
         try:
             result = _watch(runner, events, view, signals)
-        except BaseException:  # the screen went away, or a fault in a view: the run still gets its checkpoint
+        except BaseException:  # the terminal is gone, or a view has a bug: the run still gets its checkpoint
             runner.cancel()
             runner.wait()
             raise
     info = view.info()
-    if runner.cancelled and (info is None or info.model_path is None):
+    if runner.cancelled and (info is None or info.model_path is None):  # else it was finished all the same
         view.interrupted()
         return _EXIT_CODES[signals.received or signal.SIGINT]
     view.summary(result)
@@ -234,7 +238,7 @@ def _run(request: "TrainingRequest", json: bool) -> int:
 
 
 def _choose_view(request: "TrainingRequest", json: bool) -> "View":
-    """JSON when asked for, live on a terminal, plain lines elsewhere."""
+    """Choose JSON if asked for, else a live view on a terminal, and plain lines elsewhere."""
     from distill.cli.console import out
     from distill.cli.live import LiveView
     from distill.cli.views import JsonView, PlainView
@@ -247,7 +251,7 @@ def _choose_view(request: "TrainingRequest", json: bool) -> "View":
 def _watch(
     runner: "TrainingRunner", events: "queue.SimpleQueue[Any]", view: "View", signals: "_StopSignals"
 ) -> dict[str, Any]:
-    """Show what happens until the run is over; returns its result."""
+    """Show events until the run is over; returns its result."""
     told = False
     while (result := runner.wait(_POLL_S)) is None:
         _drain(events, view)
@@ -269,7 +273,7 @@ def _drain(events: "queue.SimpleQueue[Any]", view: "View") -> None:
 
 
 class _StopSignals:
-    """The first Ctrl-C or SIGTERM asks the run to stop; the second leaves at once."""
+    """Signal handlers: the first Ctrl-C or SIGTERM asks the run to stop, the second ends the process at once."""
 
     def __init__(self, stop: Any) -> None:
         self.received: signal.Signals | None = None
@@ -285,8 +289,8 @@ class _StopSignals:
         self._stop()
 
 
-class _logged_to(logging.Handler):
-    """Puts what distill logs into the queue, in order with the events."""
+class _QueueHandler(logging.Handler):
+    """A log handler that puts what distill logs into the queue, in order with the events."""
 
     def __init__(self, events: "queue.SimpleQueue[Any]") -> None:
         super().__init__(logging.INFO)
@@ -299,7 +303,7 @@ class _logged_to(logging.Handler):
         logger = logging.getLogger("distill")
         logger.addHandler(self)
         logger.setLevel(logging.INFO)
-        logger.propagate = False
+        logger.propagate = False  # the view shows it, so no handler of the root logger must print it again
 
     def __exit__(self, *_: object) -> None:
         logger = logging.getLogger("distill")

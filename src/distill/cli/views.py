@@ -1,4 +1,4 @@
-"""How a run looks in a log, as plain lines or as JSON, and at its end; `live.py` has the terminal."""
+"""Views of a run: plain lines for a log, lines of JSON, and the summary; `live.py` has the view for a terminal."""
 
 import dataclasses
 import shlex
@@ -43,16 +43,16 @@ _SHOWN_SETTINGS = {
 
 
 class View(ABC):
-    """How the train command shows a run; a context manager around the training."""
+    """A view of a run for the train command; a context manager around the training."""
 
     def __init__(self, request: "TrainingRequest") -> None:
         self.request = request
-        self.warnings: dict[tuple[Any, ...], str] = {}  # the subject of each warning → its latest wording
-        self.epoch = 0  # the one being trained, counted from 1 as people do
-        self.state = ""  # the engine's last remark on the model
+        self.warnings: dict[tuple[Any, ...], str] = {}  # the subject of each warning → its latest text
+        self.epoch = 0  # the one being trained, counted from 1, as people do
+        self.state = ""  # the latest remark on the state of the model
 
     def info(self) -> RunInfo | None:
-        """The record in the run's folder, None before there is one."""
+        """The record in the run's folder, or None before there is one."""
         try:
             return RunFolder(self.request.output_dir).read_info()
         except CheckpointError:
@@ -66,7 +66,7 @@ class View(ABC):
 
     def event(self, event: Event) -> None:
         """Show an event."""
-        self.epoch = getattr(event, "epoch", self.epoch - 1) + 1
+        self.epoch = getattr(event, "epoch", self.epoch - 1) + 1  # unchanged by an event that belongs to no epoch
 
     def warning(self, notice: Notice) -> None:
         """Keep a warning; a later one on the same subject takes its place."""
@@ -75,29 +75,30 @@ class View(ABC):
 
     @abstractmethod
     def say(self, message: str) -> None:
-        """Say something to the user while the run goes on."""
+        """Show a message while the run goes on."""
 
     def status(self, notice: Notice) -> None:
-        """Take a remark on the state of the model; each replaces the one before."""
+        """Keep a remark on the state of the model; each replaces the one before."""
         self.state = notice.worded(COMMAND_LINE)
 
     def interrupted(self) -> None:
-        """Say where the run stopped and how to go on."""
+        """Say that the run was stopped and how to go on with it."""
         if self.info() is None:
             err.print("stopped before training began; nothing is lost, start it again with the same command")
             return
-        folder = shlex.quote(str(self.request.output_dir))
+        folder = shlex.quote(str(self.request.output_dir))  # so that the line can be pasted into a shell
         err.print(f"stopped; a checkpoint is saved. Go on with:\n  distill train --resume {folder}", markup=False)
 
     @abstractmethod
     def summary(self, result: dict[str, Any]) -> None:
-        """Show how the finished run went."""
+        """Show the outcome of the finished run."""
 
 
 def settings_lines(view: View) -> list[str]:
-    """The settings used, each marked (auto) or (override)."""
+    """The settings of a run, each marked (auto) or (override)."""
     config, info = view.request.config, view.info()
     values = {name: getattr(config, name, None) for name in _SHOWN_SETTINGS}
+    # With a time budget, the configured maximum of epochs says nothing; the run's record has the planned number.
     unplanned = None if config.minutes else config.max_epochs
     values["max_epochs"] = info.total_epochs if info else unplanned
     return [
@@ -108,7 +109,7 @@ def settings_lines(view: View) -> list[str]:
 
 
 class JsonView(View):
-    """One JSON object per line: every event, every warning, a summary."""
+    """A view of one JSON object per line: every event, every warning, and a summary."""
 
     def event(self, event: Event) -> None:
         """Print the event."""
@@ -138,7 +139,7 @@ class JsonView(View):
 
 
 def outcome(view: View, result: dict[str, Any]) -> dict[str, Any]:
-    """The end of a run as plain values."""
+    """The outcome of a run as plain values."""
     history = result["metrics_history"]
     best = history.epoch_metrics[history.get_best_epoch()]
     info, folder = view.info(), RunFolder(view.request.output_dir)
@@ -164,14 +165,14 @@ def outcome(view: View, result: dict[str, Any]) -> dict[str, Any]:
 
 
 class TextView(View):
-    """What the views for people share: the summary."""
+    """Base class of the views for people, with the summary that they share."""
 
     def _codes(self) -> int:
         """The codebook size; 0 for a family without codes."""
         return int(getattr(self.request.config, "codebook_size", 0))
 
     def summary(self, result: dict[str, Any]) -> None:
-        """Print losses, levels, settings, warnings and where everything is."""
+        """Print losses, levels, settings, warnings and the paths of all results."""
         end = outcome(self, result)
         out.print(
             f"\n[bold]{escape(self.request.model_name)}[/]: "
@@ -181,7 +182,7 @@ class TextView(View):
         )
         if end["overfitting_gap"] > OVERFITTING_GAP:
             out.print(
-                f"It knows its training sounds better than others (by {end['overfitting_gap']:.0%}): "
+                f"It does better on its training sounds than on others (by {end['overfitting_gap']:.0%}): "
                 "more, or more varied, sounds would help; so may fewer epochs."
             )
         if end["codebook_health"]:
@@ -197,9 +198,9 @@ class TextView(View):
 
 
 class PlainView(TextView):
-    """Lines for a log: one per epoch, and each warning when it is new."""
+    """A view of plain lines for a log: one per epoch, and each warning when it is new."""
 
-    _previewed = -1  # the last epoch whose previews were told of
+    _previewed = -1  # the last epoch whose previews have been announced
 
     def __enter__(self) -> Self:
         out.print(f"training {self.request.model_name} on {len(self.request.file_paths)} files", markup=False)
@@ -212,7 +213,7 @@ class PlainView(TextView):
         super().event(event)
         if isinstance(event, EpochEvent):
             out.print(self._epoch_line(event), markup=False)
-        elif isinstance(event, PreviewEvent) and event.epoch != self._previewed:  # of several files of an epoch
+        elif isinstance(event, PreviewEvent) and event.epoch != self._previewed:  # there is an event for each file
             self._previewed = event.epoch
             out.print(f"epoch {event.epoch + 1}: previews in {self.request.output_dir / 'previews'}", markup=False)
 

@@ -1,4 +1,4 @@
-"""`distill web`: the page on this machine."""
+"""`distill web`: the web app on this machine."""
 
 from typing import Annotated
 
@@ -14,9 +14,9 @@ _ELSEWHERE = (
 
 
 def web(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes any free port.")] = _PORT,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes any free one.")] = _PORT,
     host: Annotated[
-        str, typer.Option(help="The address to listen on; another than this lets other machines in.")
+        str, typer.Option(help="The address to listen on; any other than the default lets other machines in.")
     ] = "127.0.0.1",
     models_dir: ModelsDir = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,

@@ -101,7 +101,7 @@ def split_loaders(
     `device`, without worker processes, where the mels of whole sounds fit in memory. Sounds of which only the headers
     were read are decoded in the background, in the order of the first epoch, and a batch may have to wait for them.
     """
-    sides = split_by_file(sorted(sound.digest for sound in sounds), settings.val_fraction, settings.seed)
+    sides = split_by_file(sorted({sound.digest for sound in sounds}), settings.val_fraction, settings.seed)
     train, validation = ([sound for sound in sounds if sound.digest in side] for side in sides)
     prefetch = start_prefetch([*train, *validation], sample_rate, limits, cancel_event)
     if settings.num_workers:

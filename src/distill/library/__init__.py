@@ -1,1 +1,1 @@
-"""Many model files on disk: what each says of itself, and the searchable index of them. Imports no torch."""
+"""Model files on disk: the headers of single files, and a searchable index of many. Imports no torch."""

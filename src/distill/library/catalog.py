@@ -1,4 +1,4 @@
-"""The library: an index of the model files in a folder, which follows the files and can always be made anew."""
+"""The library: an index of the model files in a folder, which follows the files and can always be rebuilt."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ _VERSION = 2  # 1 had no digest
 
 
 def _file_name(value: Any) -> str:
-    """A name without a folder; not pydantic's own `str`, which file names that are not UTF-8 do not pass."""
+    """Check that a value is a bare file name; pydantic's own `str` refuses names that are not UTF-8."""
     if not (isinstance(value, str) and value and Path(value).name == value):
         raise ValueError("it should be the name of a file in the library's folder")
     return value
@@ -59,6 +59,7 @@ class ModelEntry(Validated):
     file_count: int = 0
     epochs: int = 0
     val_loss: float | None = None
+    # Bounded, because a file from a stranger can hold an integer too large to be written as JSON.
     num_quantizers: int | None = Field(default=None, ge=0, le=10**9)
     codebook_size: int | None = Field(default=None, ge=0, le=10**9)
     size_bytes: int = 0
@@ -67,7 +68,7 @@ class ModelEntry(Validated):
     @classmethod
     def of_file(cls, path: Path) -> Self:
         """The entry that the model file at `path` describes; raises `ModelFileError`."""
-        status = _status(path)  # before the content, so that a file replaced in between is read again
+        status = _status(path)  # before the content, so that a file replaced in between is read again next time
         header = read_header(path)
         about = header.metadata
         try:
@@ -91,7 +92,7 @@ class ModelEntry(Validated):
 
 
 class ModelLibrary:
-    """The models in `models_dir`. Every call sees the folder as it is, whatever was copied in or taken out."""
+    """The models in `models_dir`; every call sees the folder as it is, whatever was copied in or taken out."""
 
     def __init__(self, models_dir: Path | str) -> None:
         self.folder = Path(models_dir)
@@ -102,7 +103,7 @@ class ModelLibrary:
 
     def entries(self, sort: str = "date") -> list[ModelEntry]:
         """All models: newest first, or by `name`, `loss` (best first) or `size` (largest first)."""
-        if not self._is_there():
+        if not self._is_there():  # listing must not create it
             return []
         with self._locked():
             entries = self._follow_files(self._read_index())
@@ -126,7 +127,7 @@ class ModelLibrary:
         ]
 
     def filter(self, model_type: str | None = None, dataset_name: str | None = None) -> list[ModelEntry]:
-        """Models of a family, of a data set, or both; newest first."""
+        """Models of a family, of a data set, or of both; newest first."""
         return [
             entry
             for entry in self.entries()
@@ -140,6 +141,7 @@ class ModelLibrary:
         """
         entries = self.entries()
         file = query.removesuffix(MODEL_FILE_EXTENSION) + MODEL_FILE_EXTENSION
+        # One after another, so that a whole id is found although another id begins with it.
         for exact in (
             [e for e in entries if e.model_id == query],
             [e for e in entries if e.name == query],
@@ -155,13 +157,13 @@ class ModelLibrary:
         raise LibraryError(f"no model {query!r} in {self.folder}", ListModels())
 
     def add(self, entry: ModelEntry) -> None:
-        """Put an entry in, in place of one with the same file; raises `StorageError`."""
+        """Add an entry, in place of one with the same file; raises `StorageError`."""
         with self._locked():
             others = [other for other in self._read_index() if other.file != entry.file]
             self._write_index([*others, entry])
 
     def remove(self, model_id: str) -> ModelEntry:
-        """Delete the one model with this id, its file included; raises `LibraryError` when that is not one model."""
+        """Delete the one model with this id, and its file; raises `LibraryError` unless it is exactly one."""
         with self._locked():
             found = [entry for entry in self._follow_files(self._read_index()) if entry.model_id == model_id]
             if not found:
@@ -175,35 +177,36 @@ class ModelLibrary:
 
     def delete(self, entry: ModelEntry) -> None:
         """Delete a model and its file; raises `LibraryError` when the file is no longer what the entry says."""
-        with self._leaving(entry) as path, storage_errors(path):
+        with self._removing(entry) as path, storage_errors(path):
             path.unlink()
 
     def discard(self, entry: ModelEntry) -> Path:
-        """Take a model out of the library, its file kept in `.deleted`, from where `restore` has it back.
+        """Take a model out of the library, but keep its file in `.deleted`, from where `restore` brings it back.
 
-        Returns where it lies now; raises `LibraryError` when the file is no longer what the entry says.
+        Returns its new path; raises `LibraryError` when the file is no longer what the entry says.
         """
+        # The time keeps models of one name apart, and tells `forget_discarded` how long it is since.
         kept = self.folder / _DELETED / f"{time.time_ns()}-{entry.file}"
-        with self._leaving(entry) as path, storage_errors(kept):
+        with self._removing(entry) as path, storage_errors(kept):
             kept.parent.mkdir(exist_ok=True)
             path.rename(kept)
         return kept
 
     @contextmanager
-    def _leaving(self, entry: ModelEntry) -> Iterator[Path]:
-        """The file of a model that is out of the index once the body has taken it away."""
+    def _removing(self, entry: ModelEntry) -> Iterator[Path]:
+        """Yield the file of a model for the body to take away; then the model is taken out of the index."""
         with self._locked():
             entries = self._follow_files(self._read_index())
-            if entry not in entries:
+            if entry not in entries:  # its size and time count: a model that was replaced since is not deleted
                 raise LibraryError(
-                    f"{self.path(entry)} has been changed or removed meanwhile, so nothing is deleted",
+                    f"{self.path(entry)} has been changed or removed in the meantime, so nothing was deleted",
                     ListModels(),
                 )
             yield self.path(entry)
             self._write_index([other for other in entries if other != entry])
 
     def restore(self, kept: Path) -> ModelEntry:
-        """Take a discarded model back in; raises `LibraryError` when it is no longer there."""
+        """Bring a discarded model back; raises `LibraryError` when it is no longer there."""
         name = kept.name.partition("-")[2].removesuffix(MODEL_FILE_EXTENSION)
         if not kept.is_file():
             raise LibraryError(f"{name!r} was deleted for good and cannot be brought back")
@@ -213,16 +216,16 @@ class ModelLibrary:
             return next(entry for entry in self.entries() if entry.file == path.name)
 
     def forget_discarded(self, days: float = 30) -> None:
-        """Delete for good what was discarded longer ago than so many days."""
+        """Delete for good the models that were discarded more than `days` days ago."""
         oldest = time.time_ns() - days * 86_400e9
         for path in (self.folder / _DELETED).glob(f"*{MODEL_FILE_EXTENSION}"):
             stamp = path.name.partition("-")[0]
-            if stamp.isdecimal() and int(stamp) < oldest:
+            if stamp.isdecimal() and int(stamp) < oldest:  # without a time, it was not discarded by distill
                 with storage_errors(path):
                     path.unlink(missing_ok=True)
 
     def rebuild(self) -> list[ModelEntry]:
-        """Make the index anew from the model files and return what is in it."""
+        """Rebuild the index from the model files; returns its entries."""
         if not self._is_there():
             return []
         with self._locked():
@@ -230,7 +233,7 @@ class ModelLibrary:
 
     @contextmanager
     def new_file(self, name: str) -> Iterator[Path]:
-        """A path for a new model called `name`, free as long as the body runs."""
+        """Yield a path for a new model called `name`, which stays free while the body runs."""
         with self._locked():
             stem = safe_stem(name)
             counted = (f"{stem}_{n}" for n in range(2, 1_000_000))
@@ -240,7 +243,7 @@ class ModelLibrary:
             yield path
 
     def _is_there(self) -> bool:
-        """True once the folder exists; raises `LibraryError` where there cannot be one."""
+        """True if the folder exists; raises `LibraryError` where it cannot be created."""
         place = next(place for place in (self.folder, *self.folder.absolute().parents) if place.exists())
         if not place.is_dir():
             raise LibraryError(f"{place} is a file", "give the folder of a library")
@@ -250,19 +253,21 @@ class ModelLibrary:
     def _locked(self) -> Iterator[None]:
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = self._acquired()
+            lock = self._acquire_lock()
         try:
             yield
         finally:
             lock.release()
 
-    def _acquired(self) -> "BaseFileLock":
-        """The lock, held; raises `LibraryError` where another holds it for long.
+    def _acquire_lock(self) -> "BaseFileLock":
+        """Acquire the library's lock; raises `LibraryError` when another process holds it for too long.
 
-        Whoever waits for it holds the queue, so that one who works on and on cannot take it again and again.
+        Whoever waits for the lock holds the queue's meanwhile, so that a busy process cannot take it again and again.
         """
-        from filelock import FileLock, Timeout  # who loads a model by its path needs none, and need not wait for it
+        # Imported late: loading a model by its path needs no lock, and need not wait for the import.
+        from filelock import FileLock, Timeout
 
+        # Singletons: within a thread, a lock that is held can be taken again, as `restore` does within `new_file`.
         lock, queue = (
             FileLock(self.folder / name, timeout=_LOCK_TIMEOUT_S, poll_interval=_POLL_S, is_singleton=True)
             for name in (_LOCK, _QUEUE)
@@ -277,33 +282,34 @@ class ModelLibrary:
         return lock
 
     def _read_index(self) -> list[ModelEntry]:
-        """The index as stored; a broken one is kept aside and reads as empty, to be filled from the files."""
+        """Read the stored index; a broken one is put aside and read as empty, to be filled from the files."""
         path = self.folder / _INDEX
         try:
             return _parsed(path.read_bytes())
         except FileNotFoundError:
             return []
         except (ValueError, LookupError, TypeError, RecursionError, ConfigError, IsADirectoryError) as error:
-            aside = next(place for place in _places_aside(path) if not place.exists())
+            aside = next(place for place in _backup_paths(path) if not place.exists())
             logger.warning(LibraryIndexDamaged(str(path), str(error), aside.name))
             with storage_errors(aside):
                 path.rename(aside)
             return []
-        except OSError as error:  # it may be whole: what cannot be read is not replaced
+        except OSError as error:  # it may be intact, so it is not replaced
             raise LibraryError(f"{path}: {error.strerror}", "make it readable, then try again") from error
 
     def _follow_files(self, entries: list[ModelEntry]) -> list[ModelEntry]:
-        """Entries for the files that are there: new files are read, entries without a file dropped.
+        """Bring entries in line with the files: new files are read, entries without a file dropped.
 
-        What a killed writer has left half-written is cleared away.
+        Half-written files of killed processes are removed.
         """
         remove_orphans(self.folder)
         known = {entry.file: entry for entry in entries}
         followed = []
         for path in sorted(self.folder.glob(f"*{MODEL_FILE_EXTENSION}"), key=lambda path: path.name):
             try:
+                # Only files that are new or have changed are read.
                 followed.append(_unchanged(known.get(path.name), path) or ModelEntry.of_file(path))
-            except ModelFileError as error:
+            except ModelFileError as error:  # which must not hide the other models
                 logger.warning(ModelNotListed(str(path), error.reason, error.remedy))
         if followed != entries:
             self._write_index(followed)
@@ -320,25 +326,25 @@ def _parsed(index: bytes) -> list[ModelEntry]:
     if (content["format"], content["version"]) != (_FORMAT, _VERSION):
         raise ValueError(f"it is {content['format']!r}, version {content['version']!r}")
     if content["digest"] != _digest(content["models"]):
-        raise ValueError("its digest is that of another content")
+        raise ValueError("its digest does not match its content")
     return [ModelEntry(**item) for item in content["models"]]
 
 
 def _digest(models: Any) -> str:
-    """The hash of what an index says of its models; a changed letter in a name would be believed otherwise."""
+    """Hash of the models in an index: without it, an index with a letter changed in some name would be believed."""
     return hashlib.sha256(json.dumps(models).encode()).hexdigest()
 
 
-def _places_aside(index: Path) -> Iterator[Path]:
-    """Paths at which a broken index can be kept, so that it replaces none that was kept before."""
+def _backup_paths(index: Path) -> Iterator[Path]:
+    """Paths to which a broken index can be moved, in turn, so that it replaces none that is there already."""
     yield index.with_suffix(".broken.json")
     yield from (index.with_suffix(f".broken_{n}.json") for n in range(2, 1_000_000))
 
 
 def locate(model: str, models_dir: Path) -> tuple[ModelLibrary, ModelEntry]:
-    """A model given by path, name or id, and the library it is in: its folder, or `models_dir`.
+    """Find a model by path, name or id; returns its entry and its library, which is its folder or `models_dir`.
 
-    Raises `LibraryError` when there is none such, `ModelFileError` for a path to no model file.
+    Raises `LibraryError` when there is no such model, `ModelFileError` for a path without a model file.
     """
     if path := as_path(model):
         return ModelLibrary(path.parent), ModelEntry.of_file(path)
@@ -347,20 +353,21 @@ def locate(model: str, models_dir: Path) -> tuple[ModelLibrary, ModelEntry]:
 
 
 def as_path(model: str) -> Path | None:
-    """The path that a model is given by, unless it is given by its name or id."""
+    """Return `model` as a path, or None if it is a name or an id."""
     path = Path(model)
+    # A file that does not exist can be meant as a path, too: then the error should be about that file.
     return path if path.is_file() or (model.endswith(MODEL_FILE_EXTENSION) and len(path.parts) > 1) else None
 
 
 def _unchanged(entry: ModelEntry | None, path: Path) -> ModelEntry | None:
-    """The entry, if the file is still the one it was made from; raises `ModelFileError`."""
+    """Return `entry` if the file is still the one it was made from, else None; raises `ModelFileError`."""
     status = _status(path)
     same = entry is not None and (entry.size_bytes, entry.modified_ns) == (status.st_size, status.st_mtime_ns)
     return entry if same else None
 
 
 def _status(path: Path) -> os.stat_result:
-    """The size and time of a model file; raises `ModelFileError` when there is none, or a pipe in its place."""
+    """The size and time of a model file; raises `ModelFileError` when there is none, or something else in its place."""
     try:
         status = path.stat()
     except OSError as error:
@@ -371,7 +378,7 @@ def _status(path: Path) -> os.stat_result:
 
 
 def _differences(entries: list[ModelEntry]) -> str:
-    """The difference between models of one name: their ids, or their files where copies share an id."""
+    """The feature that tells models of one name apart: their ids, or their files where copies share an id."""
     ids = [entry.model_id[:8] for entry in entries]
     if len(set(ids)) == len(ids):
         return f"id: {', '.join(ids)}"

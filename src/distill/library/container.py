@@ -1,9 +1,9 @@
-"""The content of a file written by `torch.save`, found out without torch and without running anything from it.
+"""Reading the structure of a file written by `torch.save` without torch, and without running anything from it.
 
 The file is a zip archive: one pickle for the dictionary's structure (`data.pkl`), one member per tensor (`data/0`, …).
-A file from a stranger may be anything, so it is believed nothing: its members must lie as torch lays them
-(`library.members`) and be whole by their checksums; of the pickle's language only those words are understood that
-plain values and dense tensors need; each tensor must fill a member of its own, and stand in one place.
+A file from a stranger may be anything, so nothing in it is trusted: its members must be laid out as torch does it
+(`library.members`) and match their checksums; of the pickle opcodes, only those that plain values and dense tensors
+need are accepted; each tensor must fill a member of its own, and occur in one place.
 """
 
 import math
@@ -19,7 +19,7 @@ from distill.library.members import Malformed, Member, find_members, read_member
 
 _PICKLE = "data.pkl"
 _TENSORS = "data/"
-_MAX_SMALL = 64  # bytes of a member that is neither
+_MAX_SMALL = 64  # bytes of a member that is neither the pickle nor a tensor
 _MAX_PICKLE = 64 << 20  # bytes; the longest part of a real one is the history of a run, one string
 _MAX_OPCODES = 600_000  # a real file has some thousands, and four per epoch for its curves
 _MAX_DEPTH = 16
@@ -38,12 +38,12 @@ _ITEM_SIZES = {
     "torch DoubleStorage": 8,
 }
 _TENSOR = "torch._utils _rebuild_tensor_v2"
-_NO_HOOKS = "collections OrderedDict"  # torch writes an empty one with every tensor
+_NO_HOOKS = "collections OrderedDict"  # torch writes an empty one for the hooks of every tensor
 
 
 @dataclass(frozen=True)
 class TensorRecord:
-    """Stands in the structure where the file has a tensor of this `shape`, its numbers in the member `key`."""
+    """A placeholder in the structure for a tensor of this `shape`, whose numbers are in the member `key`."""
 
     shape: tuple[int, ...]
     key: str
@@ -51,7 +51,7 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class _Name:
-    """Stands for the one function or class of this name; nothing is ever imported."""
+    """A placeholder for the function or class of this name; nothing is ever imported."""
 
     name: str
 
@@ -63,7 +63,7 @@ class _Storage:
 
 
 def read_structure(file: BinaryIO) -> Any:
-    """The dictionary in the file, with a `TensorRecord` for each tensor, whose numbers are not looked at.
+    """Read the dictionary in the file, with a `TensorRecord` for each tensor, whose numbers are not read.
 
     Raises `Malformed`, `OSError`.
     """
@@ -71,7 +71,7 @@ def read_structure(file: BinaryIO) -> Any:
 
 
 def check_container(file: BinaryIO) -> None:
-    """Check what `read_structure` does, and that every member is whole; raises `Malformed`, `OSError`."""
+    """Check what `read_structure` checks, and the checksums of all members; raises `Malformed`, `OSError`."""
     members = _members(file)
     for member in members.values():
         read_through(file, member)
@@ -100,6 +100,7 @@ def _structure(file: BinaryIO, members: dict[str, Member]) -> Any:
         raise
     except Exception as error:  # a damaged pickle can raise anything
         raise Malformed("its structure is damaged") from error
+    # Exactly as large, and no member without a tensor: no bytes that nobody has asked for.
     stored = {name: member.size for name, member in members.items() if name.startswith(_TENSORS)}
     if stored != {_TENSORS + key: size for key, size in reader.sizes.items()}:
         raise Malformed("its tensors are not as large as they claim")
@@ -108,10 +109,10 @@ def _structure(file: BinaryIO, members: dict[str, Member]) -> Any:
 
 
 class _StructureReader:
-    """Builds plain values and tensor records of a pickle; any other word or name in it is refused.
+    """Builds the plain values and tensor records of a pickle; any other opcode or name in it is refused.
 
-    Not Python's own unpickler, which takes anything hashable for a key: nested tuples can keep it busy for years
-    in hashing one, or end the process.
+    Python's own unpickler would accept anything hashable as a key, and hashing nested tuples can keep it busy for
+    years, or crash the process.
     """
 
     def __init__(self) -> None:
@@ -122,8 +123,9 @@ class _StructureReader:
         self._memo: dict[int, Any] = {}
 
     def read(self, program: bytes) -> Any:
-        """The value that the pickle describes; raises `Malformed`, and anything where it is damaged."""
+        """Build the value that the pickle describes; raises `Malformed`, or anything else if it is damaged."""
         last = -1
+        # `genops` parses opcodes one by one, and runs nothing.
         for opcode, argument, place in pickletools.genops(program):
             last = place or 0
             self.opcodes += 1
@@ -139,7 +141,7 @@ class _StructureReader:
                 self._do(opcode.name, argument)
         [structure] = self._stack
         if last != len(program) - 1:
-            raise Malformed("its structure goes on after its end")
+            raise Malformed("there is more after the end of its structure")
         return structure
 
     def _do(self, opcode: str, argument: Any) -> None:
@@ -152,7 +154,7 @@ class _StructureReader:
                 self._below.append(self._stack)
                 self._stack = []
             case "TUPLE":
-                values = self._since_mark()  # which changes the stack
+                values = self._since_mark()  # first, because it replaces the stack
                 self._stack.append(tuple(values))
             case "APPEND":
                 self._append(self._pop(1))
@@ -167,13 +169,13 @@ class _StructureReader:
             case "BINGET" | "LONG_BINGET":
                 self._stack.append(self._memo[argument])
             case "GLOBAL":
-                self._stack.append(_known(argument))
+                self._stack.append(_allowed_global(argument))
             case "REDUCE":
                 function, arguments = self._pop(2)
-                self._stack.append(_called(function, arguments))
+                self._stack.append(_reduce(function, arguments))
             case "BINPERSID":
                 self._stack.append(self._storage(*self._pop(1)[0]))
-            case "BUILD":  # the attributes of an `OrderedDict`, as `state_dict()` gives it; they are of no use
+            case "BUILD":  # the attributes of an `OrderedDict`, as `state_dict()` returns it, which are not needed
                 if [type(value) for value in (*self._pop(1), self._stack[-1])] != [dict, dict]:
                     raise Malformed("its structure is damaged")
             case "PROTO" | "STOP":
@@ -200,30 +202,30 @@ class _StructureReader:
     def _set(self, values: list[Any]) -> None:
         keys = values[::2]
         if type(self._stack[-1]) is not dict or not all(type(key) in (str, int) for key in keys):
-            raise Malformed("its dictionaries have keys that are no names")
+            raise Malformed("its dictionaries have keys that are not names")
         self._stack[-1].update(zip(keys, values[1::2], strict=True))
 
     def _storage(self, kind: Any, storage: Any, key: Any, location: Any, items: Any) -> _Storage:
-        """A tensor's storage, which no other tensor may share."""
+        """Read a reference to a tensor's storage, which no other tensor may share."""
         if (kind, location) != ("storage", "cpu") or type(storage) is not _Name or storage.name not in _ITEM_SIZES:
             raise Malformed("its tensors are damaged")
         if type(key) is not str or key in self.sizes or type(items) is not int or items < 0:
-            raise Malformed("its tensors share their numbers, or are damaged")
+            raise Malformed("its tensors share data, or are damaged")
         self.sizes[key] = _ITEM_SIZES[storage.name] * items
         return _Storage(key, items)
 
 
-def _known(name: str) -> _Name:
+def _allowed_global(name: str) -> _Name:
     if name not in (_TENSOR, _NO_HOOKS, *_ITEM_SIZES):
-        raise Malformed(f"it asks for {name[:80]}, which has no place in a model file")
+        raise Malformed(f"it refers to {name[:80]}, which does not belong in a model file")
     return _Name(name)
 
 
-def _called(function: Any, arguments: Any) -> Any:
+def _reduce(function: Any, arguments: Any) -> Any:
     if function == _Name(_NO_HOOKS) and arguments == ():
         return {}
     if function != _Name(_TENSOR) or type(arguments) is not tuple:
-        raise Malformed("it makes something else than tensors")
+        raise Malformed("it makes something other than tensors")
     return _tensor(*arguments)
 
 
@@ -233,7 +235,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, requires_grad: A
     if len(shape) > _MAX_AXES or not all(type(size) is int and size >= 0 for size in shape):
         raise Malformed("its tensors have impossible shapes")
     dense = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-    # The stride of an axis of one entry says nothing, and torch writes what it likes there.
+    # The stride of an axis with one entry has no meaning, and torch may write anything there.
     wrong = any(found != wanted for found, wanted, size in zip(stride, dense, shape, strict=True) if size > 1)
     if wrong or offset != 0 or requires_grad is not False or hooks != {} or math.prod(shape) != storage.items:
         raise Malformed("its tensors are not dense")
@@ -241,9 +243,10 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, requires_grad: A
 
 
 def _check_values(structure: Any, max_values: int, max_text: int, tensors: set[str]) -> None:
-    """Plain values only, none of them many times over: that costs a file nothing, and its reader all it has.
+    """Check that there are plain values only, and none many times over; raises `Malformed`.
 
-    Raises `Malformed` for more values than opcodes, much more text than bytes, or a tensor in two places or none.
+    References make that cost a file nothing, but its reader all its memory. So there may not be more values than
+    opcodes, nor much more text than bytes, and each tensor has to occur once.
     """
     text = 0
     for values, (value, depth) in enumerate(_walk(structure, 0), start=1):
@@ -252,12 +255,12 @@ def _check_values(structure: Any, max_values: int, max_text: int, tensors: set[s
             raise Malformed("its structure is too large")
         if isinstance(value, TensorRecord):
             if value.key not in tensors:
-                raise Malformed("its tensors share their numbers")
+                raise Malformed("its tensors share data")
             tensors.remove(value.key)
         elif not isinstance(value, bool | int | float | str | dict | list | tuple | None):
-            raise Malformed("it holds what is no plain value")
+            raise Malformed("it holds something other than plain values")
     if tensors:
-        raise Malformed("it holds numbers of no tensor")
+        raise Malformed("it holds data that belongs to no tensor")
 
 
 def check_depth(value: Any) -> None:
@@ -278,10 +281,10 @@ def _walk(value: Any, depth: int) -> Iterator[tuple[Any, int]]:
 
 @contextmanager
 def malformed_as(error: type[DistillError], path: Path, what: str) -> Iterator[None]:
-    """Turn `Malformed` and `OSError` from the body into `error`, which says that `path` is no readable `what`."""
+    """Turn `Malformed` and `OSError` from the body into `error`, which says that `path` is not a readable `what`."""
     try:
         yield
-    except DistillError:
+    except DistillError:  # some of which are an OSError or a ValueError, too
         raise
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None

@@ -1,4 +1,4 @@
-"""The header of a `.distill` file: what it says of itself, read without torch and without running anything from it."""
+"""The header of a `.distill` file: all but its weights, read without torch and without running anything from it."""
 
 from dataclasses import field
 from pathlib import Path
@@ -33,7 +33,7 @@ class ModelMetadata(Validated):
     best_epoch: int = Field(default=0, ge=0)  # the one whose weights these are, counted from 0
     train_loss: float | None = None
     val_loss: float | None = None
-    validation_vectors: int = Field(default=0, ge=0)  # that the codebook health was counted over
+    validation_vectors: int = Field(default=0, ge=0)  # number of vectors that codebook health was counted over
     seed: int = 0
     distill_version: str = Field(default="", max_length=64)
 
@@ -65,7 +65,7 @@ class LatentAnalysis(TypedDict):
 
 @dataclass(config=VALIDATED)
 class Header(Validated):
-    """The parts of a model file that tell what it is."""
+    """The parts of a model file that describe the model."""
 
     model_type: Annotated[str, Field(max_length=64)]
     metadata: ModelMetadata
@@ -76,23 +76,23 @@ class Header(Validated):
 
     @property
     def lacks(self) -> list[str]:
-        """The parts that models of this family can have, and this one has not."""
+        """The parts that models of this family can have and this one lacks."""
         family = find_family(self.model_type)
         return [name for name in family.file.parts if name not in self.settings] if family else []
 
     def safe_ranges(self) -> dict[str, list[float]]:
-        """The named directions of a VAE and how far to go along each, in standard deviations."""
+        """The safe range of each named direction of a VAE, in standard deviations."""
         components: list[Any] = [*self.analysis["components"]] if self.analysis else []
         return {component["name"]: component["safe_range"] for component in components if "name" in component}
 
 
 def read_header(path: Path) -> Header:
-    """Read what the model file at `path` says of itself; raises `ModelFileError`."""
+    """Read the header of the model file at `path`; raises `ModelFileError`."""
     with malformed_as(ModelFileError, path, "model file"), path.open("rb") as file:
         content = read_structure(file)
     if not isinstance(content, dict) or content.get("format") != MODEL_FORMAT_MARKER:
         raise ModelFileError(f"{path}: not a distill model")
-    family = find_family(content.get("model_type"))
+    family = find_family(content.get("model_type"))  # None: models of families that are not known are listed, too
     try:
         return Header(
             model_type=content["model_type"],

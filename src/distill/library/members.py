@@ -1,8 +1,9 @@
-"""The members of a zip archive as `torch.save` lays them out, and of no other.
+"""The members of a zip archive in the layout of `torch.save`, the only one that is accepted.
 
-Zip says most things twice or thrice, and readers differ in what they believe: one could be shown harmless members,
-and torch, which is the next to read the file, quite others. So only the one layout is taken in which all readers must
-agree: stored members, each right behind the one before, then the directory, then the end, with nothing in between.
+A zip archive states most things two or three times, and readers differ in which of these they believe: we could be
+shown harmless members, and torch, which reads the file next, quite different ones. So only the one layout is accepted
+in which all readers must agree: stored members, each directly after the one before, then the directory, then the end,
+with nothing in between.
 """
 
 import io
@@ -16,8 +17,8 @@ from typing import Any, BinaryIO
 _LOCAL = struct.Struct("<4s2x2H4x3L2H")  # signature, flags, compression, checksum, sizes, lengths of name and extra
 _DESCRIPTOR = struct.Struct("<4s3L")  # signature, checksum, sizes
 _ENTRY = struct.Struct("<4s4x2H4x3L3H4x2L")  # as `_LOCAL`, the length of a comment, attributes, the member's place
-_END = struct.Struct("<4sQ4x2L4Q4sLQL4s4H2LH")  # the end in its 64-bit form, where that is, and the end once more
-_END_SIZE = 44  # of the 64-bit form, as it tells itself
+_END = struct.Struct("<4sQ4x2L4Q4sLQL4s4H2LH")  # the end in its 64-bit form, the place of that, and the end once more
+_END_SIZE = 44  # of the 64-bit form, as stated in it
 _UTF8, _DESCRIBED = 0x800, 8  # flags
 _NAME = re.compile(
     rb"([^/]*)/(data\.pkl|data/[0-9]+|byteorder|version|\.format_version|\.storage_alignment|\.data/serialization_id)"
@@ -27,7 +28,7 @@ _BLOCK = 1 << 20
 
 
 class Malformed(ValueError):
-    """The file is not what `torch.save` makes of plain values and dense tensors; the message says in what."""
+    """The file is not what `torch.save` makes of plain values and dense tensors; the message says how it differs."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Member:
 
 
 def find_members(file: BinaryIO) -> dict[str, Member]:
-    """The members of an archive by their names below its one folder; raises `Malformed`, `OSError`."""
+    """Find the members of an archive, by their names below its one folder; raises `Malformed`, `OSError`."""
     members: dict[str, Member] = {}
     roots = set()
     try:
@@ -51,14 +52,14 @@ def find_members(file: BinaryIO) -> dict[str, Member]:
             roots.add(name[1])
             members[name[2].decode()] = member
     except struct.error as error:
-        raise Malformed("it is no archive, or was cut short") from error
-    if len(roots) != 1:  # torch calls it after the file
+        raise Malformed("it is not an archive, or was cut short") from error
+    if len(roots) != 1:  # its name may be any: torch names it after the file
         raise Malformed("its members are not those of a model file")
     return members
 
 
 def read_member(file: BinaryIO, member: Member) -> bytes:
-    """The content of a member, found whole; raises `Malformed`, `OSError`."""
+    """Read a member and check its checksum; raises `Malformed`, `OSError`."""
     file.seek(member.start)
     content = file.read(member.size)
     _check(zlib.crc32(content), member)
@@ -66,7 +67,7 @@ def read_member(file: BinaryIO, member: Member) -> bytes:
 
 
 def read_through(file: BinaryIO, member: Member) -> None:
-    """Find a member whole without keeping it; raises `Malformed`, `OSError`."""
+    """Check the checksum of a member without keeping its content; raises `Malformed`, `OSError`."""
     file.seek(member.start)
     checksum, left = 0, member.size
     while block := file.read(min(left, _BLOCK)):
@@ -80,7 +81,7 @@ def _check(checksum: int, member: Member) -> None:
 
 
 def _walk(file: BinaryIO) -> Iterator[tuple[bytes, Member]]:
-    """Every member in turn, which must fill the file up to the directory without a gap."""
+    """Yield every member in turn; they must fill the file up to the directory without a gap."""
     directory, directory_place, count = _directory(file)
     place = offset = 0
     for _ in range(count):
@@ -91,8 +92,8 @@ def _walk(file: BinaryIO) -> Iterator[tuple[bytes, Member]]:
         offset += name_length
         if method or stored != size or flags not in (_UTF8, _UTF8 | _DESCRIBED):
             raise Malformed("its members are compressed or encrypted")
-        if attributes:  # torch reads nothing of a member marked as a folder, and takes what lies in memory for it
-            raise Malformed("its members are marked as something else than files")
+        if attributes:  # torch reads nothing of a member marked as a folder, and uses whatever is in memory instead
+            raise Malformed("its members are marked as something other than files")
         if signature != b"PK\x01\x02" or extra or comment or at != place:
             raise Malformed("its members overlap, or something stands between them")
         start = _start(file, place, name, flags)
@@ -108,7 +109,7 @@ def _walk(file: BinaryIO) -> Iterator[tuple[bytes, Member]]:
 
 
 def _directory(file: BinaryIO) -> tuple[bytes, int, int]:
-    """The directory, its place and how many members it names."""
+    """Read the directory; returns it, its place and the number of members in it."""
     end_place = max(0, file.seek(0, io.SEEK_END) - _END.size)
     file.seek(end_place)
     end: tuple[Any, ...] = _END.unpack(file.read())
@@ -116,7 +117,7 @@ def _directory(file: BinaryIO) -> tuple[bytes, int, int]:
     expected: tuple[Any, ...] = (b"PK\x06\x06", _END_SIZE, 0, 0, count, count, length, place)
     expected += (b"PK\x06\x07", 0, end_place, 1, b"PK\x05\x06", 0, 0, count, count, length, place, 0)
     if end != expected or length > _MAX_DIRECTORY or place + length != end_place:
-        raise Malformed("it is no archive, or was cut short")
+        raise Malformed("it is not an archive, or was cut short")
     file.seek(place)
     return file.read(length), place, count
 
@@ -125,7 +126,7 @@ def _start(file: BinaryIO, place: int, name: bytes, flags: int) -> int:
     """The start of the content of the member at `place`, whose own header must agree with the directory."""
     file.seek(place)
     *found, extra = _LOCAL.unpack(file.read(_LOCAL.size))
-    # What is told behind the content is not told here; a member that is empty tells it nowhere.
+    # Checksum and sizes are 0 here: they come after the content, and an empty member has none but 0.
     if found != [b"PK\x03\x04", flags, 0, 0, 0, 0, len(name)] or file.read(len(name)) != name:
         raise Malformed("its members are not those that its directory names")
     return place + _LOCAL.size + len(name) + int(extra)

@@ -1,4 +1,4 @@
-"""mel → codes → mel, and the files that keep it.
+"""Models that turn mels into codes or latents and back, and the files that hold them.
 
 Shapes: B batch, M mel bins, T frames, D codebook_dim, Q levels, K codebook_size, H × W the grid (16 × 16 mel
 cells to a vector), N = H·W vectors.
@@ -26,7 +26,7 @@ __all__ = list(_FROM_PERSISTENCE)
 
 
 def __getattr__(name: str) -> Any:
-    # On first use, because persistence imports torch and `distill.models.settings` must not.
+    # Resolved on first use: persistence imports torch, and `distill.models.settings` must be importable without it.
     if name in _FROM_PERSISTENCE:
         from distill.models import persistence
 

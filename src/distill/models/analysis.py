@@ -1,7 +1,7 @@
-"""What the latent space of a VAE is like: its main directions, and what each of them does to the sound.
+"""Analysis of a VAE's latent space: its principal directions, and how each of them changes the sound.
 
-The directions are the principal components of the training set's latents. Each is swept while the sound is decoded,
-and takes its name from the property that changes most.
+The directions are the principal components of the training set's latents. Each is swept while sounds are decoded,
+and named after the audible property that changes most.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from torch import Tensor
 
 from distill.audio.spectrogram import SILENCE
 
-_COMPONENTS = 8  # that get a name; all are kept for sampling
+_COMPONENTS = 8  # are named; all of them are kept for sampling
 _SWEEP = (-2.0, -1.0, 0.0, 1.0, 2.0)  # standard deviations
-_LOUDEST = 1.5  # mel units: what a decoder makes beyond is no sound, and its energy no finite number
-_AUDIBLE = 0.01  # where the sounds differ by less in a property, a change of it is not heard
-_BASES = 16  # training sounds from which each sweep starts
+_LOUDEST = 1.5  # mel units; louder output is a decoder's overshoot, and its energy could overflow
+_AUDIBLE = 0.01  # a smaller spread of a property over the sounds is inaudible, so a change of it must name no direction
+_BASES = 16  # training sounds that each sweep starts from
 
 
 def loudness(mel: Tensor) -> Tensor:
-    """Mean over the frames of the level of the loudest band, in mel units: `[N, M, T]` → `[N]`."""
+    """Level of the loudest band in mel units, averaged over the frames: `[N, M, T]` → `[N]`."""
     return mel.amax(dim=1).mean(dim=-1)
 
 
@@ -38,15 +38,16 @@ def noisiness(mel: Tensor) -> Tensor:
 
 
 def attack(mel: Tensor) -> Tensor:
-    """When the energy has reached half of its sum, as a share of the time axis: `[N, M, T]` → `[N]` in [0, 1]."""
+    """Time by which half of the energy has arrived, as a share of the time axis: `[N, M, T]` → `[N]` in [0, 1]."""
     energy = _energy(mel).sum(dim=1)
     reached = energy.cumsum(dim=-1) >= 0.5 * energy.sum(dim=-1, keepdim=True)
-    return reached.float().argmax(dim=-1) / mel.shape[-1]
+    return reached.float().argmax(dim=-1) / mel.shape[-1]  # argmax gives the first of equal values
 
 
 def pitch_clarity(mel: Tensor) -> Tensor:
-    """How far the strongest band stands out from its surroundings: `[N, M, T]` → `[N]` in mel units."""
+    """Level of the strongest band above its surroundings: `[N, M, T]` → `[N]` in mel units."""
     level = mel.mean(dim=-1)
+    # The zeros of the pooling's padding must not count: in mel units, 0 is halfway up the scale.
     around = torch.nn.functional.avg_pool1d(level.unsqueeze(1), 15, stride=1, padding=7, count_include_pad=False)
     return (level - around.squeeze(1)).amax(dim=1)
 
@@ -61,34 +62,38 @@ PROPERTIES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _energy(mel: Tensor) -> Tensor:
-    # A mel is linear in decibels, 3 decades of magnitude to a unit; what is silent weighs nothing to speak of.
+    # A mel is linear in decibels, 3 decades of magnitude to a unit, so 6 of energy. The clamp keeps the energy above 0,
+    # because `noisiness` takes its logarithm.
     return 10 ** (6 * (mel.clamp(SILENCE, _LOUDEST) - 1))
 
 
 @torch.no_grad()
 def analyse_latent_space(decode: Callable[[Tensor], Tensor], latents: Tensor) -> dict[str, Any]:
-    """The analysis of float latents `[N, L]`, with `decode` from `[n, L]` to mels `[n, 1, M, T]`; plain values only.
+    """Analyse float latents `[N, L]`, given `decode` from `[n, L]` to mels `[n, 1, M, T]`; returns plain values only.
 
     `mean` `[L]`; `components`, strongest first, each with its unit `direction` `[L]` and `std`; the leading ones also
-    have `name`, `effects` (what one standard deviation does to each property, in standard deviations of that property
-    over the sounds) and `safe_range`, in standard deviations, within which 95 % of the sounds lie.
+    have `name`, `effects` (the change of each property per standard deviation along the direction, in standard
+    deviations of that property over the sounds) and `safe_range`, in standard deviations, which holds 95 % of the
+    sounds.
     """
     mean = latents.mean(dim=0)
-    _, singular, directions = torch.linalg.svd((latents - mean).cpu(), full_matrices=False)  # not every GPU has it
+    # On the CPU: not every GPU backend has a singular value decomposition.
+    _, singular, directions = torch.linalg.svd((latents - mean).cpu(), full_matrices=False)
     singular, directions = singular.to(latents.device), directions.to(latents.device)
     spread = singular / max(1, len(latents) - 1) ** 0.5
     bases = latents[:: max(1, len(latents) // _BASES)][:_BASES]
+    # correction=0: with a single sound, the usual estimate of a standard deviation is NaN.
     usual = {name: of(decode(bases).squeeze(1)).std(correction=0) for name, of in PROPERTIES.items()}
     taken: set[str] = set()
     components = []
     for number, (direction, std) in enumerate(zip(directions, spread)):
         component: dict[str, Any] = {"direction": direction.tolist(), "std": float(std)}
-        if number < _COMPONENTS and std > 1e-4:
+        if number < _COMPONENTS and std > 1e-4:  # where the sounds do not differ, there is nothing to name
             effects = _effects(decode, bases, direction * std, usual)
             strongest = max(effects, key=lambda name: abs(effects[name]))
-            if effects[strongest] < 0:  # more of the component is to mean more of what it is called after
+            if effects[strongest] < 0:  # moving up a direction called "brightness" should make sounds brighter
                 direction, effects = -direction, {name: -effect for name, effect in effects.items()}
-            component |= {"direction": direction.tolist(), "effects": effects, "name": _free(strongest, taken)}
+            component |= {"direction": direction.tolist(), "effects": effects, "name": _unique_name(strongest, taken)}
             place = ((latents - mean) @ direction / std).cpu()
             component["safe_range"] = torch.quantile(place, torch.tensor([0.025, 0.975])).tolist()
         components.append(component)
@@ -98,20 +103,20 @@ def analyse_latent_space(decode: Callable[[Tensor], Tensor], latents: Tensor) ->
 def _effects(
     decode: Callable[[Tensor], Tensor], bases: Tensor, step: Tensor, usual: dict[str, Tensor]
 ) -> dict[str, float]:
-    """Slope of each property along `step`, averaged over the bases, in standard deviations of the property."""
+    """Slopes of the properties along `step`, averaged over the bases, in standard deviations of each property."""
     sweep = torch.tensor(_SWEEP, device=bases.device)
     latents = bases[:, None] + sweep[:, None] * step
     mels = decode(latents.flatten(0, 1)).squeeze(1)
     effects = {}
     for name, of in PROPERTIES.items():
         values = of(mels).reshape(len(bases), len(sweep))
-        slope = (values * sweep).sum(dim=1) / sweep.square().sum()
+        slope = (values * sweep).sum(dim=1) / sweep.square().sum()  # least squares; the sweep is symmetric about 0
         effects[name] = float(slope.mean() / usual[name].clamp(min=_AUDIBLE))
     return effects
 
 
-def _free(name: str, taken: set[str]) -> str:
-    """`name`, with a number when another direction has it already."""
+def _unique_name(name: str, taken: set[str]) -> str:
+    """Return `name`, with a number if another direction has it already."""
     free = next(n for n in (name, *(f"{name}_{count}" for count in range(2, _COMPONENTS + 1))) if n not in taken)
     taken.add(free)
     return free

@@ -1,7 +1,7 @@
 """Tensors and plain values on disk: written by `torch.save`, read back only after `library.container` has checked them.
 
-Nothing in a file can run: the container holds no more than plain values and dense tensors, and `torch.load` is only
-ever called with `weights_only=True`. No number that is infinite or NaN is written, and no tensor with one is read.
+Nothing in a file can run: the container holds only plain values and dense tensors, and `torch.load` is only ever called
+with `weights_only=True`. No infinite or NaN number is written, and no tensor with one is read.
 """
 
 import io
@@ -19,35 +19,35 @@ from distill.library.container import check_container
 from distill.library.members import Malformed
 from distill.storage import atomic_write
 
-_MAX_BYTES = (4 << 30) - 1  # from there on zip says its numbers in another way
+_MAX_BYTES = (4 << 30) - 1  # beyond it, zip records sizes in extra fields, which `library.members` refuses
 
 
 def write_archive(path: Path, content: dict[str, Any]) -> None:
     """Write tensors and plain values, nested in dictionaries and lists, to `path`.
 
-    Raises `StorageError`; `Malformed` when a number is not finite.
+    Raises `StorageError`, and `Malformed` when a number is not finite.
     """
     plain = _plain(content)
     for name, value in _leaves(plain, ""):
         if not _is_finite(value):
             raise Malformed(f"{name} is not a finite number")
     buffer = io.BytesIO()
-    torch.save(plain, buffer)  # to memory first: on a full disk torch would raise what is no OSError
+    torch.save(plain, buffer)  # to memory first: on a full disk, torch would raise something other than an OSError
     if buffer.tell() > _MAX_BYTES:
         raise Malformed("it is far too large")
     atomic_write(path, buffer.getbuffer())
 
 
 def read_archive(path: Path) -> Any:
-    """What `write_archive` wrote to `path`, its tensors on the CPU; raises `Malformed`, `OSError`."""
-    status = path.stat()
+    """Read what `write_archive` wrote to `path`, its tensors on the CPU; raises `Malformed`, `OSError`."""
+    status = path.stat()  # before opening it: opening a pipe would block
     if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
-        raise Malformed("it is no file, or far too large")
-    data = path.read_bytes()  # once, so that what is loaded is what was checked
+        raise Malformed("it is not a file, or far too large")
+    data = path.read_bytes()  # once, so that torch loads the very bytes that were checked
     check_container(io.BytesIO(data))
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its unpickler meets
+    except Exception as error:  # torch raises whatever its unpickler runs into
         raise Malformed("torch cannot read it") from error
     check_tensors(content)
     return content
@@ -60,30 +60,31 @@ def check_tensors(content: Any) -> None:
 
 
 def same_form(state: Any, expected: dict[str, Tensor]) -> bool:
-    """Whether `state` holds tensors of the same names, shapes and types as `expected`, and nothing else."""
+    """True if `state` holds tensors of the same names, shapes and dtypes as `expected`, and nothing else."""
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         return False
 
     def form(tensors: dict[str, Tensor]) -> dict[str, Any]:
         return {name: (value.shape, value.dtype, value.layout) for name, value in tensors.items()}
 
+    # A tensor on the meta device has a shape and a dtype, but no data.
     return form(state) == form(expected) and not any(value.is_meta for value in state.values())
 
 
 def _plain(value: Any) -> Any:
-    """`value` as the container may hold it: tensors on the CPU that share no memory, no numpy numbers."""
+    """Convert `value` to what the container may hold: tensors on the CPU that share no memory, no numpy numbers."""
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_plain(item) for item in value)
     if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True).contiguous()
+        return value.detach().to("cpu", copy=True).contiguous()  # a dense copy: no views, no storage shared by two
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _is_finite(value: Any) -> bool:
     if isinstance(value, Tensor):
-        # By the extremes, where a NaN comes through: isfinite takes as much memory again as the tensor.
+        # The extremes suffice, because NaN propagates to them; `isfinite` takes as much memory again as the tensor.
         return value.numel() == 0 or all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(value))
     return not isinstance(value, float) or math.isfinite(value)
 

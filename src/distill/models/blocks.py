@@ -1,7 +1,7 @@
-"""The convolutional encoder and decoder that both families share: mel ⇄ a grid of vectors, 16 × 16 cells to one.
+"""Convolutional building blocks of both families, between a mel and a grid of vectors, one for 16 × 16 mel cells.
 
-Normalisation acts on the channels of one position, never across time: what a stretch of sound becomes depends only
-on its surroundings, so a long sound can be coded block by block with no seam, and padding disturbs nothing.
+Normalisation acts on the channels of one position, never across time: the result for a stretch of sound depends only
+on its surroundings, so a long sound can be coded block by block without seams, and padding disturbs nothing.
 """
 
 import torch
@@ -13,7 +13,10 @@ WIDTHS = (32, 128, 256)
 
 
 class ChannelNorm(nn.Module):
-    """Layer normalisation over the channels of each position of `[B, C, H, W]` (Ba, Kiros and Hinton 2016)."""
+    """Layer normalisation over the channels of each position of `[B, C, H, W]` (Ba, Kiros and Hinton 2016).
+
+    Group normalisation would make a sound depend on how long the recording around it is.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -26,7 +29,7 @@ class ChannelNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """A 3 × 3 and a 1 × 1 convolution beside the identity; shape unchanged."""
+    """A residual block of a 3 × 3 and a 1 × 1 convolution; shape unchanged."""
 
     def __init__(self, channels: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -46,25 +49,29 @@ class ResidualBlock(nn.Module):
 
 
 class EdgeConv2d(nn.Conv2d):
-    """A 3 × 3 convolution in which the outermost cells have neighbours, too: themselves; shape unchanged."""
+    """A 3 × 3 convolution with replicate padding; shape unchanged.
+
+    With zeros around them, the outermost cells would get less than the others: a click at the start of a sound.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve float `[B, C, H, W]`."""
         if not x.is_cuda:
             return super().forward(F.pad(x, (1, 1, 1, 1), mode="replicate"))
-        x = torch.cat([x[..., :1, :], x, x[..., -1:, :]], dim=-2)  # a GPU's gradient of the other is never the same
+        # Joined by hand: the gradient of `replicate` is not deterministic on a GPU.
+        x = torch.cat([x[..., :1, :], x, x[..., -1:, :]], dim=-2)
         return super().forward(torch.cat([x[..., :1], x, x[..., -1:]], dim=-1))
 
 
 def encoder(out_channels: int) -> nn.Sequential:
-    """Float `[B, 1, 16·H, 16·W]`, silence at 0 so that the convolutions' own padding is silence → `[B, out, H, W]`.
+    """Encoder from float `[B, 1, 16·H, 16·W]`, with silence at 0, to `[B, out, H, W]`; it has no dropout.
 
-    Without dropout: its noise would be what the deeper codebooks learn, and it is gone when the model is used.
-
-    Nearly all of the work is done on the coarser grids, where it is cheap: in minutes of training on a CPU the number
-    of steps counts for more than the size of the net.
+    Nearly all of the work is done on the coarser grids, where it is cheap: in minutes of training on a CPU, the number
+    of steps matters more than the size of the network.
     """
     narrow, middle, wide = WIDTHS
+    # Zero padding is right here: silence is at 0. And no dropout: deeper codebooks would learn its noise, which is gone
+    # when the model is used.
     return nn.Sequential(
         nn.Conv2d(1, narrow, 8, stride=4, padding=2),
         nn.Conv2d(narrow, middle, 4, stride=2, padding=1),
@@ -77,12 +84,12 @@ def encoder(out_channels: int) -> nn.Sequential:
 
 
 def decoder(in_channels: int, dropout: float) -> nn.Sequential:
-    """Float `[B, in_channels, H, W]` → `[B, 1, 16·H, 16·W]`, silence at 0 as for the encoder."""
+    """Decoder from float `[B, in_channels, H, W]` to `[B, 1, 16·H, 16·W]`, with silence at 0 as for the encoder."""
     return nn.Sequential(nn.Conv2d(in_channels, WIDTHS[-1], 1), *widening(WIDTHS, dropout))
 
 
 def widening(widths: tuple[int, int, int], dropout: float) -> nn.Sequential:
-    """Float `[B, widest, H, W]` → `[B, 1, 16·H, 16·W]`: the decoder but for its first layer."""
+    """All of the decoder but its first layer: float `[B, widest, H, W]` → `[B, 1, 16·H, 16·W]`."""
     narrow, middle, wide = widths
     return nn.Sequential(
         ResidualBlock(wide, dropout),
@@ -92,10 +99,10 @@ def widening(widths: tuple[int, int, int], dropout: float) -> nn.Sequential:
         ChannelNorm(narrow),
         nn.SiLU(),
         EdgeConv2d(narrow, 4 * 4, 3),
-        nn.PixelShuffle(4),
+        nn.PixelShuffle(4),  # 16 cells from the channels of one: no convolution runs on the finest grid
     )
 
 
 def _widen(channels: int, fewer: int) -> tuple[nn.Module, ...]:
-    """`[B, channels, H, W]` → `[B, fewer, 2·H, 2·W]`."""
+    """Layers that double the resolution: `[B, channels, H, W]` → `[B, fewer, 2·H, 2·W]`."""
     return ChannelNorm(channels), nn.SiLU(), nn.ConvTranspose2d(channels, fewer, 4, stride=2, padding=1)

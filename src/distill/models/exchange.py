@@ -1,7 +1,7 @@
-"""Models as other programs read them: weights and JSON in a `.safetensors` file, with no pickle at all; and back.
+"""Export of models for other programs, as weights and JSON in a `.safetensors` file without any pickle, and import.
 
-The tensors are those of `model_state_dict`; everything else of a model file stands as JSON under `distill` in the
-file's metadata. Coming back, a file from anybody, it goes through the same checks as a `.distill` file.
+The tensors are those of `model_state_dict`; everything else in a model file is JSON under `distill` in the file's
+metadata. An imported file may come from anybody, so it goes through the same checks as a `.distill` file.
 """
 
 import json
@@ -29,16 +29,16 @@ _MAX_JSON = 8 << 20  # characters; the longest real one has the curves of 100,00
 def export_safetensors(model_path: Path, target: Path) -> Path:
     """Write the model at `model_path` to `target` as safetensors; raises `ModelFileError`, `StorageError`."""
     content = read_content(model_path)
-    check_file(model_path, content, family_of(model_path, content))
+    check_file(model_path, content, family_of(model_path, content))  # a damaged model is not exported
     weights = content.pop(_WEIGHTS)
     atomic_write(target, save(weights, metadata={_KEY: json.dumps(content)}))
     return target
 
 
 def import_model(path: Path, models_dir: Path) -> Path:
-    """Add a model file from elsewhere, `.distill` or `.safetensors`, to the library `models_dir`; returns its place.
+    """Add a model file from elsewhere, `.distill` or `.safetensors`, to the library `models_dir`; returns its path.
 
-    Raises `ModelFileError` when anything in it is not as it should be, `LibraryError` when the library has it already.
+    Raises `ModelFileError` when anything in it is wrong, `LibraryError` when the library has it already.
     """
     content = _read_safetensors(path) if path.suffix.lower() == SAFETENSORS else read_content(path)
     file = check_file(path, content, family_of(path, content))
@@ -55,14 +55,14 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     with malformed_as(ModelFileError, path, "model file"):
         content, weights = _parts_of(path)
         check_tensors(weights)
-    if not isinstance(content, dict) or _WEIGHTS in content:
+    if not isinstance(content, dict) or _WEIGHTS in content:  # weights come as tensors, never as JSON
         raise ModelFileError(f"{path}: not a distill model")
     check_marker(path, content)
     return content | {_WEIGHTS: weights}
 
 
 def _parts_of(path: Path) -> tuple[Any, dict[str, Any]]:
-    """The JSON and the tensors of a safetensors file; raises `Malformed`."""
+    """Read the JSON and the tensors of a safetensors file; raises `Malformed`."""
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_KEY, "null")
@@ -70,8 +70,8 @@ def _parts_of(path: Path) -> tuple[Any, dict[str, Any]]:
                 raise Malformed("its JSON is far too large")
             content = json.loads(text)
             check_depth(content)
-            return content, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
-    except Malformed:
+            return content, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+    except Malformed:  # which is a ValueError, too
         raise
     except (SafetensorError, ValueError, RecursionError) as error:
         raise Malformed(" ".join(str(error).split())[:200]) from error

@@ -5,19 +5,19 @@ Every file has exactly these keys:
     format                    "distill_model"
     version                   2 (RVQ-VAE) or 1 (continuous VAE)
     model_type                the family: "vqvae" or "vae"
-    model_state_dict          the tensors of a ConvVQVAE or a ConvVAE; those of a later part have its name as a prefix
-    vqvae_config, vae_config  its settings, those of VQVAESettings or VAESettings; of a later part, under its name
-    spectrogram_config        the mel it reads and writes, those of SpectrogramConfig
+    model_state_dict          the tensors of a ConvVQVAE or a ConvVAE; those of an added part have its name as a prefix
+    vqvae_config, vae_config  its VQVAESettings or VAESettings; those of an added part under its name
+    spectrogram_config        the SpectrogramConfig of the mels that it reads and writes
     training_config           the settings of the run, for the record
     codebook_health_snapshot  (RVQ-VAE) health on the validation set, or None
-    latent_analysis           (VAE) that of distill.models.analysis, or None
+    latent_analysis           (VAE) the result of distill.models.analysis, or None
     loss_curve_history        one list per loss, with None where it was not finite, or None
-    metadata                  those of ModelMetadata
+    metadata                  the fields of ModelMetadata
 
 The keys that differ by family, and the parts that its models can have, are in the family's row (`distill.families`).
 
-A file may come from anybody. No part of it is used before its keys, types, ranges and shapes were checked, and no
-module is built, no path or attribute chosen, by anything but the settings that passed.
+A file may come from anybody. No part of it is used before its keys, types, ranges and shapes have been checked; modules
+are built, and paths and attributes chosen, from checked settings alone.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ _SHARED_KEYS = {
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A model file whose every part was checked, with the model, in eval mode, and the mel it is made for."""
+    """A model file that passed every check, with its model, in eval mode, and the spectrogram it works with."""
 
     content: dict[str, Any]
     family: Family
@@ -61,12 +61,12 @@ class CheckedFile:
 
     @property
     def record(self) -> Any:
-        """The record that training left: codebook health, or the analysis of a latent space."""
+        """The family's record of the training: codebook health, or the analysis of a latent space."""
         return self.content[self.family.file.record_key]
 
 
 def read_content(path: Path) -> dict[str, Any]:
-    """The dictionary in a model file, of any version up to ours; its parts are not yet checked.
+    """Read the dictionary in a model file of any version up to ours; its parts are not checked yet.
 
     Raises `ModelFileError`.
     """
@@ -79,12 +79,12 @@ def read_content(path: Path) -> dict[str, Any]:
 
 
 def check_marker(path: Path, content: Any) -> None:
-    """Raise `ModelFileError` unless the content is that of a model, of a version that is known."""
+    """Raise `ModelFileError` unless the content is that of a model file of a known version."""
     if not isinstance(content, dict) or content.get("format") != MODEL_FORMAT_MARKER:
         raise ModelFileError(f"{path}: not a distill model")
     version = content.get("version")
     if not isinstance(version, int) or version < 1:
-        raise ModelFileError(f"{path}: its version {short(version)} makes no sense")
+        raise ModelFileError(f"{path}: its version {short(version)} is not valid")
     if version > SAVED_MODEL_VERSION_V2:
         raise ModelFileError(
             f"{path}: made by a newer distill (file version {short(version)})", "update distill to open it"
@@ -92,16 +92,17 @@ def check_marker(path: Path, content: Any) -> None:
 
 
 def family_of(path: Path, content: dict[str, Any]) -> Family:
-    """The family of a model file; raises `ModelFileError` when it is none that is known."""
+    """The family of a model file; raises `ModelFileError` if it is unknown."""
     family = find_family(content.get("model_type"))
     if family is None:
-        raise ModelFileError(f"{path}: it calls itself {short(content.get('model_type'))}, a family that is not known")
+        raise ModelFileError(f"{path}: its family {short(content.get('model_type'))} is not known")
     return family
 
 
 def check_file(path: Path, content: dict[str, Any], family: Family, device: torch.device | str = "cpu") -> CheckedFile:
-    """Check every part of a file of a family, and build what it describes; raises `ModelFileError`."""
+    """Check every part of a file of `family`, and build the model it describes; raises `ModelFileError`."""
     layout = family.file
+    # Before the keys are compared, so that the message for a file of another family says which function opens it.
     if content.get("version") != layout.version or content.get("model_type") != family.name:
         raise ModelFileError(layout.foreign)
     _check_keys(path, content, _SHARED_KEYS | {layout.settings_key, layout.record_key})
@@ -120,16 +121,16 @@ def check_file(path: Path, content: dict[str, Any], family: Family, device: torc
 
 
 def split_settings(family: Family, settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The checked settings of a model, and those of the parts it has, by name; raises `ConfigError`, `TypeError`."""
-    given = {**settings}
+    """Check the settings of a model, and those of the parts it has, by name; raises `ConfigError`, `TypeError`."""
+    given = {**settings}  # a copy; anything but a mapping is a TypeError here
     parts = {name: part.settings(**given.pop(name)) for name, part in family.file.parts.items() if name in given}
     return dataclasses.asdict(family.file.settings(**given)), parts
 
 
 def build_model(path: Path, family: Family, settings: dict[str, Any], parts: dict[str, Any], weights: Any) -> Any:
-    """The model with these settings, checked before, and weights, checked here; raises `ModelFileError`."""
-    # First the shapes that grow with the settings, so that no settings make a model larger than its file. (On the meta
-    # device it would cost no memory either, but a second, for what torch imports then.)
+    """Build a model from checked settings, and from weights that are checked here; raises `ModelFileError`."""
+    # First the shapes that grow with the settings, so that no settings can make a model larger than its file. (Building
+    # it on the meta device would cost no memory either, but a second for the imports that torch needs there.)
     make_model: Any = family.model_type
     large = make_model.large_shapes(settings)
     for name, of_part in parts.items():
@@ -137,7 +138,7 @@ def build_model(path: Path, family: Family, settings: dict[str, Any], parts: dic
         large |= {f"{name}.{weight}": shape for weight, shape in shapes.items()}
     if not isinstance(weights, dict) or any(getattr(weights.get(name), "shape", None) != large[name] for name in large):
         raise ModelFileError(f"{path}: its weights do not fit its settings")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # loading a model must not advance the caller's random numbers
         model = make_model(**settings)
         for name, of_part in parts.items():
             add_part(family, model, name, of_part)
@@ -148,7 +149,7 @@ def build_model(path: Path, family: Family, settings: dict[str, Any], parts: dic
 
 
 def add_part(family: Family, model: Any, name: str, settings: Any) -> torch.nn.Module:
-    """Build a part of a model from its settings, and make it one of the model's own; returns it."""
+    """Build a part from its settings and add it to the model; returns the part."""
     part = family.file.parts[name].build(model, settings)
     model.add_module(name, part)
     model.settings[name] = dataclasses.asdict(settings)
@@ -157,12 +158,13 @@ def add_part(family: Family, model: Any, name: str, settings: Any) -> torch.nn.M
 
 def _check_keys(path: Path, content: dict[str, Any], keys: set[str]) -> None:
     if content.keys() != keys:
+        # Cut to size: a hostile file may have many keys, and long ones.
         wrong = ", ".join(sorted(str(key)[:80] for key in content.keys() ^ keys)[:20])
         raise ModelFileError(f"{path}: missing or unknown parts: {wrong}")
 
 
 def _check_record(path: Path, content: dict[str, Any], family: Family, settings: dict[str, Any]) -> None:
-    """Check what the file tells of the run: the curves, and the family's own record."""
+    """Check the record of the run: the curves, the configuration, and the family's own record."""
     key = family.file.record_key
     for name, form in ((key, TypeAdapter(family.file.record_type)), ("loss_curve_history", _CURVES)):
         try:

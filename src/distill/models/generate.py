@@ -1,6 +1,6 @@
-"""New sounds from a VAE: drawn, moved along named directions, or on the way between two sounds.
+"""New sounds from a VAE: sampled, moved along named directions, or interpolated between two sounds.
 
-Latents are drawn from a Gaussian fitted to those of the training sounds, not from the prior: where the two differ,
+Latents are sampled from a Gaussian fitted to those of the training sounds, not from the prior: where the two differ,
 the decoder has learnt nothing (Ghosh et al. 2020, "ex-post density estimation").
 """
 
@@ -20,25 +20,26 @@ MAX_SECONDS = 600.0
 
 
 def named_directions(loaded: LoadedModel) -> dict[str, dict[str, Any]]:
-    """The directions of the model's analysis that have a name; raises `ConfigError` when it has no analysis."""
+    """The named directions of the model's analysis; raises `ConfigError` when it has no analysis."""
     if loaded.analysis is None:
         raise ConfigError(f"the model {loaded.metadata.name!r} was saved without an analysis of its latent space")
     return {c["name"]: c for c in loaded.analysis["components"] if "name" in c}
 
 
 def sample_latents(loaded: LoadedModel, count: int, seed: int) -> Tensor:
-    """Latents float `[count, L]` drawn from the Gaussian fitted to the training sounds; same seed, same latents.
+    """Sample latents float `[count, L]` from the Gaussian fitted to the training sounds; same seed, same latents.
 
-    A model without an analysis, rescued from a checkpoint, draws from the prior.
+    For a model without an analysis, as one rescued from a checkpoint, the Gaussian is the prior.
     """
     mean, directions, spread = _basis(loaded)
+    # On the CPU, so that a seed gives the same sounds on every device.
     noise = torch.randn(count, len(spread), generator=torch.Generator().manual_seed(seed))
     return (mean + (noise * spread) @ directions).to(loaded.device)
 
 
 def move(loaded: LoadedModel, latents: Tensor, amounts: Mapping[str, float]) -> Tensor:
-    """`latents` `[N, L]` moved by so many standard deviations along named directions; raises `ConfigError`."""
-    known = named_directions(loaded) if amounts else {}
+    """Move `latents` `[N, L]` by `amounts` standard deviations along named directions; raises `ConfigError`."""
+    known = named_directions(loaded) if amounts else {}  # without moves, a model needs no analysis
     for name, amount in amounts.items():
         if name not in known:
             raise ConfigError(f"{name!r} is not a direction of this model", f"it has {', '.join(known)}")
@@ -48,26 +49,30 @@ def move(loaded: LoadedModel, latents: Tensor, amounts: Mapping[str, float]) -> 
 
 
 def between(loaded: LoadedModel, first: Samples, second: Samples, share: float) -> Tensor:
-    """The latent `[L]` so far on the way from one sound to another, each mono float `[S]` at the model's rate."""
+    """The latent `[L]` at `share` (0 to 1) of the way between two sounds, each mono float `[S]` at the model's rate."""
     start, end = (_latent_of(loaded, torch.from_numpy(sound)) for sound in (first, second))
     return torch.lerp(start, end, share)
 
 
 @torch.no_grad()
 def _latent_of(loaded: LoadedModel, waveform: Tensor) -> Tensor:
-    """The latent `[L]` of the beginning of a sound `[S]`, as much as the model takes at a time."""
+    """The latent `[L]` of the first chunk of a sound `[S]`."""
     mel = loaded.spectrogram.waveform_to_mel(mark_end(waveform.to(loaded.device))[None, None])
     return loaded.model.encode(mel[..., : loaded.model.frames])[0][0]
 
 
 @torch.no_grad()
 def render(loaded: LoadedModel, latent: Tensor, seconds: float, towards: Tensor | None = None) -> Samples:
-    """Sound float32 `[S]` of a latent `[L]`; beyond the length of a chunk it goes on `towards` another and back."""
+    """Render a latent `[L]` to sound float32 `[S]`; a sound longer than a chunk goes `towards` another latent and back.
+
+    Raises `ConfigError` for an impossible length.
+    """
     if not 0 < seconds <= MAX_SECONDS:
         raise ConfigError(f"seconds is {seconds}", f"it must be above 0 and at most {MAX_SECONDS:.0f}")
     samples = max(1, round(seconds * loaded.sample_rate))
     frames, hop = loaded.spectrogram.frames(samples), loaded.model.frames // 2
     windows = 1 + -(-max(0, frames - loaded.model.frames) // hop)
+    # One latent per half-overlapping window, on a half wave of a sine: away from `latent`, and back to it.
     place = torch.linspace(0, 1, windows + 1, device=latent.device)[:-1, None] * (windows > 1)
     path = torch.lerp(latent, latent if towards is None else towards, (torch.pi * place).sin())
     mel = overlap_add(loaded.model.decode(path), hop)[..., :frames]

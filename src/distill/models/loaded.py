@@ -1,4 +1,4 @@
-"""A model ready for use: sounds in, sounds out."""
+"""Loaded models, ready for use: sounds in, sounds out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CodeGrid:
-    """The codes of a sound: int64 `[Q, H, W]`, -1 where nothing sounds, and how often each is used, `[Q, K]`."""
+    """The codes of a sound, int64 `[Q, H, W]` with -1 where nothing sounds, and the use counts of codes, `[Q, K]`."""
 
     codes: Tensor
     counts: Tensor
@@ -35,7 +35,10 @@ class CodeGrid:
 
 
 class LoadedFamily(ABC):
-    """A loaded model of any family: sounds through it, and, where the family has them, its codes and new sounds."""
+    """A loaded model of any family, which reconstructs sounds and, depending on the family, has codes or generates.
+
+    What a family does not support has a default here, so that callers need not ask for the family.
+    """
 
     model: nn.Module
     spectrogram: AudioSpectrogram
@@ -55,15 +58,15 @@ class LoadedFamily(ABC):
 
     @property
     def lacks(self) -> list[str]:
-        """The parts that models of its family can have, and this one has not."""
+        """The parts that models of its family can have and this one lacks."""
         return [name for name in self.family.file.parts if not hasattr(self.model, name)]
 
     @abstractmethod
     def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
-        """A mel `[1, 1, M, T]` through the model; raises `ConfigError` for levels it does not have."""
+        """Reconstruct a mel `[1, 1, M, T]`; raises `ConfigError` for levels that the model does not have."""
 
     def _context(self) -> int:
-        """How many frames around a block of a long sound the model has to be shown."""
+        """The number of frames on either side of a block of a long sound that the model has to see with it."""
         return CONTEXT
 
     def code_grid(self, sound: Path | str | Samples, sample_rate: int | None = None) -> CodeGrid | None:
@@ -72,15 +75,16 @@ class LoadedFamily(ABC):
         return None
 
     def directions(self) -> dict[str, list[float]]:
-        """The directions that new sounds can be moved in, each with how far to go, in standard deviations."""
+        """The directions in which new sounds can be moved, each with its safe range in standard deviations."""
         return {}
 
     def generate(
         self, count: int, seed: int = 0, seconds: float = 1.0, moves: Mapping[str, float] | None = None
     ) -> Iterator[Samples]:
-        """New sounds, float32 `[S]` each, moved so far along named directions; the same seed gives the same sounds.
+        """Generate new sounds, float32 `[S]` each; the same seed gives the same sounds.
 
-        Raises `ConfigError` where the family makes no new sounds, or has no such direction.
+        `moves` says how far to move them along named directions, in standard deviations. Raises `ConfigError` where the
+        family makes no new sounds, or has no such direction.
         """
         del count, seed, seconds, moves
         raise self._no_new_sounds()
@@ -89,16 +93,16 @@ class LoadedFamily(ABC):
         self, first: Path | str | Samples, second: Path | str | Samples, shares: Sequence[float],
         seconds: float | None = None, moves: Mapping[str, float] | None = None,
     ) -> Iterator[Samples]:  # fmt: skip
-        """Sounds float32 `[S]` so far on the way from one sound to another, 0 to 1; raises as `generate` does.
+        """Sounds float32 `[S]` at `shares` (0 to 1) of the way from one sound to another; raises as `generate` does.
 
-        Sounds are given as to `reconstruct`. Without `seconds` each lasts as long as the longer of the two, or as much
-        as the model takes at a time.
+        Sounds are given as to `reconstruct`. Without `seconds`, each lasts as long as the longer of the two, but not
+        longer than one chunk.
         """
         del first, second, shares, seconds, moves
         raise self._no_new_sounds()
 
     def _no_new_sounds(self) -> ConfigError:
-        others = tuple(family.name for family in all_families() if family.generates)
+        others = " or ".join(family.name for family in all_families() if family.generates)
         return ConfigError(
             f"{self.metadata.name!r} is a {self.family_name} model, which makes no new sounds", GeneratingFamily(others)
         )
@@ -111,10 +115,10 @@ class LoadedFamily(ABC):
     def reconstruct(
         self, sound: Path | str | Samples, sample_rate: int | None = None, levels: int | None = None
     ) -> Samples:
-        """What the model makes of a sound file, or of mono float `[S]` at `sample_rate`: float32 `[S']`.
+        """Reconstruct a sound file, or mono float `[S]` at `sample_rate`: float32 `[S']`.
 
-        The result is at the model's rate and lasts as long as the sound; `levels` uses only the first so many
-        levels of codes. Raises `AudioError` for an unreadable file, `ConfigError` for impossible levels.
+        The result is at the model's rate and lasts as long as the sound; `levels` limits it to the first levels of
+        codes. Raises `AudioError` for an unreadable file, `ConfigError` for impossible levels.
         """
         waveform = torch.from_numpy(self.waveform(sound, sample_rate)).to(self.device)
         made = reconstruct_waveform(
@@ -126,7 +130,7 @@ class LoadedFamily(ABC):
     def waveform(self, sound: Path | str | Samples, sample_rate: int | None = None) -> Samples:
         """A sound, given as to `reconstruct`, as mono float32 `[S]` at the model's rate; raises `AudioError`."""
         if isinstance(sound, Path | str):
-            from distill.audio.io import read_waveform  # here, so that loading a model does not wait for it
+            from distill.audio.io import read_waveform  # imported late: loading a model need not wait for the decoder
 
             return read_waveform(Path(sound), self.sample_rate)
         samples = np.asarray(sound, np.float32)
@@ -162,13 +166,13 @@ class LoadedVQModel(LoadedFamily):
         return codes[0].T.reshape(codes.shape[-1], self.model.bands // STRIDE, -1).cpu()
 
     def code_grid(self, sound: Path | str | Samples, sample_rate: int | None = None) -> CodeGrid:
-        """The codes of a sound, given as to `reconstruct`, and how often each is used."""
+        """The codes of a sound, given as to `reconstruct`, and their use counts."""
         codes = self.codes(sound, sample_rate)
         return CodeGrid(codes, self.model.quantizer.code_counts(codes.flatten(1).T), self.column_seconds)
 
     @property
     def column_seconds(self) -> float:
-        """How long a column of the grid lasts."""
+        """The duration of a column of the grid in seconds."""
         return STRIDE * self.spectrogram.config.hop_length / self.sample_rate
 
     def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
@@ -179,7 +183,7 @@ class LoadedVQModel(LoadedFamily):
 
 @dataclass(frozen=True)
 class LoadedModel(LoadedFamily):
-    """A continuous VAE (v1), in eval mode; `analysis` is that of `distill.models.analysis`, or None."""
+    """A continuous VAE (v1), in eval mode; `analysis` is the result of `distill.models.analysis`, or None."""
 
     model: ConvVAE
     spectrogram: AudioSpectrogram
@@ -195,18 +199,18 @@ class LoadedModel(LoadedFamily):
         return cls(file.model, file.spectrogram, file.metadata, file.device, file.record)
 
     def directions(self) -> dict[str, list[float]]:
-        """The named directions of its latent space, each with how far to go, in standard deviations."""
+        """The named directions of its latent space, each with its safe range in standard deviations."""
         components = self.analysis["components"] if self.analysis else []
         return {component["name"]: component["safe_range"] for component in components if "name" in component}
 
     def generate(
         self, count: int, seed: int = 0, seconds: float = 1.0, moves: Mapping[str, float] | None = None
     ) -> Iterator[Samples]:
-        """New sounds, as `LoadedFamily.generate` says; a long one goes on towards the next and back."""
-        from distill.models.generate import move, render, sample_latents  # which builds on this module
+        """Generate new sounds, as `LoadedFamily.generate` says; a long one goes on towards the next and back."""
+        from distill.models.generate import move, render, sample_latents  # imported late: it imports this module
 
         latents = move(self, sample_latents(self, count, seed), moves or {})
-        for latent, towards in zip(latents, latents.roll(-1, dims=0)):
+        for latent, towards in zip(latents, latents.roll(-1, dims=0)):  # a single one is its own next, and stays
             yield render(self, latent, seconds, towards)
 
     def interpolate(
@@ -228,4 +232,6 @@ class LoadedModel(LoadedFamily):
         return self.model.reconstruct(mel)
 
     def _context(self) -> int:
-        return -(-self.model.frames // CONTEXT) * CONTEXT  # all the windows that a frame is seen through
+        # Enough for every window that a frame is seen through, and a multiple of their hop, so that all blocks of a
+        # long sound have their windows at the same places.
+        return -(-self.model.frames // CONTEXT) * CONTEXT

@@ -1,4 +1,4 @@
-"""Models on disk and in the library: save, load, rename, delete. What a file holds is told in `models.format`."""
+"""Saving, loading, renaming and deleting models, on disk and in the library; `models.format` describes the files."""
 
 import dataclasses
 import datetime
@@ -69,6 +69,7 @@ def save_model_v2(
 
     Raises `ModelFileError` when `vqvae_config` is not this model's, `StorageError` when it cannot be written.
     """
+    # A whole training configuration may be given; what else is in it does not describe the model.
     given = {name: value for name, value in _as_dict(vqvae_config).items() if name in model.settings}
     if differing := [name for name, value in given.items() if value != model.settings[name]]:
         raise ModelFileError(f"vqvae_config does not describe this model: {', '.join(differing)} differ")
@@ -104,8 +105,8 @@ def save_family_model(
     record: Any = None,
     loss_curve_history: dict[str, list[float]] | None = None,
 ) -> Path:
-    """Save a model of any family, with what its training left on `record`; raises `ModelFileError`, `StorageError`."""
-    curves = {name: _gaps(curve) for name, curve in (loss_curve_history or {}).items()}
+    """Save a model of any family with the `record` of its training; raises `ModelFileError`, `StorageError`."""
+    curves = {name: _nonfinite_to_none(curve) for name, curve in (loss_curve_history or {}).items()}
     content = {
         "format": MODEL_FORMAT_MARKER,
         "version": family.file.version,
@@ -121,7 +122,7 @@ def save_family_model(
 
 
 def save_model_from_checkpoint(checkpoint_path: Path | str, metadata: ModelMetadata, models_dir: Path | str) -> Path:
-    """Make a VAE model of the best weights in a checkpoint of `train`; raises `ModelFileError`, `StorageError`."""
+    """Save the best weights in a checkpoint of `train` as a VAE; raises `ModelFileError`, `StorageError`."""
     path = Path(checkpoint_path)
     with malformed_as(ModelFileError, path, "checkpoint"):
         content = read_archive(path)
@@ -136,6 +137,7 @@ def save_model_from_checkpoint(checkpoint_path: Path | str, metadata: ModelMetad
         best, last = content["best_weights"], content["model_state"]
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: the checkpoint is damaged: {error}") from error
+    # None: no epoch was validated before this checkpoint.
     model = build_model(path, family, settings, parts, last if best is None else best)
     return save_model(model, spectrogram_config, training_config, metadata, models_dir)
 
@@ -171,17 +173,19 @@ def delete_model(model_id: str, models_dir: Path | str) -> None:
 
 
 def rename_model(library: ModelLibrary, entry: ModelEntry, name: str) -> Path:
-    """Give a model another name, in its file, its file name and the index; raises `ModelFileError`, `StorageError`.
+    """Rename a model in its file, its file name and the index; raises `ModelFileError`, `StorageError`.
 
-    Killed at any moment, it leaves one file with the old name or one with the new.
+    If the process is killed at any moment, there is one file, under the old name or the new one.
     """
     old = library.path(entry)
     if name == entry.name:
         return old
-    with library.new_file(name) as new, storage_errors(new):  # nobody else changes the library meanwhile
+    with library.new_file(name) as new, storage_errors(new):  # holds the library's lock
         content = read_content(old)
         file = check_file(old, content, family_of(old, content))
         content["metadata"] = dataclasses.asdict(dataclasses.replace(file.metadata, name=name))
+        # The file is rewritten where it is, then renamed: a copy under the new name could be left beside the old one.
+        # Killed in between, the library lists it by its new name.
         _write(old, content)
         old.rename(new)
         library.add(ModelEntry.of_file(new))
@@ -189,9 +193,9 @@ def rename_model(library: ModelLibrary, entry: ModelEntry, name: str) -> Path:
 
 
 def add_to_library(content: dict[str, Any], metadata: ModelMetadata, models_dir: Path) -> Path:
-    """Write a model file under a free name and enter it in the index; fills in the metadata's id and date.
+    """Write a model file under a free name and add it to the index; fills in the metadata's id and date.
 
-    Raises `ModelFileError` when it could not be read back, `StorageError`.
+    Raises `ModelFileError` when it cannot be read back, `StorageError` when it cannot be written.
     """
     metadata.model_id = metadata.model_id or uuid.uuid4().hex
     metadata.save_date = metadata.save_date or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -199,8 +203,8 @@ def add_to_library(content: dict[str, Any], metadata: ModelMetadata, models_dir:
     with library.new_file(metadata.name) as path:
         try:
             _write(path, content | {"metadata": dataclasses.asdict(metadata)})
-            library.add(ModelEntry.of_file(path))
-        except (ModelFileError, StorageError):  # nothing is left behind, or a second try would make a second model
+            library.add(ModelEntry.of_file(path))  # from the file: one that cannot be read is noticed
+        except (ModelFileError, StorageError):  # leave nothing behind, or a second try would add a second model
             with suppress(OSError):
                 path.unlink()
             raise
@@ -214,8 +218,8 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         raise ModelFileError(f"{path}: not saved: {error}") from error
 
 
-def _gaps(curve: list[float]) -> list[float | None]:
-    """A curve with None where it has no finite value, for a file holds finite numbers only."""
+def _nonfinite_to_none(curve: list[float]) -> list[float | None]:
+    """Replace the values of a curve that are not finite by None: a file holds finite numbers only."""
     return [value if math.isfinite(value) else None for value in curve]
 
 

@@ -1,8 +1,8 @@
-"""The residual vector quantizer: Q codebooks, each coding what the levels before it left over.
+"""The residual vector quantizer: Q codebooks, each coding the residual of the levels before it.
 
 Codebooks follow the encoder by exponential moving averages (van den Oord et al. 2017, appendix A.1; the residual
 form is SoundStream's, Zeghidour et al. 2021). Everything that changes is in buffers, so a state dict is the whole
-state, and nothing in a training step waits for the device.
+state. Once initialised, no training step waits for the device: it indexes by no mask and branches on no value.
 """
 
 from collections.abc import Callable
@@ -15,16 +15,16 @@ from distill.distributed import all_gather, all_reduce
 
 NO_CODE = -1  # the index where there is nothing to code: padding and digital silence
 _EPSILON = 1e-5
-_DEAD_SHARE = 0.5  # of the mean usage: the small-batch form of the absolute dead-code threshold
-_SMALL_SHARE = 0.7  # of the mean size: a cluster below it has its centre moved while k-means is at it
-_ROWS_AT_ONCE = 1024
-_SEARCHED_AT_ONCE = 128  # vectors whose distances, beam and all, a processor's cache holds: more take twice the time
-_KMEANS_VECTORS_PER_CODE = 64  # more do not change the clusters, only the time
-_KMEANS_VECTORS = 40_000  # but components, too, are found from them
+_DEAD_SHARE = 0.5  # of the mean usage: a batch of under 2·K vectors would leave every code below an absolute threshold
+_SMALL_SHARE = 0.7  # of the mean size: a smaller cluster has its centre redrawn during k-means
+_ROWS_AT_ONCE = 1024  # vectors whose distances from all codes fit a processor's cache
+_SEARCHED_AT_ONCE = 128  # vectors whose beams, with all their distances, fit that cache: more take twice the time
+_KMEANS_VECTORS_PER_CODE = 64  # more cost time without changing the clusters
+_KMEANS_VECTORS = 40_000  # at least, because the principal components are found from the same sounds
 
 
 class Quantized(NamedTuple):
-    """One pass: `vectors` float `[B, N, D]`, `indices` int64 `[B, N, Q]`, `commitment` float `[Q]`, unweighted."""
+    """The result of a pass: `vectors` `[B, N, D]`, `indices` int64 `[B, N, Q]`, unweighted `commitment` `[Q]`."""
 
     vectors: Tensor
     indices: Tensor
@@ -33,6 +33,8 @@ class Quantized(NamedTuple):
 
 class ResidualQuantizer(nn.Module):
     """Quantizes float `[B, N, D]` with `levels` codebooks of `size` codes."""
+
+    # Buffers, not parameters: moving averages update them, no optimizer does.
 
     codebooks: Tensor
     usage: Tensor
@@ -54,35 +56,35 @@ class ResidualQuantizer(nn.Module):
         super().__init__()
         self.dim, self.size, self.levels = dim, size, levels
         self.decay, self.dead_threshold, self.kmeans_iters = decay, dead_threshold, kmeans_iters
-        self.beam = beam  # how many sums of codes are followed from level to level
+        self.beam = beam  # number of partial sums of codes that are kept from level to level
         start = torch.randn(levels, size, dim) / dim**0.5
         self.register_buffer("codebooks", start)  # [Q, K, D]
         self.register_buffer("usage", torch.ones(levels, size))  # [Q, K]: moving average of vectors per step
         self.register_buffer("sums", start.clone())  # [Q, K, D]: moving average of the sum of those vectors
         self.register_buffer("initialized", torch.tensor(not kmeans_init))
-        self._ready: bool | None = None  # `initialized`, read once, so that no step waits for the device
+        self._ready: bool | None = None  # `initialized`, read only once: each reading waits for the device
 
     @property
     def ready(self) -> bool:
-        """Whether the codebooks hold more than random numbers."""
+        """True once the codebooks hold more than random numbers."""
         if self._ready is None:
             self._ready = bool(self.initialized)
         return self._ready
 
     @property
     def kmeans_vectors(self) -> int:
-        """How many vectors k-means has use for."""
+        """The number of vectors that k-means uses at most."""
         return max(_KMEANS_VECTORS, _KMEANS_VECTORS_PER_CODE * self.size)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._ready = None
+        self._ready = None  # the loaded state may date from before k-means
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Quantized:
-        """Quantize float `[B, N, D]`; where bool `mask` `[B, N]` is False nothing is coded, learnt or counted.
+        """Quantize float `[B, N, D]`; where bool `mask` `[B, N]` is False, nothing is coded, learnt or counted.
 
-        In training mode the codebooks take a step after the batch. The gradient passes straight through once, over
-        the sum of the levels; each level's commitment sees its own residual, undisturbed by the others.
+        In training mode, the codebooks are updated from the batch. The gradient passes straight through once, over the
+        sum of the levels; each level's commitment pulls on its own residual, unaffected by the others.
         """
         coded = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask
         if self.training and not self.ready:
@@ -94,11 +96,12 @@ class ResidualQuantizer(nn.Module):
             chosen.append(_nearest(residuals[level], codebook) if found is None else found[level])
             total = total + codebook[chosen[level]]
             rest = flat - total
-            residuals.append(rest.detach())
+            residuals.append(rest.detach())  # the gradient of each commitment goes through its own `rest` alone
             errors.append(rest.square().sum(dim=-1) * weight)
         indices, error = torch.stack(chosen), torch.stack(errors)
         if self.training:
             self._learn(residuals[:-1], indices, error.detach(), coded.flatten())
+        # The straight-through estimator: the value of `total`, the gradient of `flat`.
         straight = (flat + (total - flat).detach()) * weight.unsqueeze(-1)
         return Quantized(
             vectors=straight.view_as(x),
@@ -107,16 +110,18 @@ class ResidualQuantizer(nn.Module):
         )
 
     def embed(self, indices: Tensor) -> Tensor:
-        """The vectors float `[..., D]` that int64 `indices` `[..., q]` stand for; q ≤ Q codes the first q levels."""
+        """The vectors float `[..., D]` that int64 `indices` `[..., q]` stand for; q ≤ Q takes the first q levels."""
         coded = (indices != NO_CODE).unsqueeze(-1)
         levels = torch.arange(indices.shape[-1], device=indices.device)
+        # NO_CODE is no index: it is looked up as code 0, then multiplied by zero.
         return (self.codebooks[levels, indices.clamp(min=0)] * coded).sum(dim=-2)
 
     def _search(self, x: Tensor) -> Tensor:
-        """Codes `[Q, N]` whose sum comes near to `[N, D]`: a beam search (Babenko and Lempitsky 2014, sec. 3.2).
+        """Codes `[Q, N]` whose sum is close to `[N, D]`, by beam search (Babenko and Lempitsky 2014, sec. 3.2).
 
-        The nearest code of one level can leave more to the next levels than another would. In training each level takes
-        its nearest: codebooks that learn from a search come out no better.
+        The nearest code of one level can leave a larger error after the next levels than another code would. In
+        training, each level takes its nearest code: codebooks that learn from a search come out no better, and less
+        evenly used.
         """
         at_once = _SEARCHED_AT_ONCE if x.device.type == "cpu" else max(1, len(x))
         return torch.cat([self._search_part(part) for part in torch.split(x, at_once)], dim=1)
@@ -125,6 +130,7 @@ class ResidualQuantizer(nn.Module):
         residual = x.unsqueeze(1)
         codes = torch.zeros(len(x), 1, 0, dtype=torch.int64, device=x.device)
         for codebook in self.codebooks:
+            # `_distances` leaves out the square of x, which differs between the partial sums that compete here.
             apart = _distances(residual.flatten(0, 1), codebook).add_(residual.square().sum(dim=-1).view(-1, 1))
             parent, code = _smallest(apart.view(len(x), -1, self.size), self.beam)
             residual = residual.take_along_dim(parent.unsqueeze(-1), dim=1) - codebook[code]
@@ -133,38 +139,41 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def _learn(self, residuals: list[Tensor], indices: Tensor, error: Tensor, coded: Tensor) -> None:
-        """Move the codebooks toward the vectors that chose their codes, then revive the codes that died.
+        """Move the codebooks toward the vectors that chose their codes, then revive dead codes.
 
-        `residuals` `Q × [N, D]` is what each level was to code, `indices` `[Q, N]` the codes it chose, `error` `[Q, N]`
-        how far it was from it, squared; bool `coded` `[N]` says which vectors count.
+        `residuals` `Q × [N, D]` are the inputs of the levels, `indices` `[Q, N]` the codes they chose, `error` `[Q, N]`
+        the squared distances that remained; bool `coded` `[N]` says which vectors count.
         """
-        bins = torch.where(coded, indices, self.size)  # one more bin, for those that do not
-        sums = torch.stack([_sums_of(rest, index, self.size + 1) for rest, index in zip(residuals, bins)])
+        # An extra bin takes the vectors that do not count: selecting the others by a mask would wait for the device.
+        bins = torch.where(coded, indices, self.size)
+        sums = torch.stack([_sum_by_index(rest, index, self.size + 1) for rest, index in zip(residuals, bins)])
         counts = torch.zeros(self.levels, self.size + 1, device=error.device)
         counts.scatter_add_(1, bins, torch.ones_like(error))
         self.sums.lerp_(all_reduce(sums)[:, :-1], 1 - self.decay)
         self.usage.lerp_(all_reduce(counts)[:, :-1], 1 - self.decay)
         self.codebooks.copy_(self.sums / self._smoothed(self.usage).unsqueeze(-1))
+        # Residuals and errors of all ranks in one exchange; revived last, so that the average does not undo it.
         seen = all_gather(torch.cat([torch.stack(residuals, dim=1), error.T.unsqueeze(-1)], dim=-1))  # [N, Q, D + 1]
         self._revive(list(seen[..., :-1].unbind(dim=1)), seen[..., -1].T.contiguous())
 
     def _smoothed(self, usage: Tensor) -> Tensor:
-        # Laplace smoothing, which keeps a code without vectors from a division by zero.
+        # Laplace smoothing, so that there is no division by zero for a code without vectors.
         total = usage.sum(dim=-1, keepdim=True)
         return (usage + _EPSILON) / (total + self.size * _EPSILON) * total
 
     def _revive(self, residuals: list[Tensor], error: Tensor) -> None:
-        """Give dead codes some of the vectors `Q × [N, D]`, with mean usage so that they outlive the step.
+        """Move dead codes to some of the vectors `Q × [N, D]`, with mean usage so that they outlive the next steps.
 
-        Dead is a usage under the threshold, or under a share of the mean where the batch is too small for that. They
-        are drawn at random from those with an error in `[Q, N]`: so codes go to where vectors are, until all are used
-        about alike. Drawn by that error, as in k-means++, they would be outliers, whose codes soon are dead again.
+        A code is dead if its usage is under the threshold, or under a share of the mean if that is lower. The vectors
+        are drawn uniformly from those with an error in `[Q, N]`: so codes move to where vectors are, until all are used
+        about alike. Drawn in proportion to the error, as in k-means++, they would be outliers, and soon dead again.
         """
         mean = self.usage.mean(dim=-1, keepdim=True)
         dead = self.usage < torch.clamp(_DEAD_SHARE * mean, max=self.dead_threshold)
+        # Draw without replacement, and in fixed shapes: the largest of random numbers. Padding has no error.
         drawn = torch.rand_like(error).masked_fill(error <= 0, -1.0)
         picks = drawn.topk(min(error.shape[1], self.size)).indices
-        # The n-th dead code takes the n-th pick; where the picks run out, or are padding, the code waits.
+        # The n-th dead code takes the n-th pick; where picks run out, or have no error, it waits for a later step.
         rank = dead.long().cumsum(dim=-1) - 1
         pick = picks.gather(1, rank.clamp(0, picks.shape[1] - 1))
         dead = dead & (rank < picks.shape[1]) & (error.gather(1, pick) > 0)
@@ -175,27 +184,29 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, batches: float = 1, check_cancelled: Callable[[], None] = lambda: None) -> None:
-        """Place all codebooks by k-means on float `[N, D]` from so many batches, each on the residual of the last.
+        """Place all codebooks by k-means on float `[N, D]` from `batches` batches, each on the residual of the last.
 
-        What `check_cancelled` raises, called every now and then, leaves them to be placed anew.
+        `check_cancelled` is called now and then; if it raises, all codebooks are to be placed anew.
         """
-        x = x[x.isfinite().all(dim=-1)]  # one damaged sample must not decide over the codebooks
+        x = x[x.isfinite().all(dim=-1)]  # one damaged sample would spoil all codebooks
         if len(x) == 0:
             return
         limit = self.kmeans_vectors
         residual = x if len(x) <= limit else x[torch.randperm(len(x), device=x.device)[:limit]]
         for level in range(self.levels):
             self.codebooks[level], counts = kmeans(residual, self.size, self.kmeans_iters, check_cancelled)
+            # Usage is counted per batch; where k-means took a sample, its counts stand for all vectors.
             self.usage[level] = counts / batches * (len(x) / len(residual))
             self.sums[level] = self.codebooks[level] * self.usage[level].unsqueeze(-1)
-            residual = residual - self.codebooks[level][_clusters_of(residual, self.codebooks[level])]
+            residual = residual - self.codebooks[level][_assign_clusters(residual, self.codebooks[level])]
         self.initialized.fill_(True)
         self._ready = True
 
     def get_codebook_utilization(self, indices: Tensor) -> dict[str, dict[str, float]]:
-        """Health per level over all of int64 `indices` `[..., Q]`, entries without a code left out.
+        """Codebook health per level over int64 `indices` `[..., Q]`; entries without a code are left out.
 
-        Utilization is used codes / K, perplexity exp(entropy of the code histogram), dead_codes the unused.
+        Utilization is used codes / K, perplexity exp(entropy of the code histogram), dead_codes the number of unused
+        codes. Means of batches would not do: a small batch cannot use all codes, so pass the indices of the whole set.
         """
         counts = self.code_counts(indices)
         share = counts / counts.sum(dim=-1, keepdim=True).clamp(min=1)
@@ -207,26 +218,29 @@ class ResidualQuantizer(nn.Module):
         }
 
     def code_counts(self, indices: Tensor) -> Tensor:
-        """How often each code occurs in int64 `indices` `[..., q]`: int64 `[q, K]`."""
-        flat = indices.reshape(-1, indices.shape[-1]).T + 1  # NO_CODE counts in a column of its own
+        """Counts of the codes in int64 `indices` `[..., q]`: int64 `[q, K]`."""
+        flat = indices.reshape(-1, indices.shape[-1]).T + 1  # NO_CODE, -1, is counted in column 0, which is dropped
         counts = torch.zeros(len(flat), self.size + 1, dtype=torch.int64, device=indices.device)
         return counts.scatter_add_(1, flat, torch.ones_like(flat))[:, 1:]
 
 
 def _nearest(x: Tensor, codebook: Tensor) -> Tensor:
-    """Index of the nearest code: `[N, D]` → `[N]`."""
+    """Indices of the nearest codes: `[N, D]` → `[N]`."""
     return _distances(x, codebook).argmin(dim=-1)
 
 
 def _distances(x: Tensor, codebook: Tensor) -> Tensor:
-    """Squared distances `[N, K]` of `[N, D]` from the codes, less the square of x, which is the same for all codes."""
+    """Squared distances `[N, K]` of `[N, D]` from the codes, without the square of x, which is the same for all codes.
+
+    They come from one matrix product, as |c|² - 2·x·c.
+    """
     return torch.addmm(codebook.square().sum(dim=-1), x, codebook.T, alpha=-2)
 
 
 def _smallest(distances: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Where `[N, P, K]` has its `count` smallest, smallest first: their places among P and among K, `[N, count]` each.
+    """Indices of the `count` smallest of `[N, P, K]`, smallest first: along P and along K, `[N, count]` each.
 
-    They are in the columns whose own smallest are the smallest: so few numbers have to be sorted.
+    They lie in the `count` columns with the smallest minima, so only those have to be sorted.
     """
     columns = distances.amin(dim=1).topk(min(count, distances.shape[2]), largest=False, sorted=False).indices
     among = distances.take_along_dim(columns.unsqueeze(1), dim=2).flatten(1)
@@ -235,42 +249,45 @@ def _smallest(distances: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return best // width, columns.take_along_dim(best % width, dim=1)
 
 
-def _sums_of(x: Tensor, index: Tensor, size: int) -> Tensor:
-    """The sums `[size, D]` of the vectors `[N, D]` with the same index `[N]`."""
-    if x.is_cuda:  # where additions come in any order, but products of matrices in the same one every time
+def _sum_by_index(x: Tensor, index: Tensor, size: int) -> Tensor:
+    """Sums `[size, D]` of the vectors `[N, D]` that have the same index `[N]`."""
+    if x.is_cuda:  # `index_add_` adds in any order there; a matrix product gives the same result every time
         return nn.functional.one_hot(index, size).to(x.dtype).T @ x
     return x.new_zeros(size, x.shape[-1]).index_add_(0, index, x)
 
 
-def _running_sum(x: Tensor) -> Tensor:
-    """The sums `[N]` of `[N]` up to each place."""
-    return x.expand(2, -1).cumsum(dim=1)[0] if x.is_cuda else x.cumsum(dim=0)  # a single row it adds up in any order
+def _deterministic_cumsum(x: Tensor) -> Tensor:
+    """Cumulative sum `[N]` of `[N]`, the same every time."""
+    # On a GPU, the cumulative sum of a single row is added up in any order, that of several rows is not.
+    return x.expand(2, -1).cumsum(dim=1)[0] if x.is_cuda else x.cumsum(dim=0)
 
 
 def kmeans(
     x: Tensor, clusters: int, iterations: int, check_cancelled: Callable[[], None] = lambda: None
 ) -> tuple[Tensor, Tensor]:
-    """Lloyd's algorithm on `[N, D]` from a k-means++ start: centres `[K, D]` and their sizes `[K]`."""
+    """Lloyd's algorithm on `[N, D]` from a k-means++ start: centres `[K, D]` and the sizes `[K]` of their clusters."""
     centres = _kmeans_plus_plus(x, clusters, check_cancelled)
     for iteration in range(iterations):
         check_cancelled()
-        index = _clusters_of(x, centres)
+        index = _assign_clusters(x, centres)
         counts = torch.bincount(index, minlength=clusters).to(x.dtype)
-        sums = _sums_of(x, index, clusters)
+        sums = _sum_by_index(x, index, clusters)
         centres = torch.where(counts.unsqueeze(-1) > 0, sums / counts.clamp(min=1).unsqueeze(-1), centres)
-        if iteration < iterations // 2:  # the little used ones begin anew where the vectors are
+        # Redrawn from the vectors, the centres of small clusters go to where the vectors are: codes are used more
+        # evenly, at no cost in distance.
+        if iteration < iterations // 2:
             picks = torch.randint(len(x), (clusters,), device=x.device)
             centres = torch.where((counts < _SMALL_SHARE * counts.mean()).unsqueeze(-1), x[picks], centres)
-    return centres, torch.bincount(_clusters_of(x, centres), minlength=clusters).to(x.dtype)
+    return centres, torch.bincount(_assign_clusters(x, centres), minlength=clusters).to(x.dtype)
 
 
-def _clusters_of(x: Tensor, centres: Tensor) -> Tensor:
-    """The nearest of `[K, D]` to each of `[N, D]`: int64 `[N]`; in parts, whose distances a cache can hold."""
+def _assign_clusters(x: Tensor, centres: Tensor) -> Tensor:
+    """Indices int64 `[N]` of the nearest of `[K, D]` to each of `[N, D]`, found part by part."""
     return torch.cat([_nearest(part, centres) for part in torch.split(x, _ROWS_AT_ONCE)])
 
 
 def _kmeans_plus_plus(x: Tensor, clusters: int, check_cancelled: Callable[[], None]) -> Tensor:
-    """Starting centres `[K, D]` drawn from `[N, D]` in proportion to the squared distance from those before."""
+    """Draw starting centres `[K, D]` from `[N, D]`, each in proportion to the squared distance from those before."""
     picks = [torch.randint(len(x), (1,), device=x.device)]
     size = x.square().sum(dim=-1)
     distance = torch.full_like(size, torch.inf)
@@ -278,6 +295,7 @@ def _kmeans_plus_plus(x: Tensor, clusters: int, check_cancelled: Callable[[], No
         check_cancelled()
         pick = picks[-1]
         distance = torch.minimum(distance, torch.addmv(size + size[pick], x, x[pick[0]], alpha=-2).clamp(min=1e-12))
-        reached = _running_sum(distance)
-        picks.append(torch.searchsorted(reached, share * reached[-1]).clamp(max=len(x) - 1))  # repeat, where too few
+        reached = _deterministic_cumsum(distance)
+        # Inverse sampling: a search in the cumulative sums. Where there are too few vectors, some are drawn again.
+        picks.append(torch.searchsorted(reached, share * reached[-1]).clamp(max=len(x) - 1))
     return x[torch.cat(picks)]

@@ -1,4 +1,4 @@
-"""Sounds of any length through a model: mel by mel block, each with enough context that no seam is left."""
+"""Reconstruction of sounds of any length: mel block by mel block, each with enough context to leave no seam."""
 
 from collections.abc import Callable
 
@@ -19,9 +19,9 @@ def reconstruct_waveform(
     waveform: Tensor,
     context: int = CONTEXT,
 ) -> Tensor:
-    """Float `[S]` at the spectrogram's rate → float `[S]`: what `mel_to_mel` makes of it, as long as it was.
+    """Pass float `[S]` at the spectrogram's rate through `mel_to_mel` and back to sound: float `[S]`, equally long.
 
-    `context` is how many frames on either side of a block the model is shown with it.
+    `context` is the number of frames on either side of a block that the model sees with it.
     """
     frames = spectrogram.frames(len(waveform))
     made = []
@@ -29,4 +29,5 @@ def reconstruct_waveform(
         first, stop = max(0, start - context), min(frames, start + _BLOCK + context)
         mel = spectrogram.mel_of_frames(waveform, first, stop)
         made.append(mel_to_mel(mel)[..., start - first : min(frames, start + _BLOCK) - first])
+    # The vocoder gets the mel as a whole: it has blocks of its own, which continue each other's phases.
     return spectrogram.mel_to_waveform(torch.cat(made, dim=-1), length=len(waveform))[0, 0]

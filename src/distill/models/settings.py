@@ -1,4 +1,7 @@
-"""The settings that fix a model's architecture; part of every model file. Imports no torch."""
+"""The settings that define a model's architecture; part of every model file. Imports no torch.
+
+The upper bounds are for files from strangers, which may ask for anything.
+"""
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -8,7 +11,7 @@ from distill.schema import VALIDATED, Validated
 
 @dataclass(config=VALIDATED)
 class CodeSettings(Validated):
-    """What a user chooses of a `ConvVQVAE`."""
+    """The settings of a `ConvVQVAE` that a user can choose."""
 
     codebook_dim: int = Field(default=16, ge=1, le=1024)
     codebook_size: int = Field(default=256, ge=2, le=65_536)
@@ -25,12 +28,13 @@ class CodeSettings(Validated):
 class VQVAESettings(CodeSettings):
     """The arguments of `ConvVQVAE`; the bands of its mel are those of the spectrogram."""
 
+    # 16 is `distill.models.blocks.STRIDE`, which cannot be imported without torch.
     n_mels: int = Field(default=128, ge=16, le=512, multiple_of=16)
 
 
 @dataclass(config=VALIDATED)
 class LatentSettings(Validated):
-    """What a user chooses of a `ConvVAE`."""
+    """The settings of a `ConvVAE` that a user can choose."""
 
     latent_dim: int = Field(default=64, ge=1, le=1024)
     dropout: float = Field(default=0.2, ge=0, lt=1)

@@ -12,11 +12,11 @@ from distill.distributed import randn_like
 from distill.models.blocks import STRIDE, decoder, encoder
 
 _GRID_CHANNELS = 32  # of the grid between the convolutions and the latent vector
-_WINDOW_HOP = 2 * STRIDE  # frames between the windows that a long sound is seen through
+_WINDOW_HOP = 2 * STRIDE  # frames between the starts of the windows in which a long sound is reconstructed
 
 
 class ConvVAE(nn.Module):
-    """Mels `[B, 1, M, T]` of up to `frames` frames to a Gaussian over `latent_dim` numbers, and back."""
+    """Maps mels `[B, 1, M, T]` of up to `frames` frames to Gaussians over `latent_dim` numbers, and latents back."""
 
     def __init__(self, latent_dim: int = 64, dropout: float = 0.2, n_mels: int = 128, frames: int = 96) -> None:
         super().__init__()
@@ -43,36 +43,38 @@ class ConvVAE(nn.Module):
         return {"to_latent.weight": (2 * settings["latent_dim"], cells)}
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`(recon [B, 1, M, T], mu [B, L], logvar [B, L])`; samples the latent in training, takes mu otherwise."""
+        """Return `(recon [B, 1, M, T], mu [B, L], logvar [B, L])`; the latent is sampled in training, else it is mu."""
         mu, logvar = self.encode(mel)
+        # The reparameterisation trick; where several processes train, each draws its own part of the noise.
         z = mu + randn_like(mu) * (0.5 * logvar).exp() if self.training else mu
         return self.decode(z)[..., : mel.shape[-1]], mu, logvar
 
     def encode(self, mel: Tensor) -> tuple[Tensor, Tensor]:
-        """`(mu, logvar)`, float `[B, L]` each, of a mel `[B, 1, M, T]`; raises `ValueError` when T > `frames`."""
+        """Encode a mel `[B, 1, M, T]` to `(mu, logvar)`, float `[B, L]` each; raises `ValueError` when T > `frames`."""
         if mel.shape[-1] > self.frames:
             raise ValueError(f"the mel has {mel.shape[-1]} frames; this model takes up to {self.frames} at a time")
         padded = F.pad(mel, (0, self.frames - mel.shape[-1]), value=PADDING)
+        # The encoder expects silence at 0.
         mu, logvar = self.to_latent(self.encoder(padded - PADDING).flatten(1)).chunk(2, dim=1)
-        return mu, logvar.clamp(-12, 6)  # a variance beyond this range is only ever on its way to infinity
+        return mu, logvar.clamp(-12, 6)  # a variance beyond this range is only ever diverging
 
     def decode(self, z: Tensor) -> Tensor:
-        """Mel float `[B, 1, M, frames]` of latents `[B, L]`."""
+        """Decode latents `[B, L]` to mels float `[B, 1, M, frames]`."""
         mel: Tensor = self.decoder(self.from_latent(z).unflatten(1, self._grid)) + PADDING
         return mel
 
     @torch.no_grad()
     def sample(self, num_samples: int, device: torch.device | str = "cpu") -> Tensor:
-        """Mels `[num_samples, 1, M, frames]` of latents drawn from the standard normal prior."""
+        """Sample mels `[num_samples, 1, M, frames]` from the standard normal prior."""
         return self.decode(torch.randn(num_samples, self.latent_dim, device=device))
 
     @torch.no_grad()
     def reconstruct(self, mel: Tensor) -> Tensor:
-        """The mel `[1, 1, M, T]` of any length through the latent and back, by windows that fade into each other."""
+        """Reconstruct a mel `[1, 1, M, T]` of any length in windows that are cross-faded."""
         length = mel.shape[-1]
-        hop = min(
-            _WINDOW_HOP, 1 << ((self.frames // 2).bit_length() - 1)
-        )  # a power of two, so that blocks keep the grid
+        # At most half a window, so that windows overlap; and a power of two, so that it divides the length of the
+        # blocks in which a long sound is reconstructed, and all of them have their windows at the same places.
+        hop = min(_WINDOW_HOP, 1 << ((self.frames // 2).bit_length() - 1))
         starts = range(0, max(1, length - self.frames + hop), hop)
         padded = F.pad(mel, (0, starts[-1] + self.frames - length), value=PADDING)
         windows = torch.cat([padded[..., start : start + self.frames] for start in starts])
@@ -80,8 +82,9 @@ class ConvVAE(nn.Module):
 
 
 def overlap_add(windows: Tensor, hop: int) -> Tensor:
-    """One mel `[1, 1, M, (N - 1) · hop + T]` of N windows `[N, 1, M, T]` that begin `hop` frames apart, cross-faded."""
+    """Cross-fade N windows `[N, 1, M, T]` that begin `hop` frames apart: one mel `[1, 1, M, (N - 1) · hop + T]`."""
     frames = windows.shape[-1]
+    # A triangle without its two zeros, so that every frame has a weight to divide by.
     fade = torch.bartlett_window(frames + 2, periodic=False, device=windows.device)[1:-1]
     total = torch.zeros(*windows.shape[1:-1], (len(windows) - 1) * hop + frames, device=windows.device)
     weight = torch.zeros(total.shape[-1], device=windows.device)

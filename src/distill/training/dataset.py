@@ -42,8 +42,9 @@ def create_data_loaders(
         for file in collection.left_out:
             logger.warning(FileLeftOut(printable(file.path), file.reason, file.remedy))
         sounds = collection.sounds or ()
-    if len(sounds) < 2:
-        found = "only one usable sound file" if sounds else "no usable sound file"
+    distinct = {sound.digest for sound in sounds}  # two files may share one where only their headers were read
+    if len(distinct) < 2:
+        found = "only one usable sound file" if distinct else "no usable sound file"
         raise CollectionError(
             f"{found} among {len(file_paths)} given; training needs at least two different ones, "
             "one to learn from and one to check the learning with"

@@ -1,4 +1,4 @@
-"""Settings and figures explained to somebody who has not read the paper."""
+"""Explanations of settings and figures for people who have not read the paper."""
 
 from collections.abc import Collection
 
@@ -13,7 +13,7 @@ LEVELS = {
     4: "Four levels: the most detail. Each level adds codes, and needs sounds to learn them from.",
 }
 
-_ENOUGH = 3  # vectors for each code; with fewer, idle codes are to be expected
+_ENOUGH = 3  # vectors per code; with fewer, idle codes are to be expected
 
 _COLOURS: dict[Verdict, str] = {"healthy": "green", "underused": "amber", "collapsed": "red"}
 
@@ -21,7 +21,7 @@ _COLOURS: dict[Verdict, str] = {"healthy": "green", "underused": "amber", "colla
 def level_verdicts(
     health: CodebookHealth | None, codebook_size: int | None, vectors: int
 ) -> list[dict[str, str]] | None:
-    """For each level a `word`, its traffic-light `colour`, and `advice`; None where no codes can be judged."""
+    """A `word` for each level, its traffic-light `colour`, and `advice`; None where there are no codes to judge."""
     if health is None or codebook_size is None:
         return None
     found = []
@@ -45,16 +45,16 @@ def _advice(word: Verdict, name: str) -> str:
 
 
 def reasons(request: TrainingRequest, chosen: Collection[str]) -> list[str]:
-    """The reasons for the settings of a request, a sentence each; `chosen` are the settings that the user has made."""
+    """The reasons for the settings of a request, a sentence each; `chosen` are those that the user has changed."""
     files = len(request.file_paths)
     held_out = max(1, round(request.config.val_fraction * files))
     sentences = [
         request.config.why(files, request.seconds, chosen),
-        f"{held_out} of the {files} sounds {'is' if held_out == 1 else 'are'} kept aside, to check the learning with "
+        f"{held_out} of the {files} sounds {'is' if held_out == 1 else 'are'} kept aside, to check the learning on "
         "sounds that were not learnt from.",
     ]
     if request.config.augment:
         sentences.append(
-            "Sounds are varied in loudness, in speed and in where they are cut, so that few of them teach more."
+            "Sounds are varied in loudness, in speed and in where they are cut, so that a few of them teach more."
         )
     return sentences

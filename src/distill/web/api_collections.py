@@ -1,4 +1,4 @@
-"""Routes of the collection page: folders, dropped files, the report, the plan of a training."""
+"""Routes of the collection page: folders, dropped files, the report, and the plan of a training."""
 
 import dataclasses
 import os
@@ -28,14 +28,14 @@ _NOT_READY = {
     "scanning": ("this collection is still being looked through", "wait until that is done"),
     "failed": ("this collection could not be looked through", "look through it again"),
 }
-_PREVIEW_INTERVAL = 5  # epochs: here progress is listened to while it happens
+_PREVIEW_INTERVAL = 5  # epochs; short, because on the page people listen to the progress while it happens
 
 
-_PRINTABLE = r"^[^\p{C}]*$"  # no control characters, none that turn the direction of writing
+_PRINTABLE = r"^[^\p{C}]*$"  # no control characters, and none that change the direction of writing
 
 
 class RequestBody(BaseModel):
-    """The JSON of a request; a field that is not declared is an error."""
+    """The JSON body of a request; an undeclared field is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,7 +53,7 @@ class Name(RequestBody):
 
 
 class Undo(RequestBody):
-    """The key that the answer to a removal held."""
+    """The key that the response to a removal contained."""
 
     undo: str
 
@@ -66,7 +66,7 @@ class TrainingBody(RequestBody):
     settings: dict[str, Any] = {}
 
     def request(self, folder: OpenFolder, library: ModelLibrary, name: str | None = None) -> TrainingRequest:
-        """The run that is asked for; raises `CollectionError`, `ConfigError`, `StorageError`."""
+        """The training request of this body; raises `CollectionError`, `ConfigError`, `StorageError`."""
         known = {field.name for field in dataclasses.fields(get_family(self.family).config)}
         if unknown := sorted(self.settings.keys() - known):
             raise ConfigError(f"there is no setting {unknown[0]!r} for a {self.family}")
@@ -80,29 +80,30 @@ class TrainingBody(RequestBody):
             models_dir=library.folder,
             output_dir=new_run_folder(name or folder.name),
             family=self.family,
-            **{"preview_interval": _PREVIEW_INTERVAL} | self.settings,
+            **{"preview_interval": _PREVIEW_INTERVAL} | self.settings,  # which wins, if it is asked for
         )
         return request.with_sounds(folder.without(set(self.excluded)))
 
 
 @router.get("")
 def list_collections(state: InState) -> list[dict[str, Any]]:
-    """The open collections, and those made of dropped files."""
+    """List the open collections, and those made of dropped files."""
     return [folder.summary() for folder in state.folders.all()]
 
 
 @router.post("")
 def open_collection(body: FolderPath, state: InState) -> dict[str, Any]:
-    """Open a folder of this machine and begin to look through it."""
+    """Open a folder of this machine and start to scan it."""
+    # A pasted path may have quotes around it.
     path = os.path.expanduser(body.path.strip().strip("\"'"))  # noqa: PTH111  unlike Path, it leaves an unknown ~user as it is
     if not Path(path).is_absolute():
-        raise CollectionError(f"{body.path} is not a whole path", "give the path of the folder from the root on")
+        raise CollectionError(f"{body.path} is not a whole path", "give the full path of the folder, from the root on")
     return state.folders.open(Path(path)).report()
 
 
 @router.post("/uploads")
 def create_collection(body: Name, state: InState) -> dict[str, Any]:
-    """Make an empty collection for files to come."""
+    """Create an empty collection for dropped files."""
     return state.folders.create(body.name).summary()
 
 
@@ -115,7 +116,7 @@ def undo_removal(body: Undo, state: InState) -> dict[str, Any]:
 
 @router.delete("/{key}")
 def remove_collection(key: str, state: InState) -> dict[str, str]:
-    """Remove dropped sounds; `undo` brings them back until distill is started again."""
+    """Remove dropped sounds; the `undo` key brings them back, until distill is started again."""
     folder = state.folder(key)
     if any(file.is_relative_to(folder.path) for job in state.runs.jobs() for file in job.request.file_paths):
         raise CollectionError(f"a training needs {folder.name}", "wait until it ends, or cancel it first")
@@ -124,7 +125,7 @@ def remove_collection(key: str, state: InState) -> dict[str, str]:
 
 @router.put("/{key}/files")
 async def receive_sound(key: str, name: str, request: Request, state: InState) -> dict[str, str]:
-    """Take in one dropped file."""
+    """Receive one dropped file."""
     folder = state.folder(key)
     path = await receive_file(request, folder.path, safe_name(name, set(AUDIO_SUFFIXES)))
     return {"name": path.name}
@@ -132,7 +133,7 @@ async def receive_sound(key: str, name: str, request: Request, state: InState) -
 
 @router.post("/{key}/scan")
 def look_through(key: str, state: InState) -> dict[str, Any]:
-    """Look through a collection, again where it was before."""
+    """Scan a collection, or scan it again."""
     folder = state.folder(key)
     state.folders.look_through(folder)
     return folder.report()
@@ -140,13 +141,13 @@ def look_through(key: str, state: InState) -> dict[str, Any]:
 
 @router.get("/{key}")
 async def show_collection(key: str, state: InState) -> Any:
-    """Report on a collection, as far as it has been looked through."""
+    """Report on a collection, as far as it has been scanned."""
     return to_json(await run_in_threadpool(state.folder(key).report))
 
 
 @router.post("/{key}/plan")
 def plan_training(key: str, body: TrainingBody, state: InState) -> Any:
-    """Answer with the settings that training would use, and the reasons for them."""
+    """Return the settings that training would use, and the reasons for them."""
     request = body.request(state.folder(key), state.library)
     return to_json(
         {

@@ -1,4 +1,4 @@
-"""Routes for listening: a sound through a model, its levels and codes; new sounds of a model that makes them."""
+"""Routes for listening: a sound reconstructed by a model, its levels and codes; new sounds, if the model makes any."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,35 +11,35 @@ from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.errors import ConfigError
 from distill.web.fresh_thread import Result
 from distill.web.state import AppState, InState
-from distill.web.uploads import passing_file, safe_name
+from distill.web.uploads import safe_name, temporary_upload
 
 router = APIRouter(prefix="/api")
 
 Levels = Annotated[int | None, Query(ge=1)]
 
 _WAV = "audio/wav"
-_CLIENT_CLOSED_REQUEST = 499  # nginx's status for an answer that nobody reads
+_CLIENT_CLOSED_REQUEST = 499  # nginx's status for a response that nobody reads
 
 
 @router.post("/models/{key}/sounds")
 async def upload_sound(key: str, name: str, request: Request, state: InState) -> Any:
-    """Put a sound through a model."""
+    """Reconstruct an uploaded sound."""
     model = state.library.path(await run_in_threadpool(state.model, key))
-    async with passing_file(request, state.work, safe_name(name, set(AUDIO_SUFFIXES))) as path:
+    async with temporary_upload(request, state.work, safe_name(name, set(AUDIO_SUFFIXES))) as path:
         result = await _in_turn(request, state, lambda: state.listening.add(model, path))
     return result or Response(status_code=_CLIENT_CLOSED_REQUEST)
 
 
 @router.get("/sounds/{sound}/original")
 def get_original(sound: str, state: InState) -> Response:
-    """Send the sound as its model hears it."""
+    """Send a sound as its model hears it."""
     with _known_sounds():
         return Response(state.listening.original(sound), media_type=_WAV)
 
 
 @router.get("/sounds/{sound}/reconstruction")
 async def get_reconstruction(sound: str, request: Request, state: InState, levels: Levels = None) -> Response:
-    """Send the sound as the model rebuilds it, with its first `levels` levels of codes."""
+    """Send a sound as its model reconstructs it, from the first `levels` levels of codes."""
     return await _answer(request, state, lambda: state.listening.reconstruction(sound, levels))
 
 
@@ -51,7 +51,7 @@ async def get_mel(
     which: Literal["original", "reconstruction"],
     levels: Levels = None,
 ) -> Response:
-    """Send a picture of the mel of either."""
+    """Send a picture of the mel of a sound or of its reconstruction."""
     return await _answer(request, state, lambda: state.listening.mel(sound, which, levels), "image/png")
 
 
@@ -64,7 +64,7 @@ async def generate_sound(
     seconds: Annotated[float, Query(gt=0, le=30)] = 1.0,
     set: Annotated[list[str], Query()] = [],  # noqa: B006  FastAPI copies it; the name is that of the option
 ) -> Response:
-    """Make a new sound, moved along named directions."""
+    """Generate a sound, moved along named directions."""
     path = state.library.path(await run_in_threadpool(state.model, key))
     amounts = dict(map(_parse_amount, set))
     return await _answer(request, state, lambda: state.listening.generated(path, seed, seconds, amounts))
@@ -79,13 +79,13 @@ async def interpolate_sounds(
     second: str,
     share: Annotated[float, Query(ge=0, le=1)] = 0.5,
 ) -> Response:
-    """Make a sound that lies between two."""
+    """Generate a sound between two others."""
     path = state.library.path(await run_in_threadpool(state.model, key))
     return await _answer(request, state, lambda: state.listening.between(path, first, second, share))
 
 
 async def _answer(request: Request, state: AppState, make: Callable[[], bytes], media_type: str = _WAV) -> Response:
-    """Answer with the outcome of `make` when its turn has come; with nothing when the page has hung up by then."""
+    """Send the result of `make` when its turn has come, or nothing if the page has disconnected by then."""
     with _known_sounds():
         made = await _in_turn(request, state, make)
     return Response(status_code=_CLIENT_CLOSED_REQUEST) if made is None else Response(made, media_type=media_type)
@@ -99,8 +99,8 @@ async def _in_turn(request: Request, state: AppState, make: Callable[[], Result]
 def _known_sounds() -> Iterator[None]:
     try:
         yield
-    except KeyError:
-        raise HTTPException(404, "this sound is no longer at hand; drop it again") from None
+    except KeyError:  # only the last few sounds are remembered
+        raise HTTPException(404, "this sound is no longer available; drop it again") from None
 
 
 def _parse_amount(setting: str) -> tuple[str, float]:

@@ -1,4 +1,4 @@
-"""Routes of the library: list, show, rename, delete and undo, export, import."""
+"""Routes of the library: list, show, rename, delete, undo, export and import."""
 
 import dataclasses
 import secrets
@@ -16,7 +16,7 @@ from distill.web.advice import level_verdicts
 from distill.web.api_collections import Name, Undo
 from distill.web.fresh_thread import in_fresh_thread
 from distill.web.state import InState, model_key
-from distill.web.uploads import passing_file, safe_name
+from distill.web.uploads import safe_name, temporary_upload
 
 router = APIRouter(prefix="/api/models")
 
@@ -31,7 +31,7 @@ def list_models(
     family: str = "",
     collection: str = "",
 ) -> Any:
-    """List the models with those words in their names, of that family and that collection."""
+    """List the models of a family and a collection that have the words of `search` in their names."""
     entries = state.library.search(search, sort)
     return [
         as_entry(entry)
@@ -42,25 +42,26 @@ def list_models(
 
 @router.post("/import")
 async def import_model(name: str, request: Request, state: InState) -> Any:
-    """Check a model file from anybody, and take it in when nothing is wrong with it."""
+    """Import a model file from anybody, if nothing is wrong with it."""
     from distill.models.exchange import import_model as import_file
 
     fitting = safe_name(name, {MODEL_FILE_EXTENSION, _SAFETENSORS})
-    async with passing_file(request, state.work, fitting) as path:
+    async with temporary_upload(request, state.work, fitting) as path:
+        # In a thread that ends, and on one core: helper threads of torch's that stay would slow every training.
         added = await run_in_threadpool(in_fresh_thread, lambda: import_file(path, state.library.folder), 1)
     return as_entry(ModelEntry.of_file(added))
 
 
 @router.post("/undo")
 def undo_deletion(body: Undo, state: InState) -> Any:
-    """Take a deleted model back in."""
+    """Bring a deleted model back."""
     with state.undoing(body.undo) as kept:
         return as_entry(state.library.restore(kept))
 
 
 @router.get("/{key}")
 def show_model(key: str, state: InState) -> Any:
-    """Answer with all that a model's file says of it."""
+    """Return everything in a model's header."""
     entry = state.model(key)
     header = read_header(state.library.path(entry))
     size, vectors = header.settings.get("codebook_size"), header.metadata.validation_vectors
@@ -80,7 +81,7 @@ def show_model(key: str, state: InState) -> Any:
 
 @router.patch("/{key}")
 def rename_model(key: str, body: Name, state: InState) -> Any:
-    """Rename a model, and its file with it."""
+    """Rename a model and its file."""
     from distill.models.persistence import rename_model as rename
 
     entry = state.model(key)
@@ -89,13 +90,13 @@ def rename_model(key: str, body: Name, state: InState) -> Any:
 
 @router.delete("/{key}")
 def delete_model(key: str, state: InState) -> dict[str, str]:
-    """Take a model out of the library; `undo` brings it back."""
+    """Take a model out of the library; the `undo` key brings it back."""
     return {"undo": state.add_undo(state.library.discard(state.model(key)))}
 
 
 @router.get("/{key}/file")
 def download_model(key: str, state: InState, format: Literal["distill", "safetensors"] = "distill") -> FileResponse:
-    """Send the model's file, or the same as safetensors."""
+    """Send a model's file, or the same as safetensors."""
     entry = state.model(key)
     path = state.library.path(entry)
     if format == "distill":
@@ -108,7 +109,7 @@ def download_model(key: str, state: InState, format: Literal["distill", "safeten
         target,
         media_type="application/octet-stream",
         filename=f"{path.stem}{_SAFETENSORS}",
-        background=BackgroundTask(target.unlink),
+        background=BackgroundTask(target.unlink),  # once it has been sent
     )
 
 

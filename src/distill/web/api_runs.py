@@ -1,4 +1,4 @@
-"""Routes of a run: start, stop, resume, and all that can be watched of it."""
+"""Routes of runs: start, stop, resume, and everything that can be watched of them."""
 
 import dataclasses
 from pathlib import Path
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/api/runs")
 
 
 class NewRun(TrainingBody):
-    """A run to be queued."""
+    """The run to be queued."""
 
     collection: str
     name: str = ""
@@ -32,8 +32,8 @@ class NewRun(TrainingBody):
 
 @router.get("")
 def list_runs(state: InState) -> Any:
-    """List every run, those of the command line too."""
-    return [about(state, key) for key in state.runs.keys()]  # noqa: SIM118  it is no mapping
+    """List all runs, including those of the command line."""
+    return [about(state, key) for key in state.runs.keys()]  # noqa: SIM118  not a mapping
 
 
 @router.post("")
@@ -47,7 +47,7 @@ def start_run(body: NewRun, state: InState) -> Any:
 
 @router.get("/{key}")
 def show_run(key: str, state: InState) -> Any:
-    """Answer with a run and its settings."""
+    """Return a run and its settings."""
     info = _info(state, key)
     own = {
         "config": info.config if info else None,
@@ -61,16 +61,17 @@ def show_run(key: str, state: InState) -> Any:
 def cancel_run(key: str, state: InState) -> Any:
     """Stop a run with a checkpoint, or take it off the queue."""
     try:
+        # Asked beforehand: a run that was only queued is unknown once it is off the queue.
         queued = state.runs.status(key).state == "queued"
         state.runs.cancel(key)
         return {"id": key, "state": "cancelled"} if queued else about(state, key)
     except KeyError:
-        raise HTTPException(404, "this run is not going on") from None
+        raise HTTPException(404, "this run is not in progress") from None
 
 
 @router.post("/{key}/resume")
 def resume_run(key: str, state: InState) -> Any:
-    """Queue an interrupted run again, to go on from its checkpoint."""
+    """Queue an interrupted run, to go on from its checkpoint."""
     return about(state, state.runs.add(TrainingRequest.resume(_folder(state, key).path)))
 
 
@@ -85,10 +86,11 @@ async def watch_run(key: str, request: Request, state: InState) -> StreamingResp
     def status() -> dict[str, Any]:
         try:
             return about(state, key)
-        except HTTPException:  # stopped, or taken off the queue, before it had begun
+        except HTTPException:  # stopped, or taken off the queue, before it began
             return {"state": "gone"}
 
     async def disconnected() -> bool:
+        # An open stream would hold up the end of the server.
         return await request.is_disconnected() or state.closing.is_set()
 
     stream = messages(Feed(Tail(folder.events_path), status, annotate), disconnected)
@@ -97,7 +99,10 @@ async def watch_run(key: str, request: Request, state: InState) -> StreamingResp
 
 @router.get("/{key}/usage")
 def show_usage(key: str, state: InState, start: Annotated[int, Query(ge=0)] = 0) -> Response:
-    """Send how much each code was used: for each epoch from `start`, levels × codes bytes."""
+    """Send the use of each code: levels × codes bytes for each epoch from `start` on.
+
+    A page that watches asks only for the epochs that it does not have yet.
+    """
     counts = [line["counts"] for line in entries_from(_folder(state, key).usage_path, start)]
     levels, codes = (len(counts[0]), len(counts[0][0])) if counts else (0, 0)
     shape = {"X-Epochs": str(len(counts)), "X-Levels": str(levels), "X-Codes": str(codes)}
@@ -106,9 +111,9 @@ def show_usage(key: str, state: InState, start: Annotated[int, Query(ge=0)] = 0)
 
 @router.get("/{key}/previews")
 def list_previews(key: str, state: InState) -> list[dict[str, Any]]:
-    """List the previews, oldest first; `sound` is the title of the original, where the run's record has it.
+    """List the previews, oldest first; `sound` is the title of the original, if the run's record has it.
 
-    `made` tells a file from the one before it: a run that went back makes the same epoch's anew.
+    `made` changes with the file: a run that went back to a checkpoint makes previews of an epoch again.
     """
     found = []
     info = _info(state, key)
@@ -128,7 +133,8 @@ def get_preview(key: str, name: str, state: InState) -> FileResponse:
 
 @router.get("/{key}/previews/{name}/mel")
 def get_preview_mel(key: str, name: str, state: InState) -> Response:
-    """Send a picture of a preview's mel; a browser may keep it, for its address says when the preview was made."""
+    """Send a picture of a preview's mel."""
+    # A browser may keep it, because the page puts the time at which the preview was made into the address.
     path, info = _preview(state, key, name), _info(state, key)
     config = info.spectrogram_config if info else {}
     kept = {"Cache-Control": "private, max-age=86400, immutable"}
@@ -140,8 +146,9 @@ def get_preview_mel(key: str, name: str, state: InState) -> Response:
 def about(state: AppState, key: str) -> dict[str, Any]:
     """The JSON of a run in a list; raises `HTTPException`."""
     info, status, request = _info(state, key), state.runs.status(key), state.runs.request(key)
-    known = info or request
+    known = info or request  # before a run has begun, there is only its request
     config = info.config if info else vars(request.config) if request else {}
+    # With a time budget, the maximum says nothing; the number is in the record once the first epoch has been timed.
     planned = None if config.get("minutes") else config.get("max_epochs")
     return {
         "id": key,
@@ -151,7 +158,7 @@ def about(state: AppState, key: str) -> dict[str, Any]:
         "state": status.state,
         "error": status.error and in_page_words(status.error),
         "position": status.position,
-        "stoppable": any(job.id == key for job in state.runs.jobs()),  # one of the command line is stopped there
+        "stoppable": any(job.id == key for job in state.runs.jobs()),  # the command line's runs are stopped there
         "started": info.started if info else None,
         "epochs": (info.total_epochs if info else None) or planned,
         "minutes": config.get("minutes"),
@@ -163,7 +170,7 @@ def about(state: AppState, key: str) -> dict[str, Any]:
 
 
 def _model_of(state: AppState, info: RunInfo | None) -> str | None:
-    """The id of the model that a run has made, while it is in the library."""
+    """The id of the model that a run has made, if it is still in the library."""
     if info is None or not info.model_path:
         return None
     return next((model_key(entry) for entry in state.library.entries() if entry.model_id == info.model_id), None)
@@ -184,7 +191,8 @@ def _info(state: AppState, key: str) -> RunInfo | None:
 
 
 def _preview(state: AppState, key: str, name: str) -> Path:
-    """The file of a preview that is there; the name is looked up, never made into a path."""
+    """The file of an existing preview; raises `HTTPException`."""
+    # The name is looked up among the files, never made into a path, which could lead out of the folder.
     for file in preview_files(_folder(state, key).previews):
         if file.path.stem == name:
             return file.path

@@ -1,4 +1,4 @@
-"""The application: routes, the guard before them, errors as sentences, the page itself."""
+"""The application: routes, the guard in front of them, errors as sentences, and the page itself."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,8 @@ _DEFAULTS = {"commitment_weight": 0.25, "seed": 0, "minutes": 5}
 
 
 def create_app(state: AppState, token: str, known_host: Callable[[str], bool], cookie: str = "distill") -> FastAPI:
-    """The whole web app around `state`; only who has `token` is let in, at a host that `known_host` knows."""
+    """Create the web app around `state`; it admits requests that have `token`, at a host that `known_host` accepts."""
+    # No pages of API documentation: FastAPI's load scripts from other hosts.
     app = FastAPI(title="distill", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.state = state
     app.add_middleware(Guard, token=token, known_host=known_host, cookie=cookie)
@@ -46,7 +47,10 @@ def create_app(state: AppState, token: str, known_host: Callable[[str], bool], c
 
 
 def _add_page(app: FastAPI) -> None:
-    """Serve the files of the page from memory: thirty small ones are there sooner."""
+    """Serve the files of the page from memory, which is faster for thirty small ones.
+
+    Only files that were there at the start are served, by exact name: no path is ever made from a request.
+    """
     contents = {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in STATIC.rglob("*") if path.is_file()}
 
     async def page() -> Response:

@@ -1,4 +1,4 @@
-"""The registry of model families as JSON for the page, which knows none of them by name."""
+"""The registry of model families as JSON for the page, which knows no family by name."""
 
 import dataclasses
 from typing import Annotated, Any
@@ -10,12 +10,12 @@ from distill.families import Family, all_families
 
 
 def family_list() -> list[dict[str, Any]]:
-    """The families that can be trained, the default one first, as JSON."""
+    """The JSON of the families that can be trained, the default one first."""
     return [_as_json(family) for family in all_families()]
 
 
 def default_family() -> str:
-    """The name of the family that is trained where none is asked for."""
+    """The name of the family that is trained if none is asked for."""
     return next(iter(all_families())).name
 
 
@@ -27,7 +27,7 @@ def _as_json(family: Family) -> dict[str, Any]:
         "summary": family.summary,
         "settings": [field.name for field in dataclasses.fields(family.config)],
         "losses": [dataclasses.asdict(loss) for loss in family.losses],
-        # pairs, because an object would not promise their order
+        # Pairs, because an object does not promise an order.
         "panel": panel and {"title": panel.title, "text": panel.text, "figures": list(panel.figures.items())},
         "has_codes": family.has_codes,
         "generates": family.generates,

@@ -1,4 +1,4 @@
-"""The collections that the page has opened: folders of this machine, and those made of dropped files."""
+"""The collections that are open on the page: folders of this machine, and those made of dropped files."""
 
 import hashlib
 import shutil
@@ -21,7 +21,7 @@ from distill.web.messages import PAGE
 from distill.web.pictures import outline
 
 _OUTLINE_PARTS = 96
-_SOON_S = 0.5  # what is found by then is told with the answer
+_SOON_S = 0.5  # most folders are listed by then, so that the response can already say what is wrong with them
 _REMOVED = ".deleted"
 
 State = Literal["empty", "scanning", "ready", "failed"]
@@ -29,7 +29,7 @@ State = Literal["empty", "scanning", "ready", "failed"]
 
 @dataclass
 class OpenFolder:
-    """A folder of sounds and how far it has been looked through; read and changed under the lock of `Folders`."""
+    """A folder of sounds and the progress of its scan; its state changes under the lock of `Folders`."""
 
     id: str
     path: Path
@@ -60,7 +60,7 @@ class OpenFolder:
         }
 
     def without(self, excluded: set[str]) -> Collection:
-        """The collection without the files that the report has under these names."""
+        """The collection without the files that have these names in the report."""
         kept = tuple(file for file in self.collection.files if self._name(file.path) not in excluded)
         return replace(self.collection, files=kept)
 
@@ -70,6 +70,7 @@ class OpenFolder:
     def _notes(self, file: SoundFile) -> list[str]:
         if file.duplicate_of is None:
             return file.notes
+        # The page calls files by name, never by path.
         return [note.replace(printable(file.duplicate_of), self._name(file.duplicate_of)) for note in file.notes]
 
     def _all_files(self) -> list[SoundFile | UnreadableFile]:
@@ -97,23 +98,23 @@ class OpenFolder:
 
 
 class Folders:
-    """The open folders by id; dropped files lie in folders of their own below `uploads`."""
+    """The open folders by id; dropped files are kept in folders of their own below `uploads`."""
 
     def __init__(self, uploads: Path) -> None:
         self._uploads, self._lock, self._closing = uploads, threading.Lock(), threading.Event()
         self._open: dict[str, OpenFolder] = {}
-        shutil.rmtree(uploads / _REMOVED, ignore_errors=True)
+        shutil.rmtree(uploads / _REMOVED, ignore_errors=True)  # the keys to undo were in the last server's memory
         if uploads.is_dir():
             for path in sorted(uploads.iterdir()):
                 if path.is_dir() and not path.name.startswith("."):
-                    self._add(path, uploaded=not path.is_symlink())
+                    self._add(path, uploaded=not path.is_symlink())  # what a link points to was not dropped here
 
     def close(self) -> None:
-        """Stop the scans."""
+        """Cancel the scans."""
         self._closing.set()
 
     def all(self) -> list[OpenFolder]:
-        """Every folder in which there is something, in the order in which they were opened."""
+        """The folders in the order in which they were opened, except those of this machine whose scan has failed."""
         return [folder for folder in self._open.values() if folder.uploaded or folder.state != "failed"]
 
     def get(self, key: str) -> OpenFolder:
@@ -121,16 +122,16 @@ class Folders:
         return self._open[key]
 
     def open(self, path: Path) -> OpenFolder:
-        """A folder of this machine, looked through in the background; raises `CollectionError` if that soon fails."""
+        """Open a folder of this machine and scan it in the background; raises `CollectionError` if that soon fails."""
         found = _find_in_background(path)
         with suppress(TimeoutError):
-            found.result(timeout=_SOON_S)
+            found.result(timeout=_SOON_S)  # raises what is wrong with the folder
         folder = self._add(path.resolve(), uploaded=False)
         self.look_through(folder, found)
         return folder
 
     def create(self, name: str) -> OpenFolder:
-        """An empty folder for files that are about to come; raises `StorageError`."""
+        """Create an empty folder for dropped files; raises `StorageError`."""
         stem = safe_stem(name)
         with self._lock, storage_errors(self._uploads):
             number = 1
@@ -140,9 +141,9 @@ class Folders:
         return self._add(path, uploaded=True)
 
     def remove(self, key: str) -> Path:
-        """Put dropped files where `restore` has them back, until the next start; returns where.
+        """Move dropped files to where `restore` brings them back from, until the next start; returns the new path.
 
-        Raises `KeyError`, and `CollectionError` for a folder in which there is anything that was not dropped.
+        Raises `KeyError`, and `CollectionError` for a folder that holds anything that was not dropped.
         """
         folder = self.get(key)
         if not folder.uploaded:
@@ -155,22 +156,22 @@ class Folders:
         kept = self._uploads / _REMOVED / str(time.time_ns()) / folder.path.name
         with self._lock, storage_errors(kept):
             kept.parent.mkdir(parents=True)
-            with suppress(FileNotFoundError):  # nothing is left of it
+            with suppress(FileNotFoundError):  # somebody has deleted it already
                 folder.path.rename(kept)
             self._open.pop(key, None)
         return kept
 
     def restore(self, kept: Path) -> OpenFolder:
-        """Bring back what was removed, under a name that is free; raises `CollectionError` when it is gone."""
+        """Bring a removed folder back, under a free name; raises `CollectionError` when it is gone."""
         if not kept.is_dir():
             raise CollectionError(f"nothing of {printable(kept.name)} is left")
         folder = self.create(kept.name)
         with storage_errors(folder.path):
-            kept.rename(folder.path)  # onto the empty folder
+            kept.rename(folder.path)  # replaces the empty folder that `create` has made
         return folder
 
     def look_through(self, folder: OpenFolder, found: Future[list[Path]] | None = None) -> None:
-        """Scan a folder in the background, unless that is going on; `found` are its files, or will be."""
+        """Scan a folder in the background, unless it is being scanned; `found` are its files, once they are known."""
         with self._lock:
             if folder.state == "scanning":
                 return
@@ -179,6 +180,7 @@ class Folders:
         threading.Thread(target=self._scan, args=(folder, found), name="distill-scan", daemon=True).start()
 
     def _add(self, path: Path, uploaded: bool) -> OpenFolder:
+        # From the path, so that a folder has the same id after a restart, and is there once however often it is opened.
         key = hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:16]
         with self._lock:
             return self._open.setdefault(key, OpenFolder(key, path, printable(path.name) or printable(path), uploaded))
@@ -193,19 +195,20 @@ class Folders:
             outlines[path] = outline(recording.samples, _OUTLINE_PARTS)
 
         try:
+            # Without a sample rate, so that no sounds are kept: a training decodes them again.
             found = open_collection(
                 files.result(), progress=progress, cancel_event=self._closing, on_recording=on_recording
             )
         except DistillError as error:
             with self._lock:
-                folder.state, folder.error = "failed", error.with_reason(error.reason)  # without its traceback
+                folder.state, folder.error = "failed", error.with_reason(error.reason)  # without traceback: it is kept
             return
         with self._lock:
             folder.collection, folder.outlines, folder.state = found, outlines, "ready"
 
 
 def _find_in_background(path: Path) -> "Future[list[Path]]":
-    """The audio files of a folder, looked for in the background: a large one takes a while."""
+    """Look for the audio files of a folder in the background, because a large one takes a while."""
     future: Future[list[Path]] = Future()
 
     def find() -> None:
@@ -219,5 +222,5 @@ def _find_in_background(path: Path) -> "Future[list[Path]]":
 
 
 def _may_be_dropped(path: Path) -> bool:
-    """True for a file that `receive_file`, or a file manager that looked on, may have put there."""
+    """True for a file that `receive_file`, or a file manager that showed the folder, may have put there."""
     return path.is_file() and not path.is_symlink() and (path.suffix.lower() in AUDIO_SUFFIXES or path.name[0] == ".")

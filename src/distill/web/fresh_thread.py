@@ -1,8 +1,8 @@
-"""Computing in a thread of its own, which ends with it, so that a training beside it is not slowed for good.
+"""Computing in a thread that ends afterwards, so that a training beside it is not slowed down for good.
 
-OpenMP, with which torch computes, keeps the helpers of a thread for as long as the thread lives. Once a process has
-more of them than there are cores, all its threads wait for each other asleep instead of awake (libgomp). A training,
-whose threads wait for each other thousands of times a second, then takes half as long again, though all others rest.
+OpenMP, which torch computes with, keeps the helper threads of a thread for as long as that thread lives. Once a process
+has more of them than there are cores, libgomp's threads sleep instead of spinning while they wait for each other. A
+training, whose threads do so thousands of times a second, then takes half as long again, even if all others are idle.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,6 @@ Result = TypeVar("Result")
 
 
 def in_fresh_thread(make: Callable[[], Result], threads: int) -> Result:
-    """Call `make` with so many threads, which are gone afterwards; returns its result, raises what it raises."""
+    """Call `make` with `threads` threads of torch, which are gone afterwards; returns and raises what it does."""
     with ThreadPoolExecutor(1, "distill-apart", torch.set_num_threads, (threads,)) as own:
         return own.submit(make).result()

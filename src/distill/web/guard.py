@@ -1,7 +1,7 @@
-"""Middleware that lets only the page that was opened with the token, on this machine, speak to the server.
+"""Middleware that admits only requests of the page that was opened, on this machine, with the server's token.
 
-A page of a foreign site can send requests to a loopback port, and a foreign name can be made to resolve to it (DNS
-rebinding). So the Host has to be one of ours, the Origin our own page's, and the token, new at every start, be known.
+A page of another site can send requests to a loopback port, and another name can be made to resolve to it (DNS
+rebinding). So the Host must be one of ours, the Origin that of our own page, and the token, new at every start, known.
 """
 
 import ipaddress
@@ -18,9 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 UPLOAD_LIMIT = 4 << 30  # bytes of one file
 _JSON_LIMIT = 1 << 20  # bytes of any other request
-_UPLOADS = ("/files", "/sounds", "/import")  # how the paths end to which files are sent
+_UPLOADS = ("/files", "/sounds", "/import")  # endings of the paths to which files are sent
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
+# The page needs nothing of any other host, so nothing else can be loaded into it either.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -36,10 +37,10 @@ _HEADERS = {
 
 
 def own_hosts(bound: str, port: int) -> Callable[[str], bool]:
-    """A test for Host headers: true for one that names this server, which listens on the address `bound`.
+    """Make a test for Host headers: True for those that name this server, which listens on the address `bound`.
 
-    Reached over a network, it may be called by any address, but by no name except the machine's own: only a name can
-    be made to point here by somebody else.
+    Over a network, any IP address is accepted, but no name except the machine's own: only a name can be made to point
+    here by somebody else.
     """
     names = {"localhost", "127.0.0.1", "[::1]"}
     local = is_loopback(bound)
@@ -48,7 +49,7 @@ def own_hosts(bound: str, port: int) -> Callable[[str], bool]:
 
     def known(host: str) -> bool:
         name = host.removesuffix(f":{port}").lower()
-        if name == host.lower() and port != 80:
+        if name == host.lower() and port != 80:  # browsers leave out the port only where it is the default
             return False
         return name in names or (not local and _is_address(name))
 
@@ -56,7 +57,7 @@ def own_hosts(bound: str, port: int) -> Callable[[str], bool]:
 
 
 def is_loopback(host: str) -> bool:
-    """True for an address that cannot be reached from other machines."""
+    """True for an address that other machines cannot reach."""
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host.strip("[]")).is_loopback)
 
 
@@ -69,23 +70,23 @@ def _is_address(host: str) -> bool:
 
 
 class _Refused(HTTPException):
-    """A request that is not let through; where the body turns out too large, the app below sees it too."""
+    """A refused request; an `HTTPException`, because the app meets it too when a body turns out to be too large."""
 
 
 class Guard:
-    """Passes a request on to `app` when host, origin and token are right, and its body is not too large."""
+    """Middleware that passes a request on to `app` if host, origin and token are right, and its body not too large."""
 
     def __init__(self, app: ASGIApp, token: str, known_host: Callable[[str], bool], cookie: str) -> None:
         self.app, self._token, self._known_host, self._cookie = app, token, known_host, cookie
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http":  # anything else, as a WebSocket, is not served
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return
         started = False
-        introduced = False
+        token_in_url = False
 
         async def guarded_send(message: Message) -> None:
             nonlocal started
@@ -94,21 +95,21 @@ class Guard:
                 headers = MutableHeaders(raw=message["headers"])
                 headers.update(_HEADERS)
                 headers.setdefault("Cache-Control", "no-store")
-                if introduced:
+                if token_in_url:  # from now on the page has the token in a cookie, and not in its addresses
                     flags = "HttpOnly; SameSite=Strict; Path=/"
                     headers.append("Set-Cookie", f"{self._cookie}={self._token}; {flags}")
             await send(message)
 
         try:
-            introduced = self._check(scope)
-            await self.app(scope, _limited(receive, scope), guarded_send)
+            token_in_url = self._check(scope)
+            await self.app(scope, _with_size_limit(receive, scope), guarded_send)
         except _Refused as refusal:
-            if started:
+            if started:  # too late for another response
                 raise
             await _refuse(guarded_send, refusal)
 
     def _check(self, scope: Scope) -> bool:
-        """True if the request brings the token in its address, as the first one does; raises `_Refused`."""
+        """True if the token is in the address, as in a page's first request; raises `_Refused`."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._known_host(host):
@@ -116,21 +117,22 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and origin.lower() != f"http://{host.lower()}":
             raise _Refused(403, "this request comes from another site")
+        # A program that has the token need not say where it comes from, unlike a browser, which sends cookies unasked.
         given = headers.get("authorization", "").removeprefix("Bearer ")
-        if self._right(given):
+        if self._is_token(given):
             return False
-        if scope["path"] == "/" and self._right(
+        if scope["path"] == "/" and self._is_token(
             parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         ):
             return True
-        if not self._right(self._from_cookie(headers.get("cookie", ""))):
+        if not self._is_token(self._from_cookie(headers.get("cookie", ""))):
             raise _Refused(401, "open the address that distill printed when it started: it holds the key to this page")
         if scope["method"] not in _SAFE_METHODS and origin is None:
             raise _Refused(403, "this request does not say where it comes from")
         return False
 
-    def _right(self, token: str) -> bool:
-        return secrets.compare_digest(token.encode(), self._token.encode())
+    def _is_token(self, token: str) -> bool:
+        return secrets.compare_digest(token.encode(), self._token.encode())  # its time tells nothing about the token
 
     def _from_cookie(self, header: str) -> str:
         try:
@@ -140,8 +142,8 @@ class Guard:
         return cookie.value if cookie else ""
 
 
-def _limited(receive: Receive, scope: Scope) -> Receive:
-    """`receive`, which raises `_Refused` when more bytes come than may; or at once, when more are announced."""
+def _with_size_limit(receive: Receive, scope: Scope) -> Receive:
+    """Wrap `receive` so that it raises `_Refused` for too large a body; raises it at once if one is announced."""
     headers, seen = Headers(scope=scope), 0
     limit = UPLOAD_LIMIT if scope["path"].endswith(_UPLOADS) else _JSON_LIMIT
     refused = _Refused(413, f"that is too large: at most {limit / 2**20:,.0f} MB can be sent at a time")

@@ -1,4 +1,4 @@
-"""Sounds dropped on a model: their reconstructions, level by level, and the codes between."""
+"""Sounds dropped on a model, their reconstructions, level by level, and their codes; and new sounds."""
 
 import uuid
 from collections import OrderedDict
@@ -20,8 +20,8 @@ from distill.models.persistence import load_any
 from distill.web.fresh_thread import Result, in_fresh_thread
 from distill.web.pictures import mel_picture, outline
 
-_MODELS = 2  # that stay loaded
-_SOUNDS = 8  # that are remembered
+_MODELS = 2  # that stay in memory
+_SOUNDS = 8  # that stay in memory
 _RECONSTRUCTIONS = 16
 _OUTLINE_PARTS = 400
 
@@ -38,15 +38,15 @@ class UploadedSound:
     waveform: Samples
 
 
-class _Recent(OrderedDict[Hashable, Kept]):
-    """A cache of so many things, those that were asked for last."""
+class _LRUCache(OrderedDict[Hashable, Kept]):
+    """A cache of the `size` values that were used last."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self._size = size
 
     def fetch(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
-        """The thing kept under `key`, made when it is not there."""
+        """The value of `key`, made by `make` if it is not there; needs no lock where callers take turns."""
         if key not in self:
             self[key] = make()
         self.move_to_end(key)
@@ -56,31 +56,32 @@ class _Recent(OrderedDict[Hashable, Kept]):
 
 
 class Listening:
-    """Models and sounds in use; what computes is called through `in_turn`."""
+    """The models and sounds in use; methods that compute are to be called through `in_turn`."""
 
     def __init__(self) -> None:
         self._turn = anyio.Lock()
-        self._models: _Recent[LoadedFamily] = _Recent(_MODELS)
-        self._sounds: _Recent[UploadedSound] = _Recent(_SOUNDS)
-        self._reconstructions: _Recent[Samples] = _Recent(_RECONSTRUCTIONS)
+        self._models: _LRUCache[LoadedFamily] = _LRUCache(_MODELS)
+        self._sounds: _LRUCache[UploadedSound] = _LRUCache(_SOUNDS)
+        self._reconstructions: _LRUCache[Samples] = _LRUCache(_RECONSTRUCTIONS)
 
     async def in_turn(
         self, make: Callable[[], Result], disconnected: Callable[[], Awaitable[bool]], threads: Callable[[], int]
     ) -> Result | None:
         """Call `make`, one caller after another, so that a training beside it keeps its cores; returns its result.
 
-        It is not called, and None returned, for a caller that has `disconnected` before its turn.
+        For a caller that has `disconnected` before its turn, it is not called, and the result is None.
         """
         async with self._turn:
             return None if await disconnected() else await to_thread.run_sync(lambda: in_fresh_thread(make, threads()))
 
     def model(self, path: Path) -> LoadedFamily:
-        """The model at `path`, loaded; raises `ModelFileError`, `LibraryError`."""
-        _check_there(path)
+        """The model at `path`, loaded unless it is in memory; raises `ModelFileError`, `LibraryError`."""
+        _check_there(path)  # not served from memory once it was deleted
+        # With the time of the file, so that a model that was replaced is loaded again.
         return self._models.fetch((path, path.stat().st_mtime_ns), lambda: load_any(path))
 
     def add(self, model_path: Path, file: Path) -> dict[str, Any]:
-        """Put a sound file through a model: the sound's id, its outline and its codes; raises `AudioError`."""
+        """Add a sound file for a model: returns the sound's id, its outline and its codes; raises `AudioError`."""
         model, key = self.model(model_path), uuid.uuid4().hex[:16]
         sound = UploadedSound(file.stem, model_path, model.sample_rate, read_waveform(file, model.sample_rate))
         self._sounds.fetch(key, lambda: sound)
@@ -98,13 +99,13 @@ class Listening:
         return self._sounds[key]
 
     def original(self, key: str) -> bytes:
-        """A WAV file of a sound as its model hears it, which needs no turn; raises `KeyError`, `LibraryError`."""
+        """A WAV file of a sound as its model hears it; computes nothing. Raises `KeyError`, `LibraryError`."""
         sound = self.sound(key)
         _check_there(sound.model_path)
         return wav_bytes(sound.waveform, sound.sample_rate)
 
     def reconstruction(self, key: str, levels: int | None) -> bytes:
-        """A WAV file of a sound as its model rebuilds it; raises `KeyError`, `ConfigError`."""
+        """A WAV file of a sound as its model reconstructs it; raises `KeyError`, `ConfigError`."""
         return wav_bytes(self._reconstructed(key, levels), self.sound(key).sample_rate)
 
     def mel(self, key: str, which: str, levels: int | None) -> bytes:
@@ -120,7 +121,7 @@ class Listening:
         return wav_bytes(sound, model.sample_rate)
 
     def between(self, model_path: Path, first: str, second: str, share: float) -> bytes:
-        """A WAV file of a sound that lies `share` of the way from one to another; raises `KeyError`, `ConfigError`."""
+        """A WAV file of a sound at `share` (0 to 1) of the way between two others; raises `KeyError`, `ConfigError`."""
         model, start, end = self.model(model_path), self.sound(first).waveform, self.sound(second).waveform
         (sound,) = model.interpolate(start, end, [share])
         return wav_bytes(sound, model.sample_rate)
@@ -128,6 +129,7 @@ class Listening:
     def _reconstructed(self, key: str, levels: int | None) -> Samples:
         sound = self.sound(key)
         model = self.model(sound.model_path)
+        # Kept, because the page asks for the sound and for the picture of its mel.
         return self._reconstructions.fetch(
             (key, levels), lambda: model.reconstruct(sound.waveform, model.sample_rate, levels)
         )
@@ -139,7 +141,7 @@ def _check_there(model_path: Path) -> None:
 
 
 def _grid(model: LoadedFamily, sound: UploadedSound) -> dict[str, Any]:
-    """The codes of a sound as the page draws them; none of a model without codes."""
+    """The JSON of a sound's codes, as the page draws them; None in place of them for a model without codes."""
     grid = model.code_grid(sound.waveform)
     if grid is None:
         return {"levels": None, "codes": None}

@@ -1,4 +1,4 @@
-"""The entries of a run's log as the page gets them: each with its type, epochs with verdicts, warnings in its words."""
+"""The entries of a run's log as the page gets them: with types, epochs with verdicts, warnings worded for the page."""
 
 import json
 from collections.abc import Iterable
@@ -17,7 +17,10 @@ _TYPES = {StepEvent: "step", EpochEvent: "epoch", PreviewEvent: "preview", Train
 
 
 def entry_type(event: str) -> str | None:
-    """The kind of a log entry, of whichever family; None for an event that this version does not know."""
+    """The type of a log entry, the same for all families; None for an event that this version does not know.
+
+    The page must not know the class names of events, which differ by family.
+    """
     if event == WARNING:
         return "warning"
     known = EVENT_TYPES.get(event, object)
@@ -25,7 +28,7 @@ def entry_type(event: str) -> str | None:
 
 
 def annotated(entries: Iterable[Entry], info: RunInfo | None) -> list[Entry]:
-    """Log entries with what the page needs beside them; `info` is the run's record."""
+    """Add to log entries what the page needs beside them; `info` is the run's record."""
     return [_annotated(entry | {"type": entry_type(entry["event"])}, info) for entry in entries]
 
 
@@ -43,10 +46,10 @@ def _annotated(entry: Entry, info: RunInfo | None) -> Entry:
 def _notice(entry: Entry) -> Notice:
     try:
         return notice_from_dict(entry)
-    except (TypeError, ValueError):  # of a version in which this kind had other values
+    except (TypeError, ValueError):  # from a version in which this kind had other values
         return Remark(entry["message"])
 
 
 def _subject(notice: Notice) -> str:
-    """A string that is the same for notices of which a later one replaces an earlier one."""
+    """A string that is the same for notices of which a later one replaces the earlier ones."""
     return json.dumps(notice.subject)

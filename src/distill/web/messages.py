@@ -1,4 +1,4 @@
-"""The page's words for what goes wrong and what helps: its buttons and pages, and no option of a command line."""
+"""The page's words for errors and remedies, which name its buttons and pages and no option of the command line."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ _WRONG = {
 
 
 def in_page_words(error: Exception) -> str:
-    """A sentence for an error that was raised on purpose or by mistake."""
+    """A sentence for any error, whether distill raised it on purpose or not."""
     if isinstance(error, DistillError):
         return error.worded(PAGE)
     if isinstance(error, MemoryError):
@@ -80,8 +80,9 @@ def in_page_words(error: Exception) -> str:
 
 def what_is_wrong(error: dict[str, Any]) -> str:
     """A sentence for one of pydantic's errors on a request."""
+    # The first part of the location is the kind of parameter; numbers are places in a list.
     names = [part for part in error["loc"][1:] if isinstance(part, str)]
     if error["type"] == "json_invalid" or not names:
         return "this request cannot be read"
     field = _FIELDS.get(names[0], names[0].replace("_", " "))
-    return f"{field} {_WRONG.get(error['type'], 'is not what it can be').format(**error.get('ctx', {}))}"
+    return f"{field} {_WRONG.get(error['type'], 'is not valid').format(**error.get('ctx', {}))}"

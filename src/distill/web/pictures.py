@@ -1,4 +1,4 @@
-"""Data for the pictures of the page: outlines of waveforms, mels as PNG, the maps of code usage."""
+"""Data for the pictures on the page: outlines of waveforms, mels as PNG, maps of code usage."""
 
 import io
 from functools import lru_cache
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
 
 def outline(samples: Samples, parts: int) -> list[float]:
-    """The peaks of so many equal parts of mono or many-channel samples `[S]` or `[S, C]`, each in [0, 1]."""
+    """The peaks of `parts` equal parts of samples `[S]` or `[S, C]`, each in [0, 1]."""
     loudness = np.abs(samples) if samples.ndim == 1 else np.abs(samples).max(axis=1)
     edges = np.linspace(0, len(loudness), parts, endpoint=False).astype(int)
+    # With fewer samples than parts, edges coincide, and reduceat takes the one sample there.
     peaks = np.maximum.reduceat(loudness, edges) if len(loudness) else np.zeros(parts)
     return [round(float(peak), 3) for peak in np.clip(peaks, 0, 1)]
 
 
 def mel_picture(mel: "Tensor") -> bytes:
-    """A PNG of a mel `[M, T]`, a pixel for each value, low bands at the bottom."""
+    """A PNG of a mel `[M, T]`, one pixel per value, low bands at the bottom."""
     from matplotlib.image import imsave
 
     buffer = io.BytesIO()
@@ -35,14 +36,12 @@ def mel_picture(mel: "Tensor") -> bytes:
 
 
 def mel_of_preview(path: Path, config: dict[str, Any]) -> bytes:
-    """A PNG of the mel of a preview, as the spectrogram with these settings sees it; raises `AudioError`.
-
-    It is read here and not in a process of its own, as files from elsewhere are: the training needs the cores.
-    """
+    """A PNG of a preview's mel, made with these settings of a spectrogram; raises `AudioError`."""
     import torch
 
     from distill.audio.spectrogram import SpectrogramConfig, mark_end
 
+    # Not in a worker process, as with files from elsewhere: distill wrote this one, and the training needs the cores.
     try:
         samples, _ = soundfile.read(path, dtype="float32")
     except (OSError, soundfile.SoundFileError) as error:
@@ -51,7 +50,7 @@ def mel_of_preview(path: Path, config: dict[str, Any]) -> bytes:
     return mel_picture(mel[0, 0])
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=4)  # its filters are not made again for every preview, while a training needs the cores
 def _spectrogram(config: "SpectrogramConfig") -> "AudioSpectrogram":
     from distill.audio.spectrogram import AudioSpectrogram
 
@@ -59,7 +58,7 @@ def _spectrogram(config: "SpectrogramConfig") -> "AudioSpectrogram":
 
 
 def usage_bytes(counts: list[list[list[int]]]) -> bytes:
-    """Code counts `[E][Q][K]` as a byte each, 0 for never and 255 for the most used of a level, on a log scale."""
+    """Code counts `[E][Q][K]` as one byte each, on a log scale from 0 for unused to 255 for the level's maximum."""
     if not counts:
         return b""
     level = np.log1p(np.asarray(counts, np.float64))

@@ -1,4 +1,4 @@
-"""The runs that wait, on disk: so they outlast the server, however it ends."""
+"""The queue of runs on disk, so that runs which wait outlast the server, however it ends."""
 
 import json
 import logging
@@ -16,20 +16,24 @@ from distill.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE_S = 3  # a server before this one may still be writing its checkpoint
+_LOCK_TIMEOUT_S = 3  # the previous server may still be writing its last checkpoint
 
 
 class QueueFile:
-    """The requests of the runs that wait, in a file below `folder`; of several servers, the first one keeps it."""
+    """The requests of the runs that wait, in a file below `folder`; of several servers, only the first uses it.
+
+    A server without it works as well, except that its queue ends with it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "waiting.json"
+        # Not per thread: it is acquired when the server starts, and the threads of requests ask if it is held.
         self._lock = FileLock(folder / ".waiting.lock", thread_local=False)
         try:
             with storage_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 remove_orphans(folder)
-                self._lock.acquire(timeout=_PATIENCE_S)
+                self._lock.acquire(timeout=_LOCK_TIMEOUT_S)
         except Timeout:
             logger.warning(QueueNotSaved("another distill server is running, and keeps the list of them"))
         except StorageError as error:
@@ -37,11 +41,11 @@ class QueueFile:
 
     @property
     def kept(self) -> bool:
-        """True if what is saved is there for the next server."""
+        """True if this server keeps the file, so that the next one will find its queue."""
         return self._lock.is_locked
 
     def load(self) -> list[TrainingRequest]:
-        """What waited when the last server ended, and was not begun since."""
+        """Load the requests that waited when the last server ended and have not been started since."""
         if not self.kept or not self._path.exists():
             return []
         try:
@@ -51,22 +55,22 @@ class QueueFile:
             return []
 
     def save(self, requests: Sequence[TrainingRequest]) -> None:
-        """Put these in the place of what was kept before; raises `StorageError`."""
+        """Store these requests in place of all former ones; raises `StorageError`."""
         if self.kept:
             atomic_write_text(self._path, json.dumps([request.to_dict() for request in requests]))
 
     def close(self) -> None:
-        """Leave the list to the next server."""
+        """Leave the file to the next server."""
         self._lock.release()
 
 
 def _requests(entries: list[Any]) -> Iterator[TrainingRequest]:
-    """The requests that can still be carried out."""
+    """Yield the requests that can still be carried out; the others are reported and dropped, one by one."""
     for entry in entries:
         try:
             request = TrainingRequest.from_dict(entry)
             if request.resume_from:
-                yield TrainingRequest.resume(request.resume_from)
+                yield TrainingRequest.resume(request.resume_from)  # checks that there is something to go on from
             elif not RunFolder(request.output_dir).used:
                 yield request
         except (ConfigError, CheckpointError) as error:

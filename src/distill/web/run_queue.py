@@ -1,4 +1,4 @@
-"""The runs that the page has started, one after another on the training runner, and all others on disk."""
+"""The queue of runs that the page has started, trained one after another, and all other runs on disk."""
 
 import itertools
 import threading
@@ -23,7 +23,7 @@ _STOP_S = 0.2
 
 @dataclass(frozen=True)
 class Job:
-    """A run that waits, or is going on."""
+    """A run that is waiting or being trained."""
 
     id: str
     request: TrainingRequest
@@ -31,7 +31,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a run: its `position` is its place in the queue, `error` what ended it."""
+    """The state of a run, with the `error` that ended it and its `position` in the queue, counted from 1."""
 
     state: State
     error: Exception | None = None
@@ -39,9 +39,9 @@ class Status:
 
 
 class RunQueue:
-    """Trains one request after another on a thread of its own; a run is known by the name of its folder.
+    """Trains one request after another on a thread of its own; the id of a run is the name of its folder.
 
-    It begins with what waited when the server before it ended.
+    It begins with the runs that waited when the previous server ended.
     """
 
     def __init__(self, runs_dir: Path) -> None:
@@ -52,13 +52,13 @@ class RunQueue:
         self._runner: TrainingRunner | None = None
         self._failed: dict[str, tuple[Job, Exception]] = {}
         self._closing = False
-        self._changed = threading.Condition()
-        self._threads = torch.get_num_threads()
+        self._changed = threading.Condition()  # of a re-entrant lock: methods that hold it call each other
+        self._threads = torch.get_num_threads()  # asked now, before anything computes with fewer
         self._worker = threading.Thread(target=self._work, name="distill-queue", daemon=True)
         self._worker.start()
 
     def add(self, request: TrainingRequest) -> str:
-        """Queue a run; returns its id. Raises `ConfigError` when it is queued or going on already, `StorageError`."""
+        """Queue a run and return its id; raises `ConfigError` if it is in the queue already, `StorageError`."""
         key = request.output_dir.name
         with self._changed:
             if key in {job.id for job in self.jobs()}:
@@ -68,7 +68,7 @@ class RunQueue:
             self._waiting.append(Job(key, request))
             try:
                 self._keep()
-            except StorageError:
+            except StorageError:  # a run that would be lost with the server is refused
                 self._waiting.pop()
                 raise
             self._failed.pop(key, None)
@@ -76,24 +76,25 @@ class RunQueue:
         return key
 
     def spare_threads(self) -> int:
-        """With how many threads something else may compute: with all of them unless a run is going on."""
+        """The number of threads with which anything else may compute: all of them, but one during a training."""
         return 1 if self._current else self._threads
 
     def free_folder(self, folder: Path) -> Path:
-        """`folder`, or the next one like it that no run has: two can be started within a second."""
+        """Return `folder`, or the next one like it that no run has."""
+        # The time in a folder's name is in seconds, and two runs can be started within one.
         taken = set(self.keys())
         others = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
         return next(place for place in (folder, *itertools.islice(others, 1000)) if place.name not in taken)
 
     def jobs(self) -> list[Job]:
-        """The run that is going on, and those that wait, in their order."""
+        """The run that is being trained, and those that wait, in order."""
         with self._changed:
             return ([self._current] if self._current else []) + self._waiting
 
     def cancel(self, key: str) -> None:
-        """Stop the run after its step, with a checkpoint, or take it off the queue.
+        """Stop a run after its current step, with a checkpoint, or take it off the queue.
 
-        Raises `KeyError` when it is neither going on nor waiting, `StorageError`.
+        Raises `KeyError` if it is neither being trained nor waiting, `StorageError`.
         """
         with self._changed:
             if self._current and self._current.id == key:
@@ -106,15 +107,14 @@ class RunQueue:
             self._keep()
 
     @property
-    def outlasts(self) -> bool:
-        """True if runs that wait are there for the next server."""
+    def is_persistent(self) -> bool:
+        """True if the next server will go on with the runs that wait."""
         return self._list.kept
 
     def _keep(self) -> None:
-        """Note what waits, and a new run that goes on, for until it has read its sounds there is nothing to go on from.
-
-        Raises `StorageError`.
-        """
+        """Save the runs that wait, and a new run that is being trained; raises `StorageError`."""
+        # Until it has read its sounds, a new run has no checkpoint to be resumed from: if the server is killed by then,
+        # the next one starts it again. Later, the next server sees that its folder is used, and leaves it out.
         self._list.save([job.request for job in self.jobs() if job is not self._current or not job.request.resume_from])
 
     def status(self, key: str) -> Status:
@@ -125,7 +125,7 @@ class RunQueue:
             for position, job in enumerate(self._waiting, start=1):
                 if job.id == key:
                     return Status("queued", position=position)
-            if key in self._failed:
+            if key in self._failed:  # on disk, it would look interrupted
                 return Status("failed", self._failed[key][1])
         return self._status_on_disk(key)
 
@@ -143,33 +143,33 @@ class RunQueue:
         return RunFolder(request.output_dir if request else self.runs_dir / key)
 
     def request(self, key: str) -> TrainingRequest | None:
-        """The request of a run of this server, while it waits or goes on, or when it has failed."""
+        """The request of a run of this server while it waits, is being trained or has failed; None for all others."""
         failed = [job for job, _ in self._failed.values()]
         return next((job.request for job in [*self.jobs(), *failed] if job.id == key), None)
 
     def info(self, key: str) -> RunInfo | None:
-        """The run's record, None before it has begun or where it is damaged. Raises `KeyError`."""
+        """The run's record, None before it has begun or if it is damaged; raises `KeyError`."""
         try:
             return self.folder(key).read_info()
         except CheckpointError:
             return None
 
     def keys(self) -> list[str]:
-        """The ids of all runs: those going on and waiting first, then the newest."""
+        """The ids of all runs: first those being trained and waiting, then failed ones and all others, newest first."""
         jobs = [job.id for job in self.jobs()]
         failed = list(self._failed)
         stored = [key for key in self._on_disk() if key not in jobs + failed]
         return jobs + failed[::-1] + stored
 
     def _on_disk(self) -> list[str]:
-        """The names of the run folders, newest first; what only looks like one is not among them."""
+        """The names of the run folders, newest first; folders without a run's record are left out."""
         if not self.runs_dir.is_dir():
             return []
         found = [path for path in self.runs_dir.iterdir() if (path / "run.json").is_file()]
         return [path.name for path in sorted(found, key=lambda path: (path / "run.json").stat().st_ctime, reverse=True)]
 
     def close(self) -> None:
-        """Stop what is going on, with its checkpoint; what waits will do so again when the next server begins."""
+        """Stop the run that is being trained, with a checkpoint; those that wait are left to the next server."""
         with self._changed:
             self._closing = True
             if self._runner:
@@ -179,12 +179,14 @@ class RunQueue:
         self._list.close()
 
     def _work(self) -> None:
-        torch.set_num_threads(self._threads)  # whatever others compute with: a run has those of the thread it begins in
+        # A run computes with as many threads as this one, so whatever others have set must not count.
+        torch.set_num_threads(self._threads)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 if self._closing:
                     return
+                # Begun under the lock, so that `cancel` finds a run either waiting or with its runner.
                 job = self._current = self._waiting.pop(0)
                 runner = self._runner = TrainingRunner()
                 runner.start_request(job.request)
@@ -193,17 +195,18 @@ class RunQueue:
                 self._current = self._runner = None
                 if error is not None:
                     self._failed[job.id] = job, error
-                if not self._closing:
-                    with suppress(StorageError):  # the next server sees that this run has been begun
+                if not self._closing:  # else the file stays as it is, for the next server
+                    with suppress(StorageError):  # the next server sees by its folder that this run was begun
                         self._keep()
 
 
 def _outcome(runner: TrainingRunner) -> Exception | None:
-    """Wait for the end of a run; returns what went wrong."""
+    """Wait for the end of a run; returns the error that ended it, or None."""
     try:
         while runner.wait(_STOP_S) is None:
             pass
     except Exception as error:
-        error.__cause__ = error.__context__ = None  # it is kept for long, and what a run holds shall not be
+        # The error is kept until the server ends; model and sounds, which its tracebacks refer to, must not be.
+        error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
     return None

@@ -1,4 +1,4 @@
-"""`distill web` at work: a socket, a token, the server, and an orderly end."""
+"""The server of `distill web`: a socket, a token, and an orderly end."""
 
 import secrets
 import socket
@@ -20,16 +20,16 @@ from distill.web.guard import own_hosts
 from distill.web.run_queue import RunQueue
 from distill.web.state import AppState
 
-_GRACE_S = 2
+_GRACE_S = 2  # for requests under way when the server is stopped
 
 
 def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable[[str], None]) -> None:
-    """Serve the web app until Ctrl-C; a training that is going on stops with its checkpoint.
+    """Serve the web app until Ctrl-C, then stop a training that is going on, with its checkpoint.
 
-    Raises `ConfigError` when the address cannot be had.
+    Raises `ConfigError` when the address cannot be used.
     """
     with listen(host, port) as listener, tempfile.TemporaryDirectory(prefix="distill-") as work:
-        port = listener.getsockname()[1]
+        port = listener.getsockname()[1]  # the one that was free, if 0 was asked for
         state = AppState(
             library=ModelLibrary(models_dir),
             folders=Folders(home() / "collections"),
@@ -38,28 +38,30 @@ def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable
         )
         state.library.forget_discarded()
         token = secrets.token_urlsafe(24)
+        # Cookies do not tell ports apart, so each server needs a name of its own for its.
         app = create_app(state, token, own_hosts(host, port), cookie=f"distill-{port}")
         shown_host = f"[{host}]" if ":" in host else host
         address = f"http://{shown_host}:{port}/?token={token}"
-        say(f"distill is at {address}\nPress Ctrl-C to stop it; a training that is going on can be resumed later.")
+        say(f"distill is running at {address}\nPress Ctrl-C to stop it; a training in progress can be resumed later.")
         if jobs := state.runs.jobs():
-            say("1 run that waited goes on" if len(jobs) == 1 else f"{len(jobs)} runs that waited go on")
+            say("continuing 1 queued run" if len(jobs) == 1 else f"continuing {len(jobs)} queued runs")
         if open_page:
+            # In a thread, because some browsers return only when they are closed.
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         server = PageServer(
             uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=_GRACE_S), state
         )
-        with suppress(KeyboardInterrupt):  # uvicorn raises it again, once it has ended
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again after its own end
             server.run(sockets=[listener])
-        state.folders.close()
+        state.folders.close()  # a scan must not hold up the end
         if jobs := state.runs.jobs():
-            then = "will wait until distill is started again" if state.runs.outlasts else "will be forgotten"
+            then = "will wait until distill is started again" if state.runs.is_persistent else "will be forgotten"
             say("stopping the training, with a checkpoint …" + (f"; {len(jobs) - 1} more {then}" if jobs[1:] else ""))
         state.runs.close()
 
 
 class PageServer(uvicorn.Server):
-    """A server that ends the streams of pages watching a run when it is to stop, for they would hold it up."""
+    """A server that ends open event streams before it stops, because they would hold it up."""
 
     def __init__(self, config: uvicorn.Config, state: AppState) -> None:
         super().__init__(config)
@@ -72,12 +74,12 @@ class PageServer(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket at that address, any free port where it is 0; raises `ConfigError` when it cannot be had."""
+    """Bind a socket to an address, at any free port if it is 0; raises `ConfigError` when that is impossible."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With its protocol named, asyncio sends at once (TCP_NODELAY); without, each answer would wait 40 ms for the next.
+    # asyncio sets TCP_NODELAY only if the protocol is named; without it, each response would wait 40 ms for the next.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or a restart has to wait for the same port
         listener.bind((host, port))
     except OSError as error:
         listener.close()

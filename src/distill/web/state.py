@@ -1,4 +1,4 @@
-"""The state that all routes share: the library, the runs, the open folders and the models in use."""
+"""The state that all routes share: the library, the runs, the open folders, and the models in use."""
 
 import hashlib
 import secrets
@@ -19,29 +19,29 @@ from distill.web.run_queue import RunQueue
 
 @dataclass
 class AppState:
-    """One server's state; everything that outlasts it lies in its folders."""
+    """The state of one server; everything that outlasts it is in its folders."""
 
     library: ModelLibrary
     folders: Folders
     runs: RunQueue
-    work: Path  # for files on their way through; emptied at the end
-    undo: dict[str, Path] = field(default_factory=dict)
+    work: Path  # for temporary files; removed at the end
+    undo: dict[str, Path] = field(default_factory=dict)  # the key of something removed → the path where it is kept
     closing: threading.Event = field(default_factory=threading.Event)
     listening: Listening = field(default_factory=Listening)
 
     def add_undo(self, place: Path) -> str:
-        """Remember the place of what was removed; returns the key that brings it back."""
+        """Remember where something removed is kept; returns the key that brings it back."""
         key = secrets.token_hex(8)
         self.undo[key] = place
         return key
 
     @contextmanager
     def undoing(self, key: str) -> Iterator[Path]:
-        """The place of what the body brings back; where it succeeds, the key is used up. Raises `HTTPException`."""
+        """Yield the path of something removed for the body to bring back; raises `HTTPException`."""
         if key not in self.undo:
             raise HTTPException(404, "that cannot be undone any more")
         yield self.undo[key]
-        self.undo.pop(key, None)
+        self.undo.pop(key, None)  # only if the body has succeeded: else undoing can be tried again
 
     def model(self, key: str) -> ModelEntry:
         """The model with this id; raises `HTTPException`."""
@@ -59,12 +59,12 @@ class AppState:
 
 
 def model_key(entry: ModelEntry) -> str:
-    """The id of a model in addresses: neither its path, nor its own id, which copies share."""
+    """The id of a model in URLs: not its path, which a request could forge, nor its own id, which copies share."""
     return hashlib.sha256(entry.file.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def state_of(request: Request) -> AppState:
-    """The state of the app that a request came to."""
+    """The state of the app that received a request."""
     state: AppState = request.app.state.state
     return state
 

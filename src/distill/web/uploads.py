@@ -1,4 +1,4 @@
-"""Files that the page sends: streamed to disk beside their place, then renamed."""
+"""Files that the page sends, streamed to disk beside their final place, then linked into it."""
 
 import itertools
 import os
@@ -15,22 +15,23 @@ from starlette.requests import Request
 from distill.errors import ConfigError, DistillError
 from distill.storage import storage_errors
 
-_UNFIT = re.compile(r"[\x00-\x1f/\\:*?\"<>|]")
-_LONGEST = 150  # bytes
+_FORBIDDEN = re.compile(r"[\x00-\x1f/\\:*?\"<>|]")
+_MAX_STEM_BYTES = 150  # of a name without its suffix
 
 
 def safe_name(name: str, suffixes: set[str]) -> str:
-    """`name` as that of a file in any folder; raises `ConfigError` when it does not end in one of `suffixes`."""
-    plain = _UNFIT.sub("_", Path(name.replace("\\", "/")).name).strip(". ")
+    """Make `name` safe in any folder; raises `ConfigError` if it does not end in one of `suffixes`."""
+    # Without folders, of whichever system, and without dots at its ends, which could hide it or lead out of the folder.
+    plain = _FORBIDDEN.sub("_", Path(name.replace("\\", "/")).name).strip(". ")
     stem, suffix = Path(plain).stem, Path(plain).suffix
     if suffix.lower() not in suffixes:
         raise ConfigError(f"{plain or 'a file without a name'}: not one of {', '.join(sorted(suffixes))}")
-    return stem.encode()[:_LONGEST].decode(errors="ignore") + suffix
+    return stem.encode()[:_MAX_STEM_BYTES].decode(errors="ignore") + suffix
 
 
 @asynccontextmanager
-async def passing_file(request: Request, work: Path, name: str) -> AsyncIterator[Path]:
-    """A file called `name` with the body of `request`, for as long as the context lasts; errors say just the name."""
+async def temporary_upload(request: Request, work: Path, name: str) -> AsyncIterator[Path]:
+    """Yield a temporary file called `name` with the body of `request`; errors from the context call it by its name."""
     folder = work / uuid.uuid4().hex
     try:
         yield await receive_file(request, folder, name)
@@ -41,14 +42,14 @@ async def passing_file(request: Request, work: Path, name: str) -> AsyncIterator
 
 
 async def receive_file(request: Request, folder: Path, name: str) -> Path:
-    """Write the body of `request` to a free place called `name` in `folder`; raises `StorageError`."""
-    part = folder / f".{uuid.uuid4().hex}.part"
+    """Write the body of `request` to a free path in `folder`, called `name` or like it; raises `StorageError`."""
+    part = folder / f".{uuid.uuid4().hex}.part"  # hidden, so that no scan reads half a file
     try:
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             with part.open("xb") as file:
                 async for chunk in request.stream():
-                    await to_thread.run_sync(file.write, chunk)
+                    await to_thread.run_sync(file.write, chunk)  # the event loop must not wait for a disk
                 file.flush()
                 await to_thread.run_sync(os.fsync, file.fileno())
             return _move_into_place(part, folder, name)
@@ -57,7 +58,7 @@ async def receive_file(request: Request, folder: Path, name: str) -> Path:
 
 
 def _move_into_place(part: Path, folder: Path, name: str) -> Path:
-    """Give a finished file its name, or the next free one like it."""
+    """Link a finished file to its name, or to the next free one like it."""
     stem, suffix = Path(name).stem, Path(name).suffix
     for number in itertools.count(1):
         path = folder / (name if number == 1 else f"{stem}_{number}{suffix}")
