@@ -31,6 +31,7 @@ from distill.data.opening import open_collection
 from distill.errors import AudioError, Cancelled, ConfigError
 from distill.paths import printable
 from distill.training.request import TrainingRequest
+from support.decoders import worker_that as command_of_worker_that
 from support.sounds import RATE, tone
 from support.waiting import until
 
@@ -60,18 +61,7 @@ def worker_that(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """`worker_that(does)`: the worker does that, for files called bad, before it decodes them."""
 
     def replace(does: str) -> None:
-        script = f"""
-import os, signal, sys, time
-from distill.audio import worker_main as worker
-decode = worker._answer
-def answer(path, limits, answers):
-    if "bad" in path:
-        {does}
-    decode(path, limits, answers)
-worker._answer = answer
-worker.main()
-"""
-        monkeypatch.setattr(worker_process, "COMMAND", [sys.executable, "-P", "-c", script])
+        monkeypatch.setattr(worker_process, "COMMAND", command_of_worker_that(f"if 'bad' in path: {does}"))
 
     return replace
 

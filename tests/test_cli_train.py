@@ -13,9 +13,9 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,12 @@ import torch
 
 from distill.cli.app import main
 from support.commands import Said, assert_refused, run, strict, tree
-from support.sounds import RATE, tone, write_collection
+from support.decoders import let_worker
+from support.sounds import RATE, write_collection
+from support.stops import hold
+from support.waiting import until
 
-FEW = ("--epochs", 2, "--batch-size", 4)
+FEW, THREE = (("--epochs", epochs, "--batch-size", 4) for epochs in (2, 3))
 LEVELS = ("Structure", "Timbre", "Detail", "Fine")
 
 
@@ -192,12 +195,11 @@ def test_four_levels_have_four_names(tmp_path: Path) -> None:
     assert show["settings"]["num_quantizers"] == len(show["health"]) == 4
 
 
-def test_minutes_bound_the_run_and_the_number_of_epochs_is_recorded(tmp_path: Path) -> None:
-    made = train(tmp_path, "--minutes", 0.05, "--batch-size", 4, "--json")
+def test_the_minutes_and_the_number_of_epochs_that_fit_them_are_recorded(tmp_path: Path) -> None:
+    made = train(tmp_path, "--minutes", 0.02, "--batch-size", 4, "--json")
     (end,) = [line for line in made.lines() if line["event"] == "TrainingCompleteEvent"]
-    assert end["total_time_s"] < 3 + 7  # on a machine that does other things as well
     assert made.facts()["total_epochs"] == end["total_epochs"] == made.lines()[-1]["epochs"]
-    assert made.facts()["config"]["minutes"] == 0.05
+    assert made.facts()["config"]["minutes"] == 0.02
 
 
 def test_the_same_seed_gives_the_same_model(tmp_path: Path, plain: Run) -> None:
@@ -225,8 +227,10 @@ def test_a_name_with_brackets_is_shown_as_it_is(tmp_path: Path) -> None:
 # Processes of their own: forked from a server that has imported torch already, which alone takes six seconds
 
 
-def child(arguments: list[str], home: Path, out: Path, err: Path | None, columns: int) -> None:
-    """`distill ARGUMENTS` with `out` as the terminal (where `columns` are given) or as a file."""
+def child(
+    arguments: list[str], home: Path, out: Path, err: Path | None, columns: int, before: Callable[[], object]
+) -> None:
+    """`distill ARGUMENTS`, after `before`, with `out` as the terminal (where `columns` are given) or as a file."""
     os.environ.update(DISTILL_HOME=str(home), TERM="xterm-256color")
     target = os.open(out, os.O_WRONLY | os.O_CREAT if not columns else os.O_RDWR)
     if columns:
@@ -236,7 +240,17 @@ def child(arguments: list[str], home: Path, out: Path, err: Path | None, columns
         os.dup2(os.open(err or os.devnull, os.O_WRONLY | os.O_CREAT), 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
     sys.argv = ["distill", *arguments]
+    before()
     main()
+
+
+def nothing() -> None:
+    """As a rule a process runs on undisturbed."""
+
+
+# Places at which a run waits until it is asked to stop.
+IN_KMEANS = partial(hold, "distill.models.quantizer.kmeans", 0)
+IN_EPOCH_2 = partial(hold, "distill.training.run_folder.RunFolder.append_usage", 1)
 
 
 @dataclass
@@ -249,7 +263,7 @@ class Started:
     type: Callable[[bytes], object] = field(default=lambda keys: None)
 
     def wait_for(self, text: str) -> None:
-        self._until(lambda: text in self.out() or not self.process.is_alive())
+        until(lambda: text in self.out() or not self.process.is_alive(), lambda: (self.out(), self.err()))
         assert text in self.out(), self.err()
 
     def kill(self, number: signal.Signals) -> None:
@@ -257,14 +271,8 @@ class Started:
         os.kill(self.process.pid, number)
 
     def end(self) -> Said:
-        self._until(lambda: not self.process.is_alive())
+        until(lambda: not self.process.is_alive(), lambda: (self.out(), self.err()))
         return Said(self.process.exitcode or 0, self.out(), self.err())
-
-    def _until(self, done: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
-        while not done():
-            assert time.monotonic() < deadline, f"still going on: {self.out()} {self.err()}"
-            time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -277,32 +285,32 @@ def server() -> Any:
 
 @pytest.fixture
 def start(server: Any, tmp_path: Path, home: Path) -> Any:
-    """`start(*arguments, columns=0)`: a `distill` in a process of its own, on a terminal where columns are given."""
+    """`start(*arguments)`: a `distill` in a process of its own, `before` called there; `columns` make a terminal."""
     started: list[Started] = []
     opened: list[int] = []
 
-    def begin(arguments: tuple[object, ...], out: Path, err: Path | None, columns: int) -> BaseProcess:
-        process: BaseProcess = server.Process(target=child, args=([str(a) for a in arguments], home, out, err, columns))
+    def begin(arguments: tuple[object, ...], *more: object) -> BaseProcess:
+        process: BaseProcess = server.Process(target=child, args=([str(a) for a in arguments], home, *more))
         process.start()
         return process
 
-    def to_files(*arguments: object) -> Started:
+    def to_files(arguments: tuple[object, ...], before: Callable[[], object]) -> Started:
         out, err = (tmp_path / f"{name}_{len(started)}.txt" for name in ("out", "err"))
         out.touch(), err.touch()
-        return Started(begin(arguments, out, err, 0), out.read_text, err.read_text)
+        return Started(begin(arguments, out, err, 0, before), out.read_text, err.read_text)
 
-    def on_terminal(*arguments: object, columns: int) -> Started:
+    def on_terminal(arguments: tuple[object, ...], columns: int, before: Callable[[], object]) -> Started:
         ours, theirs = pty.openpty()
         opened.extend((ours, theirs))
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         screen = bytearray()
         threading.Thread(target=_copy, args=(ours, screen), daemon=True).start()
-        process = begin(arguments, Path(os.ttyname(theirs)), None, columns)
+        process = begin(arguments, Path(os.ttyname(theirs)), None, columns, before)
         text = lambda: screen.decode(errors="replace")  # noqa: E731
         return Started(process, text, text, lambda keys: os.write(ours, keys))
 
-    def start(*arguments: object, columns: int = 0) -> Started:
-        started.append(on_terminal(*arguments, columns=columns) if columns else to_files(*arguments))
+    def start(*arguments: object, columns: int = 0, before: Callable[[], object] = nothing) -> Started:
+        started.append(on_terminal(arguments, columns, before) if columns else to_files(arguments, before))
         return started[-1]
 
     yield start
@@ -326,7 +334,8 @@ def _copy(source: int, into: bytearray) -> None:
 
 def test_ctrl_c_saves_a_checkpoint_and_resume_finishes_the_run(start: Any, tmp_path: Path) -> None:
     sounds, folder, models = write_collection(tmp_path / "kit", 2), tmp_path / "run", tmp_path / "models"
-    running = start("train", sounds, "--epochs", 12, "--batch-size", 4, "--output-dir", folder, "--models-dir", models)
+    options = (*THREE, "--output-dir", folder, "--models-dir", models)
+    running = start("train", sounds, *options, before=IN_EPOCH_2)
     running.wait_for("epoch 1/")
     running.kill(signal.SIGINT)
     said = running.end()
@@ -340,12 +349,12 @@ def test_ctrl_c_saves_a_checkpoint_and_resume_finishes_the_run(start: Any, tmp_p
     assert (models / "kit.distill").is_file()
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     steps = [(event["epoch"], event["step"]) for event in events if event["event"] == "VQStepMetrics"]
-    assert steps == [(epoch, step) for epoch in range(12) for step in range(2)]
+    assert steps == [(epoch, step) for epoch in range(3) for step in range(2)]
 
 
 def test_the_line_that_says_how_to_resume_can_be_pasted(start: Any, tmp_path: Path) -> None:
     sounds, folder = write_collection(tmp_path / "kit", 2), tmp_path / "my [best] run"
-    running = start("train", sounds, "--epochs", 50, "--batch-size", 4, "--output-dir", folder)
+    running = start("train", sounds, *THREE, "--output-dir", folder, before=IN_EPOCH_2)
     running.wait_for("epoch 1/")
     running.kill(signal.SIGINT)
     line = next(line for line in running.end().err.splitlines() if "--resume" in line)
@@ -356,19 +365,19 @@ def test_a_run_stopped_before_its_first_step_goes_on_with_the_settings_and_their
     start: Any, tmp_path: Path
 ) -> None:
     sounds, folder = write_collection(tmp_path / "kit", 2), tmp_path / "run"
-    running = start("train", sounds, "--epochs", 12, "--batch-size", 4, "--output-dir", folder)
-    wait_until((folder / "run.json").exists)
+    running = start("train", sounds, *FEW, "--output-dir", folder, before=IN_KMEANS)
+    until((folder / "run.json").exists)
     running.kill(signal.SIGINT)
     assert running.end().code == 130
     resumed = run("train", "--resume", folder)
     assert resumed.code == 0, resumed.err
-    assert "epochs 12 (override), learning rate 0.001 (auto), batch size 4 (override)" in resumed.out
+    assert "epochs 2 (override), learning rate 0.001 (auto), batch size 4 (override)" in resumed.out
 
 
 def test_ctrl_c_while_the_folder_is_looked_through_is_one_line(start: Any, tmp_path: Path) -> None:
-    sounds, folder = write_collection(tmp_path / "kit", 200), tmp_path / "run"
-    running = start("train", sounds, "--output-dir", folder)
-    wait_until(lambda: has_child(running))
+    sounds, folder = write_collection(tmp_path / "kit", 2), tmp_path / "run"
+    running = start("train", sounds, "--output-dir", folder, before=partial(let_worker, "time.sleep(600)"))
+    until(lambda: has_child(running))
     running.kill(signal.SIGINT)
     said = running.end()
     assert (said.code, said.out, said.err) == (130, "", "stopped\n")
@@ -381,16 +390,9 @@ def has_child(running: Started) -> bool:
     return any((task / "children").read_text() for task in tasks.iterdir())
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_sigterm_saves_a_checkpoint_too_and_json_says_so(start: Any, tmp_path: Path) -> None:
     sounds, folder = write_collection(tmp_path / "kit", 2), tmp_path / "run"
-    running = start("train", sounds, "--epochs", 50, "--batch-size", 4, "--output-dir", folder, "--json")
+    running = start("train", sounds, *THREE, "--output-dir", folder, "--json", before=IN_EPOCH_2)
     running.wait_for("VQEpochMetrics")
     running.kill(signal.SIGTERM)
     said = running.end()
@@ -400,13 +402,11 @@ def test_sigterm_saves_a_checkpoint_too_and_json_says_so(start: Any, tmp_path: P
     assert list((folder / "checkpoints").glob("*.pt"))
 
 
-def test_a_second_ctrl_c_leaves_at_once(start: Any, tmp_path: Path) -> None:
-    sounds, folder = tmp_path / "long", tmp_path / "run"
-    sounds.mkdir()
-    for number in range(4):
-        soundfile.write(sounds / f"{number}.wav", tone(110 * (number + 1), 8, decay=0.1), RATE)
-    running = start("train", sounds, "--batch-size", 64, "--output-dir", folder)
-    wait_until((folder / "run.json").exists)
+def test_a_second_ctrl_c_ends_even_a_run_that_hangs(start: Any, tmp_path: Path) -> None:
+    sounds, folder = write_collection(tmp_path / "kit", 2), tmp_path / "run"
+    hangs = partial(hold, "distill.models.quantizer.kmeans", 0, tmp_path / "never")
+    running = start("train", sounds, "--output-dir", folder, before=hangs)
+    until((folder / "run.json").exists)
     running.kill(signal.SIGINT)
     running.wait_for("once more to leave at once")
     running.kill(signal.SIGINT)
@@ -438,7 +438,7 @@ def test_the_live_view_shows_the_levels_at_any_width(start: Any, tmp_path: Path,
 
 def test_ctrl_c_typed_into_the_terminal_stops_the_run(start: Any, tmp_path: Path) -> None:
     sounds, folder = write_collection(tmp_path / "kit", 2), tmp_path / "run"
-    running = start("train", sounds, "--epochs", 50, "--batch-size", 4, "--output-dir", folder, columns=100)
+    running = start("train", sounds, *THREE, "--output-dir", folder, columns=100, before=IN_EPOCH_2)
     running.wait_for("Structure")
     running.type(b"\x03")
     said = running.end()
@@ -546,8 +546,10 @@ def test_a_run_folder_that_may_not_be_written_is_named(world: Path, tmp_path: Pa
 def test_a_reader_that_goes_away_is_told_of_in_one_line(start: Any, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "out_0.txt")
     with subprocess.Popen(["head", "-1", tmp_path / "out_0.txt"], stdout=subprocess.PIPE, text=True) as head:
-        running = start("train", write_collection(tmp_path / "kit", 2), "--epochs", 30, "--batch-size", 4)
-        assert head.communicate(timeout=60)[0] == "training kit on 2 files\n"
+        waits = partial(hold, "distill.models.quantizer.kmeans", 0, tmp_path / "gone")
+        running = start("train", write_collection(tmp_path / "kit", 2), *FEW, before=waits)
+        assert head.communicate()[0] == "training kit on 2 files\n"
+    (tmp_path / "gone").touch()
     running.out = str
     said = running.end()
     assert said.code == 1

@@ -1,24 +1,29 @@
 """`distill web` on the command line: an address with a key, a warning where it is due, an orderly end."""
 
+import contextlib
 import re
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
 import pytest
 
+from support.decoders import distill_whose_worker
 from support.sounds import write_collection
+from support.waiting import PATIENCE_S, until
 
-COMMAND = [sys.executable, "-m", "distill", "web", "--no-browser", "--port", "0"]
+DISTILL = (sys.executable, "-m", "distill")
+WEB = ("web", "--no-browser", "--port", "0")
 
 
-def started(*options: str) -> tuple[subprocess.Popen, str, str]:
+def started(*options: str, distill: Sequence[str] = DISTILL) -> tuple[subprocess.Popen, str, str]:
     """The process, what it has said so far, and the address in it."""
     process = subprocess.Popen(
-        [*COMMAND, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+        [*distill, *WEB, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     )
     said = ""
     while not (found := re.search(r"http://\S+token=\S+", said)):
@@ -30,33 +35,39 @@ def started(*options: str) -> tuple[subprocess.Popen, str, str]:
 
 def ended(process: subprocess.Popen) -> tuple[int, str, str]:
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate()
     return process.returncode, out, err
+
+
+@contextlib.contextmanager
+def browser(address: str) -> Iterator[tuple[httpx.Client, httpx.URL]]:
+    """A client that was let in, and where."""
+    at = httpx.URL(address)
+    headers = {"Origin": f"http://{at.netloc.decode()}"}
+    with httpx.Client(headers=headers, timeout=PATIENCE_S) as client:
+        client.get(address)
+        yield client, at
 
 
 def test_the_printed_address_opens_the_page_and_ctrl_c_ends_it(home: Path) -> None:
     process, said, address = started()
-    with httpx.Client() as browser:
-        page = browser.get(address)
+    with browser(address) as (client, at):
+        page = client.get(address)
         assert (page.status_code, "<title>distill</title>" in page.text) == (200, True)
-        assert browser.get(httpx.URL(address).join("/api/models")).json() == []
+        assert client.get(at.join("/api/models")).json() == []
     assert "warning" not in said
     assert ended(process)[0::2] == (0, "")
 
 
 def test_a_training_that_is_going_on_is_stopped_with_a_checkpoint(home: Path, tmp_path: Path) -> None:
     process, _, address = started()
-    with httpx.Client(headers={"Origin": f"http://{httpx.URL(address).netloc.decode()}"}) as browser:
-        browser.get(address)
-        at = httpx.URL(address)
+    with browser(address) as (client, at):
         path = str(write_collection(tmp_path / "sounds"))
-        key = browser.post(at.join("/api/collections"), json={"path": path}).json()["id"]
-        while browser.get(at.join(f"/api/collections/{key}")).json()["state"] != "ready":
-            pass
+        key = client.post(at.join("/api/collections"), json={"path": path}).json()["id"]
+        until(lambda: client.get(at.join(f"/api/collections/{key}")).json()["state"] == "ready")
         wishes = {"collection": key, "settings": {"max_epochs": 2000, "batch_size": 4}}
-        run = browser.post(at.join("/api/runs"), json=wishes).json()["id"]
-        while not (home / "runs" / run / "events.jsonl").exists():
-            pass
+        run = client.post(at.join("/api/runs"), json=wishes).json()["id"]
+        until((home / "runs" / run / "events.jsonl").exists)
     code, out, err = ended(process)
     assert (code, err) == (0, "")
     assert "with a checkpoint" in out
@@ -64,18 +75,12 @@ def test_a_training_that_is_going_on_is_stopped_with_a_checkpoint(home: Path, tm
 
 
 def test_a_folder_that_is_being_looked_through_does_not_hold_up_the_end(home: Path, tmp_path: Path) -> None:
-    folder = write_collection(tmp_path / "sounds", 1)
-    (sound,) = folder.iterdir()
-    for number in range(3000):
-        (folder / f"{number}.wav").hardlink_to(sound)
-    process, _, address = started()
-    with httpx.Client(headers={"Origin": f"http://{httpx.URL(address).netloc.decode()}"}) as browser:
-        browser.get(address)
-        at = httpx.URL(address)
-        key = browser.post(at.join("/api/collections"), json={"path": str(folder)}).json()["id"]
-        while not (report := browser.get(at.join(f"/api/collections/{key}")).json())["done"]:
-            pass
-    assert report["state"] == "scanning"
+    folder = write_collection(tmp_path / "sounds", 2)
+    process, _, address = started(distill=distill_whose_worker("if 'tone_01' in path: time.sleep(600)"))
+    with browser(address) as (client, at):
+        key = client.post(at.join("/api/collections"), json={"path": str(folder)}).json()["id"]
+        until(lambda: client.get(at.join(f"/api/collections/{key}")).json()["done"] == 1)
+        assert client.get(at.join(f"/api/collections/{key}")).json()["state"] == "scanning"
     assert ended(process)[0::2] == (0, "")
 
 
@@ -83,8 +88,11 @@ def test_an_address_that_others_can_reach_needs_a_word_and_brings_a_warning(home
     process, said, address = started("--host", "0.0.0.0")
     port = httpx.URL(address).port
     assert "can be reached from other machines" in " ".join(said.split())
-    assert httpx.get(f"http://127.0.0.1:{port}/api/about").status_code == 401
-    assert httpx.get(f"http://127.0.0.1:{port}/", headers={"Host": f"evil.example:{port}"}).status_code == 421
+    assert httpx.get(f"http://127.0.0.1:{port}/api/about", timeout=PATIENCE_S).status_code == 401
+    assert (
+        httpx.get(f"http://127.0.0.1:{port}/", headers={"Host": f"evil.example:{port}"}, timeout=PATIENCE_S).status_code
+        == 421
+    )
     assert ended(process)[0] == 0
 
 
@@ -92,7 +100,7 @@ def test_a_port_in_use_is_one_line(home: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        command = [*COMMAND[:-1], str(taken.getsockname()[1])]
+        command = [*DISTILL, *WEB[:-1], str(taken.getsockname()[1])]
         said = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (said.returncode, said.stderr.count("\n")) == (1, 1)
     assert "choose another port" in said.stderr
@@ -101,6 +109,6 @@ def test_a_port_in_use_is_one_line(home: Path) -> None:
 
 @pytest.mark.parametrize("host", ["no.such.host.example", "999.1.1.1"])
 def test_an_impossible_host_is_one_line(home: Path, host: str) -> None:
-    said = subprocess.run([*COMMAND, "--host", host], capture_output=True, text=True, check=False)
+    said = subprocess.run([*DISTILL, *WEB, "--host", host], capture_output=True, text=True, check=False)
     assert said.returncode == 1
     assert said.stderr.startswith("error: cannot serve at")

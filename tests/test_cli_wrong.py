@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from support.commands import tree
+from support.decoders import distill_whose_worker
 from support.models import write_model
 from support.sounds import write_collection
+from support.waiting import until
 
 LONG = "x" * 10_000
 HUGE = str(10**30)
@@ -138,7 +140,6 @@ def distill(
         env={**os.environ, "DISTILL_HOME": str(cwd / "home"), **(env or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
         check=False,
     )
 
@@ -222,17 +223,12 @@ def test_what_is_not_confirmed_is_not_deleted(
 
 
 def test_ctrl_c_while_sounds_are_read_is_one_line(tmp_path: Path) -> None:
-    sounds = write_collection(tmp_path / "many", 1)
-    for number in range(3000):
-        os.link(sounds / "tone_00.wav", sounds / f"{number}.wav")
-    command = [sys.executable, "-c", "import distill.data.opening as c, distill.cli.app as a, os\n"
-               "first = c.describe\n"
-               "c.describe = lambda *found: (os.write(1, b'.'), first(*found))[1]\n"
-               "a.main()", "inspect", str(sounds)]  # fmt: skip
+    sounds = write_collection(tmp_path / "kit", 2)
+    says_so_and_sleeps = f"pathlib.Path({str(tmp_path / 'begun')!r}).touch(); time.sleep(600)"
+    command = [*distill_whose_worker(says_so_and_sleeps), "inspect", str(sounds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
         assert process.stderr is not None
-        process.stdout.read(1)
+        until((tmp_path / "begun").exists)
         process.send_signal(signal.SIGINT)
         assert process.stderr.read() == b"stopped\n"
     assert process.returncode == 130

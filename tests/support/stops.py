@@ -7,10 +7,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from distill.training.runner import TrainingRunner
+from support.waiting import until
 
 
 class Killed(Exception):
@@ -71,6 +75,24 @@ class StopAt:
     def __call__(self, event) -> None:
         if isinstance(event, self.kind) and all(getattr(event, k) == v for k, v in self.place.items()):
             self.cancel.set()
+
+
+def hold(function: str, call: int, asked: Path | None = None) -> None:
+    """In this process a function waits, at its n-th call counted from 0, for the run to be cancelled, or for a file."""
+    real, cancel, cancelled, calls = pkgutil.resolve_name(function), TrainingRunner.cancel, threading.Event(), count()
+
+    def cancels(runner: TrainingRunner) -> None:
+        cancel(runner)
+        cancelled.set()
+
+    def held(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == call:
+            until(lambda: asked.exists() if asked else cancelled.is_set())
+        return real(*arguments, **named)
+
+    patch = pytest.MonkeyPatch()  # for as long as the process lives
+    patch.setattr(TrainingRunner, "cancel", cancels)
+    patch.setattr(function, held)
 
 
 def asked_to_go_on(*jobs: tuple[Path, dict[str, int] | None]) -> "subprocess.CompletedProcess[str]":
