@@ -25,6 +25,7 @@ from distill.training.run_folder import RunFolder
 from distill.training.runner import TrainingRunner
 from support.runs import RESULT_KEYS, run_info, small_config, ticking
 from support.sounds import tone, write_collection
+from support.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -311,7 +312,9 @@ class TestRunner:
 
     def test_only_one_run_at_a_time(self, files, tmp_path):
         runner, gate = TrainingRunner(), threading.Event()
-        runner.start_vqvae(small_config(max_epochs=1), files, tmp_path / "run", callback=lambda event: gate.wait(30))
+        runner.start_vqvae(
+            small_config(max_epochs=1), files, tmp_path / "run", callback=lambda event: gate.wait(PATIENCE_S)
+        )
         with pytest.raises(TrainingError, match="going on"):
             runner.start_vqvae(small_config(), files, tmp_path / "other")
         gate.set()
