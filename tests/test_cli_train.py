@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import multiprocessing
 import os
 import pty
 import re
@@ -28,6 +27,7 @@ import torch
 from distill.cli.app import main
 from support.commands import Said, assert_refused, run, strict, tree
 from support.decoders import let_worker
+from support.processes import FRESH
 from support.sounds import RATE, write_collection
 from support.stops import hold
 from support.waiting import until
@@ -224,7 +224,7 @@ def test_a_name_with_brackets_is_shown_as_it_is(tmp_path: Path) -> None:
     assert f"\n{name}: 1 epoch" in made.said.out
 
 
-# Processes of their own: forked from a server that has imported torch already, which alone takes six seconds
+# Processes of their own
 
 
 def child(
@@ -275,22 +275,14 @@ class Started:
         return Said(self.process.exitcode or 0, self.out(), self.err())
 
 
-@pytest.fixture(scope="module")
-def server() -> Any:
-    context = multiprocessing.get_context("forkserver")
-    # Not the console, which decides once and for all whether it is on a terminal.
-    context.set_forkserver_preload(["torch._dynamo", "matplotlib.figure", "distill.training.runner", "rich.live"])
-    return context
-
-
 @pytest.fixture
-def start(server: Any, tmp_path: Path, home: Path) -> Any:
+def start(tmp_path: Path, home: Path) -> Any:
     """`start(*arguments)`: a `distill` in a process of its own, `before` called there; `columns` make a terminal."""
     started: list[Started] = []
     opened: list[int] = []
 
     def begin(arguments: tuple[object, ...], *more: object) -> BaseProcess:
-        process: BaseProcess = server.Process(target=child, args=([str(a) for a in arguments], home, *more))
+        process: BaseProcess = FRESH.Process(target=child, args=([str(a) for a in arguments], home, *more))
         process.start()
         return process
 
@@ -406,7 +398,7 @@ def test_a_second_ctrl_c_ends_even_a_run_that_hangs(start: Any, tmp_path: Path) 
     sounds, folder = write_collection(tmp_path / "kit", 2), tmp_path / "run"
     hangs = partial(hold, "distill.models.quantizer.kmeans", 0, tmp_path / "never")
     running = start("train", sounds, "--output-dir", folder, before=hangs)
-    until((folder / "run.json").exists)
+    until((tmp_path / "never.awaited").exists)
     running.kill(signal.SIGINT)
     running.wait_for("once more to leave at once")
     running.kill(signal.SIGINT)

@@ -2,31 +2,49 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from distill.data.collection import find_audio_files
+from distill.errors import TrainingError
 from distill.models.persistence import load_any
+from distill.training.config import TrainingConfig, VQVAEConfig
+from distill.training.loop import train_vqvae
 from distill.training.run_folder import RunFolder
+from distill.training.step import TrainStep
+from distill.training.vae_loop import train as train_vae
+from support.processes import Say, in_ranks
 from support.sounds import write_collection
 
-CHILD = Path(__file__).with_name("support") / "rank_process.py"
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 
-def trained(
-    sounds: Path, output: Path, family: str, processes: int, batch_size: int, resume: bool = False, kill_at: int = -1
-) -> subprocess.CompletedProcess[str]:
-    """A run of `rank_process.py` in so many processes."""
-    start = [sys.executable] + ([*TORCHRUN, str(processes)] if processes > 1 else [])
-    arguments = [str(sounds), str(output), family, str(batch_size), "resume" if resume else "new", str(kill_at)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "RANK": os.environ.get("RANK", "0")}
-    return subprocess.run(
-        [*start, str(CHILD), *arguments], capture_output=True, text=True, check=False, env=environment
-    )
+def train(sounds: Path, output: Path, family: str, batch_size: int, resume: bool = False) -> None:
+    """A run of three short epochs."""
+    settings = {"batch_size": batch_size, "max_epochs": 3, "augmentation_copies": 2, "dropout": 0.0}
+    options = {"models_dir": output.parent / "models", "resume_from": output if resume else None}
+    if family == "vqvae":
+        train_vqvae(VQVAEConfig(codebook_size=16, **settings), find_audio_files(sounds), output, **options)
+    else:
+        train_vae(TrainingConfig(**settings), find_audio_files(sounds), output, **options)
+
+
+def killed_in_step(number: int) -> None:
+    """This process ends in the middle of its n-th step, as if the machine had been switched off."""
+    usual, steps = TrainStep.launch, iter(range(number, -1, -1))
+
+    def launch(*arguments: Any) -> Any:
+        if next(steps) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return usual(*arguments)
+
+    TrainStep.launch = launch
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +76,9 @@ def assert_alike(one: object, other: object) -> None:
 def test_two_processes_end_with_the_model_of_one_with_twice_the_batch(
     sounds: Path, tmp_path: Path, family: str
 ) -> None:
-    alone = trained(sounds, tmp_path / "one" / "run", family, processes=1, batch_size=6)
-    together = trained(sounds, tmp_path / "two" / "run", family, processes=2, batch_size=3)
-    assert (alone.returncode, together.returncode) == (0, 0), alone.stderr + together.stderr
+    train(sounds, tmp_path / "one" / "run", family, batch_size=6)
+    ended = in_ranks(2, lambda say: train(sounds, tmp_path / "two" / "run", family, batch_size=3))
+    assert ended == [(0, []), (0, [])]
     (weights, log), (same, same_log) = end_of(tmp_path / "one" / "run"), end_of(tmp_path / "two" / "run")
     for name, value in weights.items():
         torch.testing.assert_close(same[name], value, rtol=1e-3, atol=2e-4, msg=lambda text, n=name: f"{n}: {text}")
@@ -73,12 +91,21 @@ def test_a_killed_process_ends_the_run_in_order_and_another_number_of_them_goes_
     sounds: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "run"
-    killed = trained(sounds, output, "vqvae", processes=2, batch_size=3, kill_at=4)
-    assert killed.returncode != 0
-    assert "TrainingError: another process of this run has ended" in killed.stderr
+
+    def work(say: Say) -> None:
+        if os.environ["RANK"] == "1":
+            killed_in_step(4)
+        try:
+            train(sounds, output, "vqvae", batch_size=3)
+        except TrainingError as error:
+            say(error)
+
+    (code, said), killed = in_ranks(2, work)
+    assert killed == (-signal.SIGKILL, [])
+    assert code == 0
+    assert "another process of this run has ended" in said[0]
     assert not (tmp_path / "models").exists()
-    resumed = trained(sounds, output, "vqvae", processes=1, batch_size=3, resume=True)
-    assert resumed.returncode == 0, resumed.stderr
+    train(sounds, output, "vqvae", batch_size=3, resume=True)
     assert "processes 2 → 1" in " ".join(entry.get("message", "") for entry in RunFolder(output).log())
     assert len(list((tmp_path / "models").glob("*.distill"))) == 1
     epochs = [event.epoch for event in RunFolder(output).events() if type(event).__name__ == "VQEpochMetrics"]
@@ -88,9 +115,10 @@ def test_a_killed_process_ends_the_run_in_order_and_another_number_of_them_goes_
 def test_the_command_line_trains_in_two_processes_and_only_the_first_one_speaks(
     sounds: Path, tmp_path: Path, home: Path
 ) -> None:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     options = ["train", str(sounds), "--epochs", "2", "--batch-size", "4", "--codebook-size", "16", "--json"]
     said = subprocess.run(
-        [sys.executable, *TORCHRUN, "2", "-m", "distill", *options],
+        [sys.executable, *torchrun, "-m", "distill", *options],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert said.returncode == 0, said.stderr

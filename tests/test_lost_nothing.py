@@ -38,8 +38,9 @@ from distill.training.metrics import VQEpochMetrics, VQStepMetrics
 from distill.training.run_folder import RunFolder
 from support.checkpoints import checkpoint, same
 from support.commands import run
-from support.faults import Disk, FaultyOS, failing, in_child, kill, striking
+from support.faults import Disk, FaultyOS, failing, kill, striking
 from support.models import NARROW, write_model
+from support.processes import in_child
 from support.runs import run_info, same_run, small_config
 from support.sounds import write_collection
 from support.stops import StopAt

@@ -242,9 +242,9 @@ def test_a_run_folder_in_use_is_refused_to_everybody_else_and_the_run_in_it_goes
         other.start_vqvae(config, sounds, folder, resume_from=resume)
         with pytest.raises(StorageError, match="in use by a training in progress"):
             other.wait()
-    elsewhere = asked_to_go_on((folder, None))
-    assert elsewhere.returncode != 0
-    assert "in use by a training in progress" in elsewhere.stderr
+    code, errors = asked_to_go_on((folder, None))
+    assert code != 0
+    assert "in use by a training in progress" in errors
     with pytest.raises(TrainingError, match="already in progress"):
         runner.start_vqvae(config, sounds, tmp_path / "another")
     gate.set()

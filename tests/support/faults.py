@@ -3,7 +3,6 @@
 import errno
 import os
 import signal
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -110,27 +109,3 @@ class Disk:
     def replace(self, source: Path, target: Path) -> None:
         os.replace(source, target)  # noqa: PTH105  `Path.replace` may be what fails in a test
         self.placed[target] = target.read_bytes()
-
-
-def in_child(work: Callable[[Callable[[object], None]], None]) -> list[str]:
-    """The lines that `work` said in a forked process, up to its end."""
-    reading, writing = os.pipe()
-
-    def say(word: object) -> None:
-        os.write(writing, f"{word}\n".encode())
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking: the other threads are none of the child's
-        child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work(say)
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writing)
-    with open(reading) as pipe:  # noqa: PTH123
-        said = pipe.read().splitlines()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (0, -signal.SIGKILL), said
-    return said

@@ -1,9 +1,6 @@
 """Where a run is stopped, and the new process that goes on with it."""
 
-import json
 import pkgutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,8 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from distill.training.execution import run_training
+from distill.training.request import TrainingRequest
 from distill.training.runner import TrainingRunner
+from support.models import NARROW
+from support.processes import in_fresh_process
+from support.runs import models_of, no_picture
 from support.waiting import until
 
 
@@ -78,7 +81,10 @@ class StopAt:
 
 
 def hold(function: str, call: int, asked: Path | None = None) -> None:
-    """In this process a function waits, at its n-th call counted from 0, for the run to be cancelled, or for a file."""
+    """In this process a function waits, at its n-th call counted from 0, for the run to be cancelled, or for a file.
+
+    When it waits for a file, there is one beside it, named as `awaited`.
+    """
     real, cancel, cancelled, calls = pkgutil.resolve_name(function), TrainingRunner.cancel, threading.Event(), count()
 
     def cancels(runner: TrainingRunner) -> None:
@@ -87,6 +93,8 @@ def hold(function: str, call: int, asked: Path | None = None) -> None:
 
     def held(*arguments: Any, **named: Any) -> Any:
         if next(calls) == call:
+            if asked:
+                asked.with_suffix(".awaited").touch()
             until(lambda: asked.exists() if asked else cancelled.is_set())
         return real(*arguments, **named)
 
@@ -95,13 +103,29 @@ def hold(function: str, call: int, asked: Path | None = None) -> None:
     patch.setattr(function, held)
 
 
-def asked_to_go_on(*jobs: tuple[Path, dict[str, int] | None]) -> "subprocess.CompletedProcess[str]":
-    """A new process that was to go on with the runs in these folders, each to the step given or to its end."""
-    asked = json.dumps([(str(folder), stop) for folder, stop in jobs])
-    command = [sys.executable, "-m", "support.resume_process"]
-    return subprocess.run(command, input=asked, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+Job = tuple[Path, dict[str, int] | None]
 
 
-def go_on(*jobs: tuple[Path, dict[str, int] | None]) -> None:
-    said = asked_to_go_on(*jobs)
-    assert said.returncode == 0, said.stderr
+def asked_to_go_on(*jobs: Job) -> tuple[int, str]:
+    """How a new process ended that was to go on with the runs in these folders, to the step given or to their end."""
+    return in_fresh_process(_go_on, jobs)
+
+
+def _go_on(jobs: tuple[Job, ...]) -> None:
+    torch.set_num_threads(1)
+    patch = pytest.MonkeyPatch()  # for as long as the process lives
+    patch.setattr("distill.models.blocks.WIDTHS", NARROW)
+    for name in ("loop.draw_vqvae_run", "vae_loop.draw_vae_run"):
+        patch.setattr(f"distill.training.{name}", no_picture)
+    for folder, stop in jobs:
+        request = TrainingRequest.resume(folder, models_dir=models_of(folder))
+        torch.manual_seed(5)
+        before = torch.get_rng_state()
+        with AtEvent("StepMetrics", **(stop or {"epoch": -1})).laid() as options:
+            run_training(request, **options)
+        assert torch.equal(before, torch.get_rng_state()), "torch's random numbers were moved"
+
+
+def go_on(*jobs: Job) -> None:
+    code, errors = asked_to_go_on(*jobs)
+    assert code == 0, errors
