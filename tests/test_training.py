@@ -315,7 +315,7 @@ class TestRunner:
         runner.start_vqvae(
             small_config(max_epochs=1), files, tmp_path / "run", callback=lambda event: gate.wait(PATIENCE_S)
         )
-        with pytest.raises(TrainingError, match="going on"):
+        with pytest.raises(TrainingError, match="already in progress"):
             runner.start_vqvae(small_config(), files, tmp_path / "other")
         gate.set()
         runner.wait()
