@@ -619,7 +619,7 @@ def test_distill_train_resume_does_so_as_well(damage, stopped, whole, tmp_path) 
     assert said.code == 0, said
     told = "".join((said.err + said.out).split())  # in lines as wide as the terminal
     assert newest.name in told
-    assert "keptaside,goingonfromtheonebeforeit" in told
+    assert "setaside,andtherunresumesfromtheonebeforeit" in told
     assert_kept_aside(newest, content)
     assert_ended_alike(tmp_path / "run", whole)
 

@@ -131,8 +131,8 @@ class ResidualQuantizer(nn.Module):
         codes = torch.zeros(len(x), 1, 0, dtype=torch.int64, device=x.device)
         for codebook in self.codebooks:
             # `_distances` leaves out the square of x, which differs between the partial sums that compete here.
-            apart = _distances(residual.flatten(0, 1), codebook).add_(residual.square().sum(dim=-1).view(-1, 1))
-            parent, code = _smallest(apart.view(len(x), -1, self.size), self.beam)
+            distances = _distances(residual.flatten(0, 1), codebook).add_(residual.square().sum(dim=-1).view(-1, 1))
+            parent, code = _smallest(distances.view(len(x), -1, self.size), self.beam)
             residual = residual.take_along_dim(parent.unsqueeze(-1), dim=1) - codebook[code]
             codes = torch.cat([codes.take_along_dim(parent.unsqueeze(-1), dim=1), code.unsqueeze(-1)], dim=-1)
         return codes[:, 0].T

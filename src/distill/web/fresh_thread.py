@@ -16,5 +16,5 @@ Result = TypeVar("Result")
 
 def in_fresh_thread(make: Callable[[], Result], threads: int) -> Result:
     """Call `make` with `threads` threads of torch, which are gone afterwards; returns and raises what it does."""
-    with ThreadPoolExecutor(1, "distill-apart", torch.set_num_threads, (threads,)) as own:
+    with ThreadPoolExecutor(1, "distill-fresh", torch.set_num_threads, (threads,)) as own:
         return own.submit(make).result()

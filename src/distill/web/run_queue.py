@@ -144,8 +144,9 @@ class RunQueue:
 
     def request(self, key: str) -> TrainingRequest | None:
         """The request of a run of this server while it waits, is being trained or has failed; None for all others."""
-        failed = [job for job, _ in self._failed.values()]
-        return next((job.request for job in [*self.jobs(), *failed] if job.id == key), None)
+        with self._changed:  # at every moment, a run that fails is in one of the two
+            jobs = [*self.jobs(), *(job for job, _ in self._failed.values())]
+        return next((job.request for job in jobs if job.id == key), None)
 
     def info(self, key: str) -> RunInfo | None:
         """The run's record, None before it has begun or if it is damaged; raises `KeyError`."""
@@ -156,8 +157,8 @@ class RunQueue:
 
     def keys(self) -> list[str]:
         """The ids of all runs: first those being trained and waiting, then failed ones and all others, newest first."""
-        jobs = [job.id for job in self.jobs()]
-        failed = list(self._failed)
+        with self._changed:
+            jobs, failed = [job.id for job in self.jobs()], list(self._failed)
         stored = [key for key in self._on_disk() if key not in jobs + failed]
         return jobs + failed[::-1] + stored
 
