@@ -20,12 +20,15 @@ from distill.training.checkpoint import list_checkpoints, load_vqvae_checkpoint
 from distill.training.execution import run_training
 from distill.training.loop import train_vqvae, train_vqvae_epoch, validate_vqvae_epoch
 from distill.training.metrics import PreviewEvent, TrainingCompleteEvent, VQEpochMetrics, VQStepMetrics
+from distill.training.picture import draw_vqvae_run
 from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
 from distill.training.runner import TrainingRunner
 from support.runs import RESULT_KEYS, run_info, small_config, ticking
 from support.sounds import tone, write_collection
 from support.waiting import PATIENCE_S
+
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 
 @pytest.fixture
@@ -35,19 +38,21 @@ def files(collection: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """One whole run: its result, its events, and where its model went."""
+    """One whole run, picture and all: its result, its events, and where its model went."""
     folder = tmp_path_factory.mktemp("finished")
     events = []
-    result = train_vqvae(
-        small_config(augmentation_copies=12, max_epochs=3),
-        find_audio_files(write_collection(folder / "sounds")),
-        folder / "run",
-        "cpu",
-        callback=events.append,
-        models_dir=folder / "models",
-        dataset_name="tones",
-        model_name="Six tones",
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.training.loop.draw_vqvae_run", draw_vqvae_run)
+        result = train_vqvae(
+            small_config(augmentation_copies=12, max_epochs=3),
+            find_audio_files(write_collection(folder / "sounds")),
+            folder / "run",
+            "cpu",
+            callback=events.append,
+            models_dir=folder / "models",
+            dataset_name="tones",
+            model_name="Six tones",
+        )
     return result, events, folder
 
 
