@@ -31,6 +31,7 @@ from distill.audio.spectrogram import AudioSpectrogram, mark_end
 from distill.models.quantizer import NO_CODE, ResidualQuantizer
 from distill.models.vqvae import ConvVQVAE
 from distill.training.config import get_adaptive_vqvae_config
+from support.runs import ticking
 from support.sounds import tone, write_collection
 
 SOUND = torch.from_numpy(tone(330, 0.4))
@@ -109,8 +110,8 @@ def test_sound_from_a_mel_is_as_long_as_the_original_and_closer_with_its_phases(
 
 def test_the_first_plan_learns_and_gives_back_sounds_of_the_right_length(tmp_path):
     folder = write_collection(tmp_path / "tones", count=4)
-    trained = train_first_plan(folder, minutes=0.02, seed=0)
-    assert trained.steps >= 2
+    trained = train_first_plan(folder, minutes=2 / 60, seed=0, clock=ticking(0.5))
+    assert trained.steps == 3  # those that begin after 0.5, 1 and 1.5 of the 2 seconds
     assert trained.kbits == pytest.approx(0.84375)  # 3 levels of 64 codes
     assert trained.epochs == trained.steps  # all four chunks fit one batch
     for sound in (SOUND, SOUND[:3000]):

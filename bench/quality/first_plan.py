@@ -14,6 +14,7 @@ models have the same phase reconstruction.
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -120,7 +121,9 @@ class Trained:
         return float(vectors * levels * math.log2(size) / 1000)
 
 
-def train_first_plan(folder: Path, minutes: float, seed: int) -> Trained:
+def train_first_plan(
+    folder: Path, minutes: float, seed: int, clock: Callable[[], float] = time.perf_counter
+) -> Trained:
     """Train on the sounds in `folder` for that many minutes, not counting the time to decode them."""
     torch.manual_seed(seed)
     sounds = open_collection(find_audio_files(folder), _MEL.sample_rate).sounds or ()
@@ -128,8 +131,8 @@ def train_first_plan(folder: Path, minutes: float, seed: int) -> Trained:
     model, base = FirstPlan(preset).train(), preset.learning_rate
     chunks = _chunks([torch.from_numpy(sound.waveform) for sound in sounds], _MEL.sample_rate)
     optimizer = torch.optim.AdamW(model.parameters(), lr=base)
-    began, budget, steps, order = time.perf_counter(), 60 * minutes, 0, torch.randperm(len(chunks))
-    while (elapsed := time.perf_counter() - began) < budget:
+    began, budget, steps, order = clock(), 60 * minutes, 0, torch.randperm(len(chunks))
+    while (elapsed := clock() - began) < budget:
         optimizer.param_groups[0]["lr"] = base * 0.5 * (1 + math.cos(math.pi * elapsed / budget))
         if len(order) == 0:
             order = torch.randperm(len(chunks))
