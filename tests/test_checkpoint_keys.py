@@ -82,7 +82,7 @@ def without(content: dict[str, Any], path: tuple) -> dict[str, Any]:
     return rest
 
 
-@pytest.mark.parametrize("every", [15, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("every", [60, pytest.param(1, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("family", MADE)
 def test_a_checkpoint_without_any_one_of_its_keys_is_refused(family, every, stopped, sounds, tmp_path):
     (newest,) = list_checkpoints(shutil.copytree(stopped[family], tmp_path / "run") / "checkpoints")[-1:]

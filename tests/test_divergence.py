@@ -23,6 +23,8 @@ from distill.training.step import TrainStep
 from support.runs import newest, same_run, small_config, small_vae_config
 from support.sounds import RATE
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 Fault = Callable[[int], bool]  # of the steps taken so far: whether the loss of the next one is made NaN
 
 

@@ -22,6 +22,7 @@ from distill.training.execution import run_training
 from distill.training.loop import train, train_epoch, validate_epoch
 from distill.training.metrics import EpochMetrics, PreviewEvent, StepMetrics, TrainingCompleteEvent
 from distill.training.objective import EpochResult
+from distill.training.picture import draw_vae_run
 from distill.training.preview import generate_preview, list_previews
 from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
@@ -31,7 +32,7 @@ from support.runs import RESULT_KEYS, same_run, small_vae_config, ticking
 from support.sounds import write_collection
 from support.stops import StopAt
 
-pytestmark = pytest.mark.usefixtures("narrow_nets")
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 
 EPOCHS, WARMUP, WEIGHT = 4, 0.5, 0.02
@@ -62,10 +63,12 @@ def finished(files, tmp_path_factory):
     config = small_vae_config(
         max_epochs=EPOCHS, augmentation_copies=6, kl_warmup_fraction=WARMUP, kl_weight_max=WEIGHT, preview_interval=2
     )
-    result = train(
-        config, files, folder / "run", "cpu", callback=events.append, models_dir=folder / "models",
-        dataset_name="tones", model_name="Six tones",
-    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.training.vae_loop.draw_vae_run", draw_vae_run)
+        result = train(
+            config, files, folder / "run", "cpu", callback=events.append, models_dir=folder / "models",
+            dataset_name="tones", model_name="Six tones",
+        )  # fmt: skip
     logger.removeHandler(log)
     logger.setLevel(logging.NOTSET)
     return result, events, folder, log.records
