@@ -1,6 +1,5 @@
 """Fixtures that all tests share: one thread, a home of their own, small sounds, small nets."""
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,9 +22,6 @@ settings.register_profile(
     "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("tests")
-
-# librosa, which ours is compared with, would have most of its functions compiled for twenty seconds to be called once.
-os.environ["NUMBA_DISABLE_JIT"] = "1"
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would the commands that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

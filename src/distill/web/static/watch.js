@@ -262,6 +262,7 @@ function schedule(page) {
   const pause = Math.max(0, page.drawnAt + PAUSE_MS - performance.now());
   page.frame = setTimeout(() => {
     page.frame = 0;
+    if (document.hidden) return; // until it is seen again
     page.drawnAt = performance.now();
     page.log.take(page.waiting.splice(0));
     draw(page);
