@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 
-from distill.audio.limits import AudioLimits
+from distill.audio.limit_checks import LimitChecks
 from distill.audio.protocol import BLOCK_BYTES
 from distill.audio.suffixes import PYAV_SUFFIXES
 from distill.errors import AudioError
@@ -39,7 +39,7 @@ class Source:
 
 
 @contextmanager
-def opened(path: str, limits: AudioLimits) -> Iterator[Source]:
+def opened(path: str, limits: LimitChecks) -> Iterator[Source]:
     """Open the file at `path`, its header within `limits`; raises `AudioError` with the reason, in the body too."""
     open_source = _opened_pyav if PurePath(path).suffix.lower() in PYAV_SUFFIXES else _opened_libsndfile
     try:
@@ -51,7 +51,7 @@ def opened(path: str, limits: AudioLimits) -> Iterator[Source]:
         raise AudioError(error.strerror or str(error)) from error
 
 
-def checked_blocks(source: Source, limits: AudioLimits) -> Iterator[Block]:
+def checked_blocks(source: Source, limits: LimitChecks) -> Iterator[Block]:
     """Yield the blocks of `source`; raises `AudioError` as soon as they exceed `limits` or are not sound."""
     frames = 0
     for block in source.blocks:

@@ -1,6 +1,7 @@
 """The worker process that decodes sound files: requests on stdin, answers on stdout, until stdin closes.
 
-It imports nothing that it can do without, to start soon: no torch, no resampling; PyAV only for files that need it.
+It imports nothing that it can do without, to start soon: no torch, no resampling, no validation (its limits come
+validated); PyAV only for files that need it.
 """
 
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from distill.audio.decode import NO_FRAMES, Source, checked_blocks, opened
-from distill.audio.limits import AudioLimits
+from distill.audio.limit_checks import LimitChecks
 from distill.audio.protocol import BLOCK_BYTES, Kind, send, send_json
 from distill.errors import AudioError
 
@@ -26,7 +27,7 @@ def main() -> None:
         request = json.loads(line)
         try:
             answer = _answer_header if request["header_only"] else _answer
-            answer(os.fsdecode(bytes.fromhex(request["path"])), AudioLimits(**request["limits"]), answers)
+            answer(os.fsdecode(bytes.fromhex(request["path"])), LimitChecks(**request["limits"]), answers)
         except AudioError as error:
             _refuse(answers, error)
         except MemoryError:
@@ -61,7 +62,7 @@ def _limit_resources() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY, resource.RLIM_INFINITY))
 
 
-def _answer(path: str, limits: AudioLimits, answers: BinaryIO) -> None:
+def _answer(path: str, limits: LimitChecks, answers: BinaryIO) -> None:
     """Decode the file at `path` into messages; raises `AudioError` to refuse it."""
     with opened(path, limits) as source:
         if source.claimed_frames is not None:
@@ -73,7 +74,7 @@ def _answer(path: str, limits: AudioLimits, answers: BinaryIO) -> None:
         _send_recording(source, limits, answers)
 
 
-def _answer_header(path: str, limits: AudioLimits, answers: BinaryIO) -> None:
+def _answer_header(path: str, limits: LimitChecks, answers: BinaryIO) -> None:
     """Answer with everything but the samples; raises `AudioError` to refuse the file for its header."""
     with opened(path, limits) as source:
         frames = source.claimed_frames
@@ -85,7 +86,7 @@ def _answer_header(path: str, limits: AudioLimits, answers: BinaryIO) -> None:
         send_json(answers, Kind.END, {"declared_frames": frames})
 
 
-def _count(source: Source, limits: AudioLimits, answers: BinaryIO) -> int:
+def _count(source: Source, limits: LimitChecks, answers: BinaryIO) -> int:
     frames = 0
     for block in checked_blocks(source, limits):
         frames += len(block)
@@ -98,7 +99,7 @@ def _send_header(source: Source, answers: BinaryIO) -> None:
     send_json(answers, Kind.HEADER, header)
 
 
-def _send_recording(source: Source, limits: AudioLimits, answers: BinaryIO) -> None:
+def _send_recording(source: Source, limits: LimitChecks, answers: BinaryIO) -> None:
     _send_header(source, answers)
     frames = 0
     for block in checked_blocks(source, limits):
