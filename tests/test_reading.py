@@ -21,8 +21,9 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
-def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def three_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(reading, "_READER_BYTES", 1)  # however little there is to decode
 
 
 @pytest.fixture
@@ -52,6 +53,19 @@ def test_several_are_read_at_once(paths: list[Path]) -> None:
         return path.name
 
     assert [name for _, name in read_each(paths[:6], meet)] == [path.name for path in paths[:6]]
+
+
+@pytest.mark.parametrize(("megabytes", "readers"), [(0.1, 1), (2, 2), (10, 3)])
+def test_another_reader_is_started_only_where_there_is_much_to_decode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, megabytes: float, readers: int
+) -> None:
+    monkeypatch.setattr(reading, "_READER_BYTES", 16 << 20)
+    paths = [tmp_path / f"{number}.wav" for number in range(5)]
+    for path in paths:
+        with path.open("wb") as file:
+            file.truncate(int(megabytes * (1 << 20)))
+    assert reading._useful_readers(paths) == readers
+    assert reading._useful_readers([*paths, tmp_path / "gone.wav"][-1:]) == 1
 
 
 def test_of_large_files_there_is_one_in_memory_at_a_time(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

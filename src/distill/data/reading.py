@@ -15,6 +15,7 @@ from distill.audio.recording import Recording
 from distill.errors import AudioError
 
 _READERS = 4  # at most: each has a worker process, and a recording in memory
+_READER_BYTES = 16 << 20  # of samples for each reader but the first: for fewer, its process takes longer to start
 _LARGE_BYTES = 64 << 20  # of samples, three minutes in stereo: larger recordings are read one at a time
 _USUAL_GROWTH = {".wav": 2, ".aif": 2, ".aiff": 2, ".aifc": 2, ".flac": 4}  # from a file's bytes to its samples'
 _LOSSY_GROWTH = 24  # of an mp3 of 128 kbit/s
@@ -46,7 +47,7 @@ def ask_each(
     `ask` is called in threads, several at once. Raises `Cancelled` soon after `cancel_event` is set, and what `ask`
     raises. An iterator that is not exhausted has to be closed, so that its worker processes end.
     """
-    count = min(_READERS, os.cpu_count() or 1, len(paths))
+    count = _useful_readers(paths)
     stopped, large, mine = AnyEvent(cancel_event), threading.Lock(), threading.local()
 
     def begin() -> None:
@@ -60,7 +61,7 @@ def ask_each(
         except AudioError as error:
             return error.with_reason(error.reason)  # without its traceback, whose frames would keep the samples alive
 
-    with ExitStack() as readers, ThreadPoolExecutor(max(1, count), "distill-read", begin) as pool:
+    with ExitStack() as readers, ThreadPoolExecutor(count, "distill-read", begin) as pool:
         under_way: deque[tuple[Path, Future[T | AudioError]]] = deque()
         try:
             for path in paths:
@@ -72,6 +73,17 @@ def ask_each(
                 yield _first(under_way)
         finally:
             stopped.set()  # closing the iterator does not wait for the files that are being read
+
+
+def _useful_readers(paths: Sequence[Path]) -> int:
+    """One reader, and another for every `_READER_BYTES` to decode, as long as there are files and cores for it."""
+    most = min(_READERS, os.cpu_count() or 1, len(paths))
+    to_decode = 0
+    for path in paths:
+        if to_decode >= most * _READER_BYTES:  # thousands of files need not all be looked at
+            break
+        to_decode += expected_bytes(path)
+    return max(1, min(most, 1 + to_decode // _READER_BYTES))
 
 
 def _first(under_way: deque[tuple[Path, Future[T | AudioError]]]) -> tuple[Path, T | AudioError]:
