@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test soak lint clean
+.PHONY: demo test slow soak lint clean
 
 demo: $(STAMP)
 	$(BIN)/python -m bench.demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -n auto -m "slow and not soak"
 
 soak: $(STAMP)
 	$(BIN)/python -m pytest -n auto -m soak
