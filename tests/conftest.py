@@ -10,6 +10,8 @@ import soundfile
 import torch
 from hypothesis import HealthCheck, settings
 
+from distill.audio.worker_process import WorkerProcess
+from support.decoders import decoders_kept
 from support.models import NARROW
 from support.runs import no_picture
 from support.sounds import RATE, write_collection
@@ -25,6 +27,21 @@ settings.load_profile("tests")
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would the commands that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_decoders() -> Iterator[None]:
+    """Decoders are kept from one test to the next: to start one takes longer than most tests."""
+    with decoders_kept():
+        yield
+
+
+@pytest.fixture(scope="module")
+def own_decoders() -> Iterator[None]:
+    """Every reader starts and ends its decoder, as it does for a user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.audio.reader.WorkerProcess", WorkerProcess)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -37,6 +37,8 @@ from support.waiting import until
 
 Write = Callable[..., Path]
 
+pytestmark = pytest.mark.usefixtures("own_decoders")
+
 posix = pytest.mark.skipif(os.name != "posix", reason="this kind of file is there on POSIX systems only")
 
 

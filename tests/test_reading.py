@@ -17,6 +17,8 @@ from distill.errors import AudioError, Cancelled, StorageError
 from support.sounds import RATE, tone
 from support.waiting import PATIENCE_S, until
 
+pytestmark = pytest.mark.usefixtures("own_decoders")
+
 Write = Callable[..., Path]
 
 

@@ -1,8 +1,61 @@
-"""Decoders that misbehave."""
+"""Decoders that are kept from one test to the next, and decoders that misbehave."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
 
 from distill.audio import worker_process
+from distill.audio.protocol import Kind
+from distill.audio.worker_process import WorkerProcess
+
+
+class KeptWorker(WorkerProcess):
+    """A worker process that waits for the next reader when one is done with it, for it takes long to start."""
+
+    kept = False
+
+    def receive(self) -> tuple[Kind, bytes]:
+        if self.kept:  # it has said that it is ready to the one before
+            self.kept = False
+            return Kind.READY, b""
+        return super().receive()
+
+    def close(self) -> None:
+        self.kept = self.alive
+        if self.kept:
+            _idle().append(self)
+        else:
+            super().close()
+
+
+_kept: dict[tuple[object, ...], list[KeptWorker]] = {}
+
+
+def _idle() -> list[KeptWorker]:
+    """Those of this process, which may be forked from one that has its own, with the command of now."""
+    return _kept.setdefault((os.getpid(), *worker_process.COMMAND), [])
+
+
+def _worker() -> WorkerProcess:
+    with suppress(IndexError):  # the readers of several threads take them at once
+        while not (worker := _idle().pop()).alive:
+            WorkerProcess.close(worker)
+        return worker
+    return KeptWorker()
+
+
+@contextmanager
+def decoders_kept() -> Iterator[None]:
+    """All readers take the worker processes of those before them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.audio.reader.WorkerProcess", _worker)
+        yield
+    for idle in _kept.values():
+        for worker in idle:
+            WorkerProcess.close(worker)
 
 
 def worker_that(does: str) -> list[str]:
