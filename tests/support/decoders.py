@@ -15,7 +15,9 @@ from distill.audio.worker_process import WorkerProcess
 class KeptWorker(WorkerProcess):
     """A worker process that waits for the next reader when one is done with it, for it takes long to start."""
 
-    kept = False
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept, self.idle = False, _idle()
 
     def receive(self) -> tuple[Kind, bytes]:
         if self.kept:  # it has said that it is ready to the one before
@@ -26,7 +28,7 @@ class KeptWorker(WorkerProcess):
     def close(self) -> None:
         self.kept = self.alive
         if self.kept:
-            _idle().append(self)
+            self.idle.append(self)
         else:
             super().close()
 
@@ -35,8 +37,8 @@ _kept: dict[tuple[object, ...], list[KeptWorker]] = {}
 
 
 def _idle() -> list[KeptWorker]:
-    """Those of this process, which may be forked from one that has its own, with the command of now."""
-    return _kept.setdefault((os.getpid(), *worker_process.COMMAND), [])
+    """Those that this process has (it may be forked from one with its own) of the kind that it would start now."""
+    return _kept.setdefault((os.getpid(), os.environ.get("PYTHONPATH"), *worker_process.COMMAND), [])
 
 
 def _worker() -> WorkerProcess:
