@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, `inspect`, `reconstruct`, `models`, and what it says to wrong input."""
 
+import gc
 import io
 import os
 import shutil
@@ -16,9 +17,11 @@ import distill
 from support.commands import Said, assert_refused, run, strict, tree
 from support.sounds import RATE, tone, write_collection
 
+pytestmark = pytest.mark.usefixtures("narrow_nets")
+
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def world(narrow_nets: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with sounds of all kinds and one trained model in `models`; tests only read it."""
     world = tmp_path_factory.mktemp("world")
     sounds = write_collection(world / "kit", 4)
@@ -427,7 +430,15 @@ def test_a_reader_that_goes_away_is_told_of_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("collecting", ["enable", "disable"])
-def test_the_python_way_in_leaves_the_collection_of_garbage_as_it_found_it(collecting: str) -> None:
-    there = f"import gc, distill; gc.{collecting}(); distill.load; print(gc.isenabled())"
-    said = subprocess.run([sys.executable, "-c", there], capture_output=True, text=True, check=True).stdout
-    assert said.strip() == str(collecting == "enable")
+def test_the_python_way_in_leaves_the_collection_of_garbage_as_it_found_it(
+    collecting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(distill, "api", raising=False)  # as if nobody had come this way yet
+    monkeypatch.delitem(sys.modules, "distill.api", raising=False)
+    getattr(gc, collecting)()
+    try:
+        assert callable(distill.load)
+        assert "distill.api" in sys.modules
+        assert gc.isenabled() == (collecting == "enable")
+    finally:
+        gc.enable()

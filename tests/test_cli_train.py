@@ -25,12 +25,16 @@ import soundfile
 import torch
 
 from distill.cli.app import main
+from distill.models import blocks
 from support.commands import Said, assert_refused, run, strict, tree
 from support.decoders import let_worker
+from support.models import NARROW
 from support.processes import FRESH
 from support.sounds import RATE, write_collection
 from support.stops import hold
 from support.waiting import until
+
+pytestmark = pytest.mark.usefixtures("narrow_nets")
 
 FEW, THREE = (("--epochs", epochs, "--batch-size", 4) for epochs in (2, 3))
 LEVELS = ("Structure", "Timbre", "Detail", "Fine")
@@ -63,14 +67,14 @@ def train(base: Path, *options: object, sounds: Path | None = None) -> Run:
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def plain(narrow_nets: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run shown in plain lines; tests only read it."""
     base = tmp_path_factory.mktemp("plain")
     return train(base, sounds=write_collection(base / "kit", 4))
 
 
 @pytest.fixture(scope="module")
-def in_json(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def in_json(narrow_nets: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with two levels of 16 codes shown as JSON; tests only read it."""
     options = ("--rvq-levels", 2, "--codebook-size", 16, "--json")
     base = tmp_path_factory.mktemp("json")
@@ -232,6 +236,8 @@ def child(
 ) -> None:
     """`distill ARGUMENTS`, after `before`, with `out` as the terminal (where `columns` are given) or as a file."""
     os.environ.update(DISTILL_HOME=str(home), TERM="xterm-256color")
+    torch.set_num_threads(1)
+    blocks.WIDTHS = NARROW
     target = os.open(out, os.O_WRONLY | os.O_CREAT if not columns else os.O_RDWR)
     if columns:
         os.login_tty(target)

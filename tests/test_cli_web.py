@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.commands import run
 from support.decoders import distill_whose_worker
 from support.sounds import write_collection
 from support.waiting import PATIENCE_S, until
@@ -100,15 +101,14 @@ def test_a_port_in_use_is_one_line(home: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        command = [*DISTILL, *WEB[:-1], str(taken.getsockname()[1])]
-        said = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (said.returncode, said.stderr.count("\n")) == (1, 1)
-    assert "choose another port" in said.stderr
-    assert "in use" in said.stderr
+        said = run(*WEB[:-1], taken.getsockname()[1])
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert "choose another port" in said.err
+    assert "in use" in said.err
 
 
 @pytest.mark.parametrize("host", ["no.such.host.example", "999.1.1.1"])
 def test_an_impossible_host_is_one_line(home: Path, host: str) -> None:
-    said = subprocess.run([*DISTILL, *WEB, "--host", host], capture_output=True, text=True, check=False)
-    assert said.returncode == 1
-    assert said.stderr.startswith("error: cannot serve at")
+    said = run(*WEB, "--host", host)
+    assert said.code == 1
+    assert said.err.startswith("error: cannot serve at")

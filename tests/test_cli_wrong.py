@@ -1,4 +1,4 @@
-"""Wrong invocations, each a process of its own: one line on stderr, exit code 1 or 2, and nothing else happens."""
+"""Wrong invocations: one line on stderr, exit code 1 or 2, and nothing else happens; where it matters, in a process."""
 
 import os
 import pty
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import tree
+from support.commands import run, tree
 from support.decoders import distill_whose_worker
 from support.models import write_model
 from support.sounds import write_collection
@@ -33,6 +33,11 @@ class Wrong:
     more: tuple[str | bytes, ...] = ()  # arguments that a command line cannot hold
     env: dict[str, str] = field(default_factory=dict)
     streams: str = ""  # a shell's redirections
+    process: bool = False  # of its own, as it has for other arguments, environments and streams than the usual ones
+
+    @property
+    def needs_process(self) -> bool:
+        return self.process or bool(self.more or self.env or self.streams)
 
 
 TRAIN, KIT = "train {w}/kit", "generate kit -o {t}/made"
@@ -41,14 +46,14 @@ ELSEWHERE = {"DISTILL_HOME": "{w}/notes.txt"}
 
 WRONG = {
     # missing
-    "no folder to inspect": Wrong("inspect", 2, "missing argument"),
+    "no folder to inspect": Wrong("inspect", 2, "missing argument", process=True),
     "neither folder nor resume": Wrong("train", 2, "FOLDER"),
     "no sounds": Wrong("reconstruct kit -o {t}/made", 2, "files"),
     "no place for the result": Wrong("reconstruct kit {w}/kit", 2, "--output-dir"),
     "no new name": Wrong("models rename kit", 2, "name"),
     "an option without its value": Wrong(f"{TRAIN} --models-dir", 2, "--models-dir"),
     "half of a pair": Wrong(f"{KIT} --interpolate a.wav", 2, "--interpolate"),
-    "a missing folder": Wrong("inspect {w}/nowhere", 1, "no such folder"),
+    "a missing folder": Wrong("inspect {w}/nowhere", 1, "no such folder", process=True),
     "a missing sound": Wrong("reconstruct kit {w}/nowhere.wav -o {t}/made", 1, "nowhere.wav: no such file"),
     "a missing model": Wrong("models show nowhere", 1, "no model 'nowhere'"),
     "a missing model file": Wrong("models delete {w}/nowhere.distill --yes", 1, "nowhere.distill"),
@@ -66,7 +71,7 @@ WRONG = {
     "a vae with levels": Wrong(f"{TRAIN} --model vae --rvq-levels 3", 2, "--rvq-levels"),
     "a walk of so many": Wrong(f"{KIT} --interpolate a.wav b.wav -n 2", 2, "--interpolate"),
     # no number, or none that can be
-    "minutes nan": Wrong(f"{TRAIN} --minutes nan", 2, "--minutes"),
+    "minutes nan": Wrong(f"{TRAIN} --minutes nan", 2, "--minutes", process=True),
     "minutes without end": Wrong(f"{TRAIN} --minutes inf", 2, "--minutes"),
     "minutes beyond any number": Wrong(f"{TRAIN} --minutes 1e400", 2, "--minutes"),
     "commitment weight nan": Wrong(f"{TRAIN} --commitment-weight nan", 2, "--commitment-weight"),
@@ -103,7 +108,7 @@ WRONG = {
     "a model in a home that is a file": Wrong("models show kit", 1, "notes.txt is a file", env=ELSEWHERE),
     "two models of one name": Wrong(f"models delete twin --yes {LIBRARY}", 1, "by its id: id-one, id-two"),
     # no way to say it, or to ask
-    "delete without a terminal": Wrong(f"models delete kit {LIBRARY}", 1, "--yes"),
+    "delete without a terminal": Wrong(f"models delete kit {LIBRARY}", 1, "--yes", process=True),
     "delete with nothing to read from": Wrong(f"models delete kit {LIBRARY}", 1, "--yes", streams="<&-"),
     "a closed output": Wrong(f"models list {LIBRARY}", 1, "standard output is closed", streams=">&-"),
     "a full output": Wrong(f"models list {LIBRARY}", 1, "No space left", streams=">/dev/full"),
@@ -145,17 +150,23 @@ def distill(
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
-def test_a_wrong_invocation_is_one_line_and_nothing_else(world: Path, tmp_path: Path, wrong: Wrong) -> None:
+def test_a_wrong_invocation_is_one_line_and_nothing_else(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: Wrong
+) -> None:
     if "/dev/full" in wrong.streams and not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     places = {"w": world, "t": tmp_path}
     words = [word.format(**places) for word in shlex.split(wrong.command)]
     env = {name: value.format(**places) for name, value in wrong.env.items()}
     before = tree(world, tmp_path)
-    said = distill(*words, *wrong.more, cwd=tmp_path, env=env, streams=wrong.streams)
-    error = said.stderr.decode()
-    assert said.returncode == wrong.code, error
-    assert said.stdout == b""
+    monkeypatch.chdir(tmp_path)
+    if wrong.needs_process:
+        done = distill(*words, *wrong.more, cwd=tmp_path, env=env, streams=wrong.streams)
+        code, out, error = done.returncode, done.stdout.decode(), done.stderr.decode()
+    else:
+        code, out, error = run(*words)
+    assert code == wrong.code, error
+    assert out == ""
     assert error.startswith("error: "), error
     assert error.count("\n") == 1, error
     assert wrong.names in error

@@ -15,6 +15,8 @@ from distill.training.config import TrainingConfig, VQVAEConfig
 from distill.training.device import resolve_device
 from distill.training.loop import train, train_vqvae
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 
 def test_a_device_that_is_not_there_is_refused_with_those_that_are() -> None:
     missing = next(kind for kind in ("cuda", "mps") if not getattr(torch, kind).is_available())
@@ -51,7 +53,7 @@ def test_a_run_needs_no_double_precision(
 ) -> None:
     filters = mel_filters(48_000, 2048, 128)  # made on the CPU, wherever they are used
     monkeypatch.setattr("distill.audio.mel.mel_filters", lambda *_: filters)
-    files, shared = find_audio_files(collection), {"max_epochs": 1, "batch_size": 4}
+    files, shared = find_audio_files(collection), {"max_epochs": 1, "batch_size": 4, "chunk_duration_s": 0.5}
     with NothingDouble() as mode:
         if family == "vqvae":
             train_vqvae(VQVAEConfig(codebook_size=16, **shared), files, tmp_path, models_dir=tmp_path / "models")

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.usefixtures("quick_runs")
 def train(sounds: Path, output: Path, family: str, batch_size: int, resume: bool = False) -> None:
     """A run of three short epochs."""
     settings = {"batch_size": batch_size, "max_epochs": 3, "augmentation_copies": 2, "dropout": 0.0}
+    settings["chunk_duration_s"] = 0.5
     options = {"models_dir": output.parent / "models", "resume_from": output if resume else None}
     if family == "vqvae":
         train_vqvae(VQVAEConfig(codebook_size=16, **settings), find_audio_files(sounds), output, **options)
@@ -112,13 +113,24 @@ def test_a_killed_process_ends_the_run_in_order_and_another_number_of_them_goes_
     assert epochs == [0, 1, 2]
 
 
-def test_the_command_line_trains_in_two_processes_and_only_the_first_one_speaks(
-    sounds: Path, tmp_path: Path, home: Path
-) -> None:
+def test_the_command_line_trains_in_two_processes_and_only_the_first_one_speaks(tmp_path: Path, home: Path) -> None:
+    sounds = write_collection(tmp_path / "sounds", 3)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    options = ["train", str(sounds), "--epochs", "2", "--batch-size", "4", "--codebook-size", "16", "--json"]
+    options = [
+        "train",
+        str(sounds),
+        "--epochs",
+        "2",
+        "--batch-size",
+        "4",
+        "--codebook-size",
+        "16",
+        "--rvq-levels",
+        "2",
+        "--json",
+    ]
     said = subprocess.run(
-        [sys.executable, *torchrun, "-m", "distill", *options],
+        [sys.executable, *torchrun, "-m", "distill", "train", str(sounds), *options],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert said.returncode == 0, said.stderr
