@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import sys
 
 import pytest
 import torch
@@ -114,6 +115,31 @@ def test_looking_through_many_files_is_compared_with_reading_them(tmp_path, monk
     assert row["ratio"]["low"] > 0
 
 
+def test_a_command_is_timed_up_to_its_first_step_and_then_stopped(tmp_path, monkeypatch):
+    lines = [f"""echo '{{"event": "{name}"}}'""" for name in ("Notice", "VQStepMetrics", "VQStepMetrics")]
+    stops = f"trap 'touch {tmp_path}/stopped; exit 130' INT"
+    command = tmp_path / "python"
+    command.write_text("\n".join(["#!/bin/sh", stops, *lines, "while :; do sleep 0.02; done\n"]))
+    command.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(command))
+    assert 0 < long.first_step_s(tmp_path, tmp_path / "run", "cpu") < math.inf
+    assert (tmp_path / "stopped").exists()
+
+
+def test_a_training_on_a_long_folder_is_timed_to_its_first_step_and_to_its_end(tmp_path, monkeypatch, quick_runs):
+    monkeypatch.setattr(long, "_FILES", 2)
+    monkeypatch.setattr(long, "_SECONDS", 1)
+    monkeypatch.setattr(long, "_SETTINGS", long._SETTINGS | {"augmentation_copies": 1})
+    monkeypatch.setattr(long, "in_fresh_process", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(long, "first_step_s", lambda *_: 0.5)
+    row, whole = long.long(dataclasses.replace(setting(tmp_path), repetitions=1))
+    assert row["case"] == "2 files of a minute, to the first step"
+    assert row["ratio"]["median"] == 4.0
+    assert whole["ratio"]["median"] > 0
+    assert whole["beside"]["whole run, s"] > whole["beside"]["second epoch, s"] > 0
+
+
+@pytest.mark.slow
 def test_a_long_folder_is_timed_up_to_the_first_step(tmp_path, monkeypatch):
     monkeypatch.setattr(long, "_FILES", 2)
     monkeypatch.setattr(long, "_SECONDS", 1)

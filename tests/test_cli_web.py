@@ -1,43 +1,92 @@
 """`distill web` on the command line: an address with a key, a warning where it is due, an orderly end."""
 
 import contextlib
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from distill.cli.app import main
+from distill.models import blocks
 from support.commands import run
-from support.decoders import distill_whose_worker
+from support.decoders import let_worker
+from support.models import NARROW
+from support.processes import FRESH
 from support.sounds import write_collection
 from support.waiting import PATIENCE_S, until
 
-DISTILL = (sys.executable, "-m", "distill")
 WEB = ("web", "--no-browser", "--port", "0")
+ADDRESS = re.compile(r"http://\S+token=\S+")
 
 
-def started(*options: str, distill: Sequence[str] = DISTILL) -> tuple[subprocess.Popen, str, str]:
-    """The process, what it has said so far, and the address in it."""
-    process = subprocess.Popen(
-        [*distill, *WEB, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
-    )
-    said = ""
-    while not (found := re.search(r"http://\S+token=\S+", said)):
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-        said += line
-    return process, said, found[0]
+def child(home: Path, out: Path, err: Path, options: tuple[str, ...], before: Callable[[], object]) -> None:
+    """`distill web` in this process, after `before`, with narrow nets."""
+    os.environ["DISTILL_HOME"] = str(home)
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY), number)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+    sys.argv = ["distill", *WEB, *options]
+    blocks.WIDTHS = NARROW
+    before()
+    main()
 
 
-def ended(process: subprocess.Popen) -> tuple[int, str, str]:
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate()
-    return process.returncode, out, err
+def nothing() -> None:
+    """As a rule a process runs on undisturbed."""
+
+
+@dataclass
+class Started:
+    """A running `distill web`, the files that it writes to, and the address that it has printed."""
+
+    process: BaseProcess
+    out: Path
+    err: Path
+    address: str = ""
+
+    def wait_for_address(self) -> None:
+        until(lambda: ADDRESS.search(self.out.read_text()) or not self.process.is_alive(), self.err.read_text)
+        found = ADDRESS.search(self.out.read_text())
+        assert found, self.err.read_text()
+        self.address = found[0]
+
+    def end(self) -> tuple[int | None, str, str]:
+        """Ctrl-C; then the exit code, and what was said on both streams."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, signal.SIGINT)
+        self.process.join()
+        return self.process.exitcode, self.out.read_text(), self.err.read_text()
+
+
+@pytest.fixture
+def start(home: Path, tmp_path: Path) -> Iterator[Callable[..., Started]]:
+    """`start(*options)`: a `distill web`, `before` called there, in a process forked from one that has imported."""
+    started: list[Started] = []
+
+    def start(*options: str, before: Callable[[], object] = nothing) -> Started:
+        out, err = (tmp_path / f"{name}.txt" for name in ("out", "err"))
+        out.touch(), err.touch()
+        process: BaseProcess = FRESH.Process(target=child, args=(home, out, err, options, before))
+        process.start()
+        started.append(Started(process, out, err))
+        started[-1].wait_for_address()
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.join()
 
 
 @contextlib.contextmanager
@@ -51,50 +100,56 @@ def browser(address: str) -> Iterator[tuple[httpx.Client, httpx.URL]]:
 
 
 def test_the_printed_address_opens_the_page_and_ctrl_c_ends_it(home: Path) -> None:
-    process, said, address = started()
-    with browser(address) as (client, at):
-        page = client.get(address)
-        assert (page.status_code, "<title>distill</title>" in page.text) == (200, True)
-        assert client.get(at.join("/api/models")).json() == []
-    assert "warning" not in said
-    assert ended(process)[0::2] == (0, "")
+    command = [sys.executable, "-m", "distill", *WEB]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1) as process:
+        said = ""
+        while not (found := ADDRESS.search(said)):
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            said += line
+        with browser(found[0]) as (client, at):
+            page = client.get(found[0])
+            assert (page.status_code, "<title>distill</title>" in page.text) == (200, True)
+            assert client.get(at.join("/api/models")).json() == []
+        assert "warning" not in said
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
 
 
-def test_a_training_that_is_going_on_is_stopped_with_a_checkpoint(home: Path, tmp_path: Path) -> None:
-    process, _, address = started()
-    with browser(address) as (client, at):
+def test_a_training_that_is_going_on_is_stopped_with_a_checkpoint(start: Any, home: Path, tmp_path: Path) -> None:
+    web = start()
+    with browser(web.address) as (client, at):
         path = str(write_collection(tmp_path / "sounds"))
         key = client.post(at.join("/api/collections"), json={"path": path}).json()["id"]
         until(lambda: client.get(at.join(f"/api/collections/{key}")).json()["state"] == "ready")
         wishes = {"collection": key, "settings": {"max_epochs": 100_000, "batch_size": 4}}
         run = client.post(at.join("/api/runs"), json=wishes).json()["id"]
         until((home / "runs" / run / "events.jsonl").exists)
-    code, out, err = ended(process)
+    code, out, err = web.end()
     assert (code, err) == (0, "")
     assert "with a checkpoint" in out
     assert list((home / "runs" / run / "checkpoints").glob("*.pt"))
 
 
-def test_a_folder_that_is_being_looked_through_does_not_hold_up_the_end(home: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_being_looked_through_does_not_hold_up_the_end(start: Any, tmp_path: Path) -> None:
     folder = write_collection(tmp_path / "sounds", 2)
-    process, _, address = started(distill=distill_whose_worker("if 'tone_01' in path: time.sleep(600)"))
-    with browser(address) as (client, at):
+    web = start(before=partial(let_worker, "if 'tone_01' in path: time.sleep(600)"))
+    with browser(web.address) as (client, at):
         key = client.post(at.join("/api/collections"), json={"path": str(folder)}).json()["id"]
         until(lambda: client.get(at.join(f"/api/collections/{key}")).json()["done"] == 1)
         assert client.get(at.join(f"/api/collections/{key}")).json()["state"] == "scanning"
-    assert ended(process)[0::2] == (0, "")
+    assert web.end()[0::2] == (0, "")
 
 
-def test_an_address_that_others_can_reach_needs_a_word_and_brings_a_warning(home: Path) -> None:
-    process, said, address = started("--host", "0.0.0.0")
-    port = httpx.URL(address).port
-    assert "can be reached from other machines" in " ".join(said.split())
+def test_an_address_that_others_can_reach_needs_a_word_and_brings_a_warning(start: Any) -> None:
+    web = start("--host", "0.0.0.0")
+    port = httpx.URL(web.address).port
+    assert "can be reached from other machines" in " ".join(web.out.read_text().split())
     assert httpx.get(f"http://127.0.0.1:{port}/api/about", timeout=PATIENCE_S).status_code == 401
-    assert (
-        httpx.get(f"http://127.0.0.1:{port}/", headers={"Host": f"evil.example:{port}"}, timeout=PATIENCE_S).status_code
-        == 421
-    )
-    assert ended(process)[0] == 0
+    foreign = {"Host": f"evil.example:{port}"}
+    assert httpx.get(f"http://127.0.0.1:{port}/", headers=foreign, timeout=PATIENCE_S).status_code == 421
+    assert web.end()[0] == 0
 
 
 def test_a_port_in_use_is_one_line(home: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from distill.cli.app import main
 from distill.data.collection import find_audio_files
 from distill.errors import TrainingError
 from distill.models.persistence import load_any
@@ -113,29 +114,37 @@ def test_a_killed_process_ends_the_run_in_order_and_another_number_of_them_goes_
     assert epochs == [0, 1, 2]
 
 
-def test_the_command_line_trains_in_two_processes_and_only_the_first_one_speaks(tmp_path: Path, home: Path) -> None:
-    sounds = write_collection(tmp_path / "sounds", 3)
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    options = [
-        "train",
-        str(sounds),
-        "--epochs",
-        "2",
-        "--batch-size",
-        "4",
-        "--codebook-size",
-        "16",
-        "--rvq-levels",
-        "2",
-        "--json",
-    ]
-    said = subprocess.run(
-        [sys.executable, *torchrun, "-m", "distill", "train", str(sounds), *options],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert said.returncode == 0, said.stderr
-    lines = [json.loads(line) for line in said.stdout.splitlines()]
+OPTIONS = ("--epochs", "2", "--batch-size", "4", "--codebook-size", "16", "--rvq-levels", "2", "--json")
+
+
+def assert_one_has_spoken(out: str, home: Path) -> None:
+    lines = [json.loads(line) for line in out.splitlines()]
     assert [line["epoch"] for line in lines if line["event"] == "VQEpochMetrics"] == [0, 1]
     assert lines[-1]["event"] == "Summary"
     assert len(list((home / "models").glob("*.distill"))) == 1
     assert len(list((home / "runs").iterdir())) == 1
+
+
+def test_the_command_line_trains_in_two_processes_and_only_the_first_one_speaks(tmp_path: Path, home: Path) -> None:
+    sounds = write_collection(tmp_path / "sounds", 3)
+
+    def work(say: Say) -> None:  # it ends its process itself
+        sys.stdout = (tmp_path / f"said by {os.environ['RANK']}").open("w")
+        sys.argv = ["distill", "train", str(sounds), *OPTIONS]
+        main()
+
+    assert in_ranks(2, work) == [(0, []), (0, [])]
+    assert (tmp_path / "said by 1").read_text() == ""
+    assert_one_has_spoken((tmp_path / "said by 0").read_text(), home)
+
+
+@pytest.mark.slow
+def test_so_it_does_under_torchrun(tmp_path: Path, home: Path) -> None:
+    sounds = write_collection(tmp_path / "sounds", 3)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    said = subprocess.run(
+        [sys.executable, *torchrun, "-m", "distill", "train", str(sounds), *OPTIONS],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    assert_one_has_spoken(said.stdout, home)
