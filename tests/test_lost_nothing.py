@@ -392,11 +392,10 @@ LOCKS = (".lock", ".library.lock", ".library.queue")
 
 
 def places(count: int, sample: int) -> list[Any]:
-    """`count` places in the course of a run, 0 to 1; `sample` of them outside the soak."""
+    """`count` places in the course of a run, 0 to 1; `sample` of them outside the soak, half of these are slow."""
     every = count // sample
-    return [
-        pytest.param((n + 0.5) / count, marks=[] if n % every == every // 2 else pytest.mark.soak) for n in range(count)
-    ]
+    sampled = {n: [pytest.mark.slow] * (n // every % 2) for n in range(every // 2, count, every)}
+    return [pytest.param((n + 0.5) / count, marks=sampled.get(n, pytest.mark.soak)) for n in range(count)]
 
 
 @pytest.mark.parametrize("share", places(50, 4))

@@ -263,7 +263,11 @@ def uninterrupted(resumable, files, tmp_path_factory):
 
 @pytest.mark.parametrize(
     "stop",
-    [StopAt(StepMetrics, epoch=0, step=0), StopAt(StepMetrics, epoch=1, step=1), StopAt(EpochMetrics, epoch=1)],
+    [
+        pytest.param(StopAt(StepMetrics, epoch=0, step=0), marks=pytest.mark.slow),
+        StopAt(StepMetrics, epoch=1, step=1),
+        pytest.param(StopAt(EpochMetrics, epoch=1), marks=pytest.mark.slow),
+    ],
     ids=["first step", "mid epoch, in the warm-up", "epoch end"],
 )
 def test_a_run_stopped_anywhere_ends_like_the_uninterrupted_one(stop, resumable, files, uninterrupted, tmp_path):
