@@ -22,6 +22,7 @@ from distill.families import register, unregister
 from distill.models.persistence import load_any
 from distill.notices import FileLeftOut, LevelUnderused, Notice, Overfitting
 from distill.storage import append_text
+from distill.training.execution import run_training
 from distill.training.families import VAE, VQVAE
 from distill.training.metrics import TrainingCompleteEvent, VQEpochMetrics, event_from_dict
 from distill.training.preview import list_previews
@@ -606,10 +607,21 @@ def test_of_steps_in_a_row_the_page_is_told_the_last_and_everything_in_order(tmp
 # The library
 
 
+@pytest.fixture(scope="module")
+def model(quick_runs: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained model."""
+    base = tmp_path_factory.mktemp("model")
+    places = {"output_dir": base / "run", "models_dir": base / "models", "model_name": "tones"}
+    run_training(TrainingRequest.for_folder(write_collection(base / "kit"), **places, **SMALL, max_epochs=2))
+    (path,) = (base / "models").glob("*.distill")
+    return path
+
+
 @pytest.fixture
-def trained(web: Web, collection: Path):
+def trained(web: Web, model: Path):
     """The library's only model, as the list has it."""
-    messages(web, train(web, collection)["id"], "finished")
+    web.state.library.folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(model, web.state.library.folder)
     return web.get("/api/models")[0]
 
 
