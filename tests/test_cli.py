@@ -17,11 +17,11 @@ import distill
 from support.commands import Said, assert_refused, run, strict, tree
 from support.sounds import RATE, tone, write_collection
 
-pytestmark = pytest.mark.usefixtures("narrow_nets")
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 
 @pytest.fixture(scope="module")
-def world(narrow_nets: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def world(quick_runs: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with sounds of all kinds and one trained model in `models`; tests only read it."""
     world = tmp_path_factory.mktemp("world")
     sounds = write_collection(world / "kit", 4)

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -26,15 +27,18 @@ import torch
 
 from distill.cli.app import main
 from distill.models import blocks
+from distill.training import loop
+from distill.training.picture import draw_vqvae_run
 from support.commands import Said, assert_refused, run, strict, tree
 from support.decoders import let_worker
 from support.models import NARROW
 from support.processes import FRESH
+from support.runs import no_picture
 from support.sounds import RATE, write_collection
 from support.stops import hold
 from support.waiting import until
 
-pytestmark = pytest.mark.usefixtures("narrow_nets")
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 FEW, THREE = (("--epochs", epochs, "--batch-size", 4) for epochs in (2, 3))
 LEVELS = ("Structure", "Timbre", "Detail", "Fine")
@@ -66,19 +70,29 @@ def train(base: Path, *options: object, sounds: Path | None = None) -> Run:
     return Run(sounds, folder, models, said)
 
 
+@contextmanager
+def pictured() -> Iterator[None]:
+    """Runs end with their picture, as they do for a user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "draw_vqvae_run", draw_vqvae_run)
+        yield
+
+
 @pytest.fixture(scope="module")
-def plain(narrow_nets: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def plain(quick_runs: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run shown in plain lines; tests only read it."""
     base = tmp_path_factory.mktemp("plain")
-    return train(base, sounds=write_collection(base / "kit", 4))
+    with pictured():
+        return train(base, sounds=write_collection(base / "kit", 4))
 
 
 @pytest.fixture(scope="module")
-def in_json(narrow_nets: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def in_json(quick_runs: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with two levels of 16 codes shown as JSON; tests only read it."""
     options = ("--rvq-levels", 2, "--codebook-size", 16, "--json")
     base = tmp_path_factory.mktemp("json")
-    return train(base, *FEW, *options, sounds=write_collection(base / "kit", 4))
+    with pictured():
+        return train(base, *FEW, *options, sounds=write_collection(base / "kit", 4))
 
 
 def weights(models: Path) -> dict[str, torch.Tensor]:
@@ -237,7 +251,7 @@ def child(
     """`distill ARGUMENTS`, after `before`, with `out` as the terminal (where `columns` are given) or as a file."""
     os.environ.update(DISTILL_HOME=str(home), TERM="xterm-256color")
     torch.set_num_threads(1)
-    blocks.WIDTHS = NARROW
+    blocks.WIDTHS, loop.draw_vqvae_run = NARROW, no_picture
     target = os.open(out, os.O_WRONLY | os.O_CREAT if not columns else os.O_RDWR)
     if columns:
         os.login_tty(target)
