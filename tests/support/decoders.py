@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -38,7 +39,7 @@ _kept: dict[tuple[object, ...], list[KeptWorker]] = {}
 
 def _idle() -> list[KeptWorker]:
     """Those that this process has (it may be forked from one with its own) of the kind that it would start now."""
-    return _kept.setdefault((os.getpid(), os.environ.get("PYTHONPATH"), *worker_process.COMMAND), [])
+    return _kept.setdefault((os.getpid(), Path.cwd(), os.environ.get("PYTHONPATH"), *worker_process.COMMAND), [])
 
 
 def _worker() -> WorkerProcess:
