@@ -25,6 +25,9 @@ settings.register_profile(
 )
 settings.load_profile("tests")
 
+# Where it is set, every process that a test starts would compile all of distill again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would the commands that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
