@@ -1,5 +1,6 @@
 """Fixtures that all tests share: one thread, a home of their own, small sounds, small nets."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Checks of a sound file against limits; the worker process uses them too, which gets them validated and imports little."""
+"""Checks of a sound file against limits; also for the worker process, which gets them validated and imports little."""
 
 import math
 from dataclasses import dataclass
