@@ -9,7 +9,7 @@ demo: $(STAMP)
 	$(BIN)/python -m bench.demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -n auto -m "slow and not soak"
