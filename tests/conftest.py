@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from distill.audio.worker_process import WorkerProcess
 from support.decoders import decoders_kept
 from support.models import NARROW
+from support.running import start as start
 from support.runs import no_picture
 from support.sounds import RATE, write_collection
 

@@ -1,22 +1,16 @@
 """`distill train` as a user meets it: what it shows, what it leaves on disk, how it stops and how it goes on."""
 
-import fcntl
 import json
 import os
-import pty
 import re
 import shlex
 import signal
 import struct
 import subprocess
-import sys
-import termios
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +19,11 @@ import pytest
 import soundfile
 import torch
 
-from distill.cli.app import main
-from distill.models import blocks
 from distill.training import loop
 from distill.training.picture import draw_vqvae_run
 from support.commands import Said, assert_refused, run, strict, tree
 from support.decoders import let_worker
-from support.models import NARROW
-from support.processes import FRESH
-from support.runs import no_picture
+from support.running import Started
 from support.sounds import RATE, write_collection
 from support.stops import hold
 from support.waiting import until
@@ -242,104 +232,9 @@ def test_a_name_with_brackets_is_shown_as_it_is(tmp_path: Path) -> None:
     assert f"\n{name}: 1 epoch" in made.said.out
 
 
-# Processes of their own
-
-
-def child(
-    arguments: list[str], home: Path, out: Path, err: Path | None, columns: int, before: Callable[[], object]
-) -> None:
-    """`distill ARGUMENTS`, after `before`, with `out` as the terminal (where `columns` are given) or as a file."""
-    os.environ.update(DISTILL_HOME=str(home), TERM="xterm-256color")
-    torch.set_num_threads(1)
-    blocks.WIDTHS, loop.draw_vqvae_run = NARROW, no_picture
-    target = os.open(out, os.O_WRONLY | os.O_CREAT if not columns else os.O_RDWR)
-    if columns:
-        os.login_tty(target)
-    else:
-        os.dup2(target, 1)
-        os.dup2(os.open(err or os.devnull, os.O_WRONLY | os.O_CREAT), 2)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
-    sys.argv = ["distill", *arguments]
-    before()
-    main()
-
-
-def nothing() -> None:
-    """As a rule a process runs on undisturbed."""
-
-
 # Places at which a run waits until it is asked to stop.
 IN_KMEANS = partial(hold, "distill.models.quantizer.kmeans", 0)
 IN_EPOCH_2 = partial(hold, "distill.training.run_folder.RunFolder.append_usage", 1)
-
-
-@dataclass
-class Started:
-    """A running `distill` and what it has printed so far."""
-
-    process: BaseProcess
-    out: Callable[[], str]
-    err: Callable[[], str]
-    type: Callable[[bytes], object] = field(default=lambda keys: None)
-
-    def wait_for(self, text: str) -> None:
-        until(lambda: text in self.out() or not self.process.is_alive(), lambda: (self.out(), self.err()))
-        assert text in self.out(), self.err()
-
-    def kill(self, number: signal.Signals) -> None:
-        assert self.process.pid is not None
-        os.kill(self.process.pid, number)
-
-    def end(self) -> Said:
-        until(lambda: not self.process.is_alive(), lambda: (self.out(), self.err()))
-        return Said(self.process.exitcode or 0, self.out(), self.err())
-
-
-@pytest.fixture
-def start(tmp_path: Path, home: Path) -> Any:
-    """`start(*arguments)`: a `distill` in a process of its own, `before` called there; `columns` make a terminal."""
-    started: list[Started] = []
-    opened: list[int] = []
-
-    def begin(arguments: tuple[object, ...], *more: object) -> BaseProcess:
-        process: BaseProcess = FRESH.Process(target=child, args=([str(a) for a in arguments], home, *more))
-        process.start()
-        return process
-
-    def to_files(arguments: tuple[object, ...], before: Callable[[], object]) -> Started:
-        out, err = (tmp_path / f"{name}_{len(started)}.txt" for name in ("out", "err"))
-        out.touch(), err.touch()
-        return Started(begin(arguments, out, err, 0, before), out.read_text, err.read_text)
-
-    def on_terminal(arguments: tuple[object, ...], columns: int, before: Callable[[], object]) -> Started:
-        ours, theirs = pty.openpty()
-        opened.extend((ours, theirs))
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-        screen = bytearray()
-        threading.Thread(target=_copy, args=(ours, screen), daemon=True).start()
-        process = begin(arguments, Path(os.ttyname(theirs)), None, columns, before)
-        text = lambda: screen.decode(errors="replace")  # noqa: E731
-        return Started(process, text, text, lambda keys: os.write(ours, keys))
-
-    def start(*arguments: object, columns: int = 0, before: Callable[[], object] = nothing) -> Started:
-        started.append(on_terminal(arguments, columns, before) if columns else to_files(arguments, before))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.process.kill()
-        one.process.join()
-    for handle in opened[::-1]:
-        os.close(handle)
-
-
-def _copy(source: int, into: bytearray) -> None:
-    while True:
-        try:
-            into.extend(os.read(source, 65536))
-        except OSError:  # the terminal is gone
-            return
-
 
 # Stopping, and going on
 

@@ -1,28 +1,22 @@
 """`distill web` on the command line: an address with a key, a warning where it is due, an orderly end."""
 
 import contextlib
-import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from distill.cli.app import main
-from distill.models import blocks
-from support.commands import run
+from support.commands import Said, run
 from support.decoders import let_worker
-from support.models import NARROW
-from support.processes import FRESH
+from support.running import Started
 from support.sounds import write_collection
 from support.waiting import PATIENCE_S, until
 
@@ -30,63 +24,16 @@ WEB = ("web", "--no-browser", "--port", "0")
 ADDRESS = re.compile(r"http://\S+token=\S+")
 
 
-def child(home: Path, out: Path, err: Path, options: tuple[str, ...], before: Callable[[], object]) -> None:
-    """`distill web` in this process, after `before`, with narrow nets."""
-    os.environ["DISTILL_HOME"] = str(home)
-    for number, path in ((1, out), (2, err)):
-        os.dup2(os.open(path, os.O_WRONLY), number)
-    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
-    sys.argv = ["distill", *WEB, *options]
-    blocks.WIDTHS = NARROW
-    before()
-    main()
+def address_of(running: Started) -> str:
+    """The address that a `distill web` prints."""
+    running.wait_for("token=")
+    return ADDRESS.findall(running.out())[0]
 
 
-def nothing() -> None:
-    """As a rule a process runs on undisturbed."""
-
-
-@dataclass
-class Started:
-    """A running `distill web`, the files that it writes to, and the address that it has printed."""
-
-    process: BaseProcess
-    out: Path
-    err: Path
-    address: str = ""
-
-    def wait_for_address(self) -> None:
-        until(lambda: ADDRESS.search(self.out.read_text()) or not self.process.is_alive(), self.err.read_text)
-        found = ADDRESS.search(self.out.read_text())
-        assert found, self.err.read_text()
-        self.address = found[0]
-
-    def end(self) -> tuple[int | None, str, str]:
-        """Ctrl-C; then the exit code, and what was said on both streams."""
-        assert self.process.pid is not None
-        os.kill(self.process.pid, signal.SIGINT)
-        self.process.join()
-        return self.process.exitcode, self.out.read_text(), self.err.read_text()
-
-
-@pytest.fixture
-def start(home: Path, tmp_path: Path) -> Iterator[Callable[..., Started]]:
-    """`start(*options)`: a `distill web`, `before` called there, in a process forked from one that has imported."""
-    started: list[Started] = []
-
-    def start(*options: str, before: Callable[[], object] = nothing) -> Started:
-        out, err = (tmp_path / f"{name}.txt" for name in ("out", "err"))
-        out.touch(), err.touch()
-        process: BaseProcess = FRESH.Process(target=child, args=(home, out, err, options, before))
-        process.start()
-        started.append(Started(process, out, err))
-        started[-1].wait_for_address()
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.process.kill()
-        one.process.join()
+def stop(running: Started) -> Said:
+    """What a `distill web` has said when Ctrl-C has ended it."""
+    running.kill(signal.SIGINT)
+    return running.end()
 
 
 @contextlib.contextmanager
@@ -118,15 +65,15 @@ def test_the_printed_address_opens_the_page_and_ctrl_c_ends_it(home: Path) -> No
 
 
 def test_a_training_that_is_going_on_is_stopped_with_a_checkpoint(start: Any, home: Path, tmp_path: Path) -> None:
-    web = start()
-    with browser(web.address) as (client, at):
+    web = start(*WEB)
+    with browser(address_of(web)) as (client, at):
         path = str(write_collection(tmp_path / "sounds"))
         key = client.post(at.join("/api/collections"), json={"path": path}).json()["id"]
         until(lambda: client.get(at.join(f"/api/collections/{key}")).json()["state"] == "ready")
         wishes = {"collection": key, "settings": {"max_epochs": 100_000, "batch_size": 4}}
         run = client.post(at.join("/api/runs"), json=wishes).json()["id"]
         until((home / "runs" / run / "events.jsonl").exists)
-    code, out, err = web.end()
+    code, out, err = stop(web)
     assert (code, err) == (0, "")
     assert "with a checkpoint" in out
     assert list((home / "runs" / run / "checkpoints").glob("*.pt"))
@@ -134,22 +81,22 @@ def test_a_training_that_is_going_on_is_stopped_with_a_checkpoint(start: Any, ho
 
 def test_a_folder_that_is_being_looked_through_does_not_hold_up_the_end(start: Any, tmp_path: Path) -> None:
     folder = write_collection(tmp_path / "sounds", 2)
-    web = start(before=partial(let_worker, "if 'tone_01' in path: time.sleep(600)"))
-    with browser(web.address) as (client, at):
+    web = start(*WEB, before=partial(let_worker, "if 'tone_01' in path: time.sleep(600)"))
+    with browser(address_of(web)) as (client, at):
         key = client.post(at.join("/api/collections"), json={"path": str(folder)}).json()["id"]
         until(lambda: client.get(at.join(f"/api/collections/{key}")).json()["done"] == 1)
         assert client.get(at.join(f"/api/collections/{key}")).json()["state"] == "scanning"
-    assert web.end()[0::2] == (0, "")
+    assert stop(web)[0::2] == (0, "")
 
 
 def test_an_address_that_others_can_reach_needs_a_word_and_brings_a_warning(start: Any) -> None:
-    web = start("--host", "0.0.0.0")
-    port = httpx.URL(web.address).port
-    assert "can be reached from other machines" in " ".join(web.out.read_text().split())
+    web = start(*WEB, "--host", "0.0.0.0")
+    port = httpx.URL(address_of(web)).port
+    assert "can be reached from other machines" in " ".join(web.out().split())
     assert httpx.get(f"http://127.0.0.1:{port}/api/about", timeout=PATIENCE_S).status_code == 401
     foreign = {"Host": f"evil.example:{port}"}
     assert httpx.get(f"http://127.0.0.1:{port}/", headers=foreign, timeout=PATIENCE_S).status_code == 421
-    assert web.end()[0] == 0
+    assert stop(web).code == 0
 
 
 def test_a_port_in_use_is_one_line(home: Path) -> None:
