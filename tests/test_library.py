@@ -366,7 +366,7 @@ def test_who_finds_the_library_locked_waits_for_his_turn(library, monkeypatch):
 
 
 def test_a_library_that_stays_locked_is_told(library, monkeypatch):
-    monkeypatch.setattr("distill.library.catalog._LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("distill.library.lock._TIMEOUT_S", 0.1)
     raised = []
 
     def list_models() -> None:

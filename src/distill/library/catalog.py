@@ -1,94 +1,26 @@
-"""The library: an index of the model files in a folder, which follows the files and can always be rebuilt."""
+"""The library: the models in a folder; its index follows the files and can always be rebuilt."""
 
-import hashlib
-import json
 import logging
 import math
-import os
-import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Any
 
-from pydantic import Field, PlainValidator
-from pydantic.dataclasses import dataclass
-
-from distill.errors import ConfigError, LibraryError, ListModels, ModelFileError
-from distill.library.header import MODEL_FILE_EXTENSION, read_header
-from distill.notices import LibraryIndexDamaged, ModelNotListed
-from distill.schema import VALIDATED, Validated
-from distill.storage import atomic_write_text, remove_orphans, safe_stem, storage_errors
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
+from distill.errors import LibraryError, ListModels, ModelFileError
+from distill.library.entry import ModelEntry as ModelEntry
+from distill.library.header import MODEL_FILE_EXTENSION
+from distill.library.index import read_index, write_index
+from distill.library.lock import locked
+from distill.notices import ModelNotListed
+from distill.storage import remove_orphans, safe_stem, storage_errors
 
 logger = logging.getLogger(__name__)
 
 SORT_KEYS = ("date", "name", "loss", "size")
 
-_INDEX = "library.json"
-_LOCK = ".library.lock"
-_QUEUE = ".library.queue"
 _DELETED = ".deleted"
-_LOCK_TIMEOUT_S = 30.0
-_POLL_S = 0.01
-_FORMAT = "distill_library"
-_VERSION = 2  # 1 had no digest
-
-
-def _file_name(value: Any) -> str:
-    """Check that a value is a bare file name; pydantic's own `str` refuses names that are not UTF-8."""
-    if not (isinstance(value, str) and value and Path(value).name == value):
-        raise ValueError("it should be the name of a file in the library's folder")
-    return value
-
-
-@dataclass(frozen=True, config=VALIDATED)
-class ModelEntry(Validated):
-    """One model in the library; `file` is its name within the folder."""
-
-    model_id: str
-    name: str
-    file: Annotated[str, PlainValidator(_file_name)]
-    model_type: str
-    save_date: str
-    dataset_name: str = ""
-    file_count: int = 0
-    epochs: int = 0
-    val_loss: float | None = None
-    # Bounded, because a file from a stranger can hold an integer too large to be written as JSON.
-    num_quantizers: int | None = Field(default=None, ge=0, le=10**9)
-    codebook_size: int | None = Field(default=None, ge=0, le=10**9)
-    size_bytes: int = 0
-    modified_ns: int = 0
-
-    @classmethod
-    def of_file(cls, path: Path) -> Self:
-        """The entry that the model file at `path` describes; raises `ModelFileError`."""
-        status = _status(path)  # before the content, so that a file replaced in between is read again next time
-        header = read_header(path)
-        about = header.metadata
-        try:
-            return cls(
-                model_id=about.model_id,
-                name=about.name,
-                file=path.name,
-                model_type=header.model_type,
-                save_date=about.save_date,
-                dataset_name=about.dataset_name,
-                file_count=about.file_count,
-                epochs=about.epochs,
-                val_loss=about.val_loss,
-                num_quantizers=header.settings.get("num_quantizers"),
-                codebook_size=header.settings.get("codebook_size"),
-                size_bytes=status.st_size,
-                modified_ns=status.st_mtime_ns,
-            )
-        except ConfigError as error:
-            raise ModelFileError(f"{path}: its metadata is damaged ({error})") from error
 
 
 class ModelLibrary:
@@ -105,8 +37,8 @@ class ModelLibrary:
         """All models: newest first, or by `name`, `loss` (best first) or `size` (largest first)."""
         if not self._is_there():  # listing must not create it
             return []
-        with self._locked():
-            entries = self._follow_files(self._read_index())
+        with locked(self.folder):
+            entries = self._follow_files(read_index(self.folder))
         orders: dict[str, Any] = {
             "date": lambda e: e.save_date,
             "name": lambda e: e.name.casefold(),
@@ -158,14 +90,14 @@ class ModelLibrary:
 
     def add(self, entry: ModelEntry) -> None:
         """Add an entry, in place of one with the same file; raises `StorageError`."""
-        with self._locked():
-            others = [other for other in self._read_index() if other.file != entry.file]
-            self._write_index([*others, entry])
+        with locked(self.folder):
+            others = [other for other in read_index(self.folder) if other.file != entry.file]
+            write_index(self.folder, [*others, entry])
 
     def remove(self, model_id: str) -> ModelEntry:
         """Delete the one model with this id, and its file; raises `LibraryError` unless it is exactly one."""
-        with self._locked():
-            found = [entry for entry in self._follow_files(self._read_index()) if entry.model_id == model_id]
+        with locked(self.folder):
+            found = [entry for entry in self._follow_files(read_index(self.folder)) if entry.model_id == model_id]
             if not found:
                 raise LibraryError(f"no model with the id {model_id!r} in {self.folder}", ListModels())
             if len(found) > 1:  # copies made by hand
@@ -195,15 +127,15 @@ class ModelLibrary:
     @contextmanager
     def _removing(self, entry: ModelEntry) -> Iterator[Path]:
         """Yield the file of a model for the body to take away; then the model is taken out of the index."""
-        with self._locked():
-            entries = self._follow_files(self._read_index())
+        with locked(self.folder):
+            entries = self._follow_files(read_index(self.folder))
             if entry not in entries:  # its size and time count: a model that was replaced since is not deleted
                 raise LibraryError(
                     f"{self.path(entry)} has been changed or removed in the meantime, so nothing was deleted",
                     ListModels(),
                 )
             yield self.path(entry)
-            self._write_index([other for other in entries if other != entry])
+            write_index(self.folder, [other for other in entries if other != entry])
 
     def restore(self, kept: Path) -> ModelEntry:
         """Bring a discarded model back; raises `LibraryError` when it is no longer there."""
@@ -228,13 +160,13 @@ class ModelLibrary:
         """Rebuild the index from the model files; returns its entries."""
         if not self._is_there():
             return []
-        with self._locked():
+        with locked(self.folder):
             return self._follow_files([])
 
     @contextmanager
     def new_file(self, name: str) -> Iterator[Path]:
         """Yield a path for a new model called `name`, which stays free while the body runs."""
-        with self._locked():
+        with locked(self.folder):
             stem = safe_stem(name)
             counted = (f"{stem}_{n}" for n in range(2, 1_000_000))
             path = self.folder / f"{stem}{MODEL_FILE_EXTENSION}"
@@ -249,54 +181,6 @@ class ModelLibrary:
             raise LibraryError(f"{place} is a file", "give the folder of a library")
         return place == self.folder
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with storage_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = self._acquire_lock()
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def _acquire_lock(self) -> "BaseFileLock":
-        """Acquire the library's lock; raises `LibraryError` when another process holds it for too long.
-
-        Whoever waits for the lock holds the queue's meanwhile, so that a busy process cannot take it again and again.
-        """
-        # Imported late: loading a model by its path needs no lock, and need not wait for the import.
-        from filelock import FileLock, Timeout
-
-        # Singletons: within a thread, a lock that is held can be taken again, as `restore` does within `new_file`.
-        lock, queue = (
-            FileLock(self.folder / name, timeout=_LOCK_TIMEOUT_S, poll_interval=_POLL_S, is_singleton=True)
-            for name in (_LOCK, _QUEUE)
-        )
-        try:
-            with nullcontext() if lock.is_locked else queue:
-                lock.acquire()
-        except Timeout:
-            raise LibraryError(
-                f"{self.folder} has been in use by another distill for over {_LOCK_TIMEOUT_S:.0f} s", "try again later"
-            ) from None
-        return lock
-
-    def _read_index(self) -> list[ModelEntry]:
-        """Read the stored index; a broken one is put aside and read as empty, to be filled from the files."""
-        path = self.folder / _INDEX
-        try:
-            return _parsed(path.read_bytes())
-        except FileNotFoundError:
-            return []
-        except (ValueError, LookupError, TypeError, RecursionError, ConfigError, IsADirectoryError) as error:
-            aside = next(place for place in _backup_paths(path) if not place.exists())
-            logger.warning(LibraryIndexDamaged(str(path), str(error), aside.name))
-            with storage_errors(aside):
-                path.rename(aside)
-            return []
-        except OSError as error:  # it may be intact, so it is not replaced
-            raise LibraryError(f"{path}: {error.strerror}", "make it readable, then try again") from error
-
     def _follow_files(self, entries: list[ModelEntry]) -> list[ModelEntry]:
         """Bring entries in line with the files: new files are read, entries without a file dropped.
 
@@ -307,38 +191,14 @@ class ModelLibrary:
         followed = []
         for path in sorted(self.folder.glob(f"*{MODEL_FILE_EXTENSION}"), key=lambda path: path.name):
             try:
+                entry = known.get(path.name)
                 # Only files that are new or have changed are read.
-                followed.append(_unchanged(known.get(path.name), path) or ModelEntry.of_file(path))
+                followed.append(entry if entry and entry.describes(path) else ModelEntry.of_file(path))
             except ModelFileError as error:  # which must not hide the other models
                 logger.warning(ModelNotListed(str(path), error.reason, error.remedy))
         if followed != entries:
-            self._write_index(followed)
+            write_index(self.folder, followed)
         return followed
-
-    def _write_index(self, entries: list[ModelEntry]) -> None:
-        models = [asdict(entry) for entry in sorted(entries, key=lambda entry: entry.file)]
-        content = {"format": _FORMAT, "version": _VERSION, "digest": _digest(models), "models": models}
-        atomic_write_text(self.folder / _INDEX, json.dumps(content, indent=1) + "\n")
-
-
-def _parsed(index: bytes) -> list[ModelEntry]:
-    content = json.loads(index)
-    if (content["format"], content["version"]) != (_FORMAT, _VERSION):
-        raise ValueError(f"it is {content['format']!r}, version {content['version']!r}")
-    if content["digest"] != _digest(content["models"]):
-        raise ValueError("its digest does not match its content")
-    return [ModelEntry(**item) for item in content["models"]]
-
-
-def _digest(models: Any) -> str:
-    """Hash of the models in an index: without it, an index with a letter changed in some name would be believed."""
-    return hashlib.sha256(json.dumps(models).encode()).hexdigest()
-
-
-def _backup_paths(index: Path) -> Iterator[Path]:
-    """Paths to which a broken index can be moved, in turn, so that it replaces none that is there already."""
-    yield index.with_suffix(".broken.json")
-    yield from (index.with_suffix(f".broken_{n}.json") for n in range(2, 1_000_000))
 
 
 def locate(model: str, models_dir: Path) -> tuple[ModelLibrary, ModelEntry]:
@@ -357,24 +217,6 @@ def as_path(model: str) -> Path | None:
     path = Path(model)
     # A file that does not exist can be meant as a path, too: then the error should be about that file.
     return path if path.is_file() or (model.endswith(MODEL_FILE_EXTENSION) and len(path.parts) > 1) else None
-
-
-def _unchanged(entry: ModelEntry | None, path: Path) -> ModelEntry | None:
-    """Return `entry` if the file is still the one it was made from, else None; raises `ModelFileError`."""
-    status = _status(path)
-    same = entry is not None and (entry.size_bytes, entry.modified_ns) == (status.st_size, status.st_mtime_ns)
-    return entry if same else None
-
-
-def _status(path: Path) -> os.stat_result:
-    """The size and time of a model file; raises `ModelFileError` when there is none, or something else in its place."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise ModelFileError(f"{path}: {error.strerror}") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise ModelFileError(f"{path}: not a file", "give a model file")
-    return status
 
 
 def _differences(entries: list[ModelEntry]) -> str:
