@@ -12,7 +12,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 slow: $(STAMP)
-	$(BIN)/python -m pytest -n auto -m "slow and not soak"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow and not soak"
 
 soak: $(STAMP)
 	$(BIN)/python -m pytest -n auto -m soak

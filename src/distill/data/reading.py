@@ -15,7 +15,7 @@ from distill.audio.recording import Recording
 from distill.errors import AudioError
 
 _READERS = 4  # at most: each has a worker process, and a recording in memory
-_READER_BYTES = 16 << 20  # of samples for each reader but the first: for fewer, its process takes longer to start
+_READER_BYTES = 16 << 20  # of samples for each reader but the first: for fewer, starting its process hardly pays
 _LARGE_BYTES = 64 << 20  # of samples, three minutes in stereo: larger recordings are read one at a time
 _USUAL_GROWTH = {".wav": 2, ".aif": 2, ".aiff": 2, ".aifc": 2, ".flac": 4}  # from a file's bytes to its samples'
 _LOSSY_GROWTH = 24  # of an mp3 of 128 kbit/s
