@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from bench.quality import anchors
+from bench.quality.artefacts import artefacts, medians
 from bench.quality.codes import entropy_coded_bits, fully_coded_bits, level_usage, plain_bits
 from bench.quality.first_plan import FirstPlan, Preset, train_first_plan
 from bench.quality.mel_distance import mel_distance
@@ -64,9 +65,48 @@ def test_a_collection_is_split_and_every_copy_is_measured_against_its_original(t
     split = Split.of(collection, tmp_path / "work")
     assert [path.name for path in split.test] == ["000.wav", "001.wav"]
     assert len(list(split.train.iterdir())) == 8
-    assert split.distances(split.originals) == Distances(0, 0, 0, 0)
+    same = split.distances(split.originals)
+    assert dataclasses.replace(same, artefacts={}) == Distances(0, 0, 0, 0, {})
+    assert same.artefacts["loud"] == same.artefacts["level"] == 0
     quiet = split.distances(sound / 2 for sound in split.originals)
     assert min(quiet.mel, quiet.mel_mean, quiet.stft, quiet.stft_mean) > 0
+    assert quiet.artefacts["level"] == pytest.approx(-6.02, abs=0.01)
+
+
+def hit(seconds: float = 1.0) -> torch.Tensor:
+    """Noise that begins at once, rings on for a while, and is preceded by silence."""
+    time = torch.arange(int(seconds * 48_000)) / 48_000
+    noise = torch.randn(len(time), generator=torch.Generator().manual_seed(0))
+    return torch.where(time >= 0.2, noise * torch.exp(-4 * (time - 0.2).clamp(min=0)), 0.0) * 0.2
+
+
+def test_a_sound_has_no_artefact_beside_itself():
+    found = artefacts(hit(), hit())
+    assert (found.loud, found.level, found.tone, found.pre_echo) == (0, 0, 0, 0)
+    assert (found.texture, found.flutter, found.attack) == (1, 1, 1)
+
+
+def test_each_artefact_is_seen_by_its_own_figure():
+    sound = hit()
+    smeared = sound + 0.3 * torch.roll(sound, -480)  # a part of it comes 10 ms too early
+    assert artefacts(sound, smeared).attack < 0.99
+    assert artefacts(sound, smeared).pre_echo > 20
+    assert artefacts(sound, sound / 2).level == pytest.approx(-6.02, abs=0.01)
+    assert artefacts(sound, sound / 2).loud == pytest.approx(6.02, abs=0.01)
+    ring = torch.sin(2 * torch.pi * 3000 * torch.arange(48_000) / 48_000) * 0.2
+    assert artefacts(sound, ring).tone < -10
+    assert artefacts(ring, ring + 0.05 * sound).tone > 10
+    beating = sound * (1 + 0.5 * torch.sign(torch.sin(2 * torch.pi * 6 * torch.arange(48_000) / 48_000)))
+    assert artefacts(sound, beating).flutter > 1.05
+    tones = torch.linspace(300, 12_000, 40)[:, None] * torch.arange(48_000) / 48_000
+    frozen = torch.sin(2 * torch.pi * tones).mean(dim=0)
+    assert artefacts(hit(1.0)[9600:], frozen[9600:]).texture < 0.7
+
+
+def test_a_figure_that_no_sound_shows_is_left_out():
+    short = SOUND[:4000]
+    assert "texture" not in medians([artefacts(short, short)])
+    assert medians([artefacts(hit(), hit()), artefacts(short, short)])["texture"] == 1
 
 
 def test_an_even_histogram_costs_as_much_as_plain_codes_and_a_skewed_one_its_entropy():
@@ -97,7 +137,7 @@ def test_sound_without_a_pause_fills_the_grid():
     loaded = SimpleNamespace(model=model, spectrogram=AudioSpectrogram())
     codes = model.encode_to_codes(torch.zeros(1, 1, 128, 96))
     seconds = 96 * 512 / 48_000
-    assert fully_coded_bits(loaded) == pytest.approx(codes.shape[1] * 3 * 8 / seconds)
+    assert fully_coded_bits(loaded) == pytest.approx((codes.shape[1] - 8) * 3 * 8 / seconds)  # but for the first column
 
 
 def test_sound_from_a_mel_is_as_long_as_the_original_and_closer_with_its_phases():
@@ -179,6 +219,7 @@ def test_a_varied_chunk_is_another_sound_of_the_same_length_and_loudness(vary):
 
 def row(system: str, mel: float, minutes: float | None = None, seed: int | None = None, **more) -> dict:
     distances = {"mel": mel, "mel_mean": mel + 0.1, "stft": mel + 0.2, "stft_mean": mel + 0.3}
+    distances["artefacts"] = {"loud": 1.25, "attack": 0.9} if system != "first plan" else {}
     common = {"collection": "drums", "files": 4, "seconds": 9.3}
     return common | {"system": system, "minutes": minutes, "seed": seed, "distances": distances} | more
 
@@ -234,6 +275,9 @@ def test_the_report_fills_the_page_and_leaves_its_prose(measured, tmp_path):
     assert "![Mel distance against kbit/s, for each collection](quality.png)" in text
     assert "| distill, 1 min | 1.60 (1.50–1.70) |" in text
     assert "| Opus 6 | 2.90 |" in text
+    assert "### Error of what is loud, dB, median" in text
+    assert "| Opus 6 | 1.25 |" in text
+    assert "| first plan, 1 min | – |" in text
     assert "| drums | 10 | 1.70 | 1.40 | 1.20 | yes |" in text
     assert "| drums | 10 | Structure | 50% · 50% |" in text
     assert "| distill | drums | 1 | 9 | 7 | 90 | 58 | 3 overfitting |" in text

@@ -26,7 +26,7 @@ def world(quick_runs: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = tmp_path_factory.mktemp("world")
     sounds = write_collection(world / "kit", 4)
     places = ("--models-dir", world / "models", "--output-dir", world / "run")
-    said = run("train", sounds, "--epochs", 1, "--batch-size", 4, "--rvq-levels", 3, "--codebook-size", 128, *places)
+    said = run("train", sounds, "--epochs", 1, "--batch-size", 4, "--rvq-levels", 3, "--codebook-size", 512, *places)
     assert said.code == 0, said.err
     (world / "summary.txt").write_text(said.out)
     for name in ("empty", "silent", "unreadable"):
@@ -246,7 +246,7 @@ def test_the_list_shows_what_tells_models_apart(models: Path) -> None:
     shutil.copy(models / "kit.distill", models / "another.distill")
     said = run("models", "list", "--models-dir", models)
     assert said.code == 0
-    assert all(word in said.out for word in ("name", "data set", "levels", "codes", "loss", "MB", "kit", "128"))
+    assert all(word in said.out for word in ("name", "data set", "levels", "codes", "loss", "MB", "kit", "512"))
     assert len(said.out.strip().splitlines()) == 3
 
 
@@ -298,7 +298,7 @@ def test_the_summary_says_what_few_vectors_can_reach(world: Path) -> None:
     summary = (world / "summary.txt").read_text()
     vectors = strict((world / "run" / "run.json").read_text())["validation_vectors"]
     assert f"counted over {vectors} vectors" in summary
-    assert f"with 128 codes, utilization cannot exceed {vectors / 128:.0%}" in summary
+    assert f"with 512 codes, utilization cannot exceed {vectors / 512:.0%}" in summary
 
 
 def test_a_renamed_model_goes_by_its_new_name_alone(models: Path) -> None:

@@ -111,7 +111,7 @@ def test_an_epoch_goes_by_one_number_wherever_it_is_named(plain: Run) -> None:
 
 def test_settings_are_marked_as_chosen_or_automatic(plain: Run) -> None:
     settings = next(line for line in plain.said.out.splitlines() if line.startswith("settings: "))
-    for chosen in ("epochs 2 (override)", "batch size 4 (override)", "codebook size 64 (auto)", "levels 4 (auto)"):
+    for chosen in ("epochs 2 (override)", "batch size 4 (override)", "codebook size 128 (auto)", "levels 4 (auto)"):
         assert chosen in settings
 
 
@@ -119,7 +119,7 @@ def test_the_summary_says_how_each_level_does_and_over_how_much(plain: Run) -> N
     summary = plain.said.out.split("\n\n")[-1]
     for level, name in enumerate(LEVELS):
         row = next(line for line in summary.splitlines() if line.startswith(f" {level} {name} "))
-        assert re.search(r"\d+% +[█░]{12} +[\d.]+ of 64 +\d+ +(healthy|underused|collapsed)", row)
+        assert re.search(r"\d+% +[█░]{12} +[\d.]+ of 128 +\d+ +(healthy|underused|collapsed)", row)
     assert f"counted over {plain.facts()['validation_vectors']} vectors of the validation files" in summary
     assert "kit: 2 epochs in" in summary
 

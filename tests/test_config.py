@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import ConfigError
+from distill.families import get_family
 from distill.training.config import (
     LEVEL_NAMES,
     TrainingConfig,
@@ -22,30 +23,33 @@ SHARED = """
     checkpoint_interval preview_interval max_checkpoints device num_workers seed
 """.split()  # noqa: SIM905
 
-FEW, MANY = (64, 4, 0.99, 0.0, 100, 1e-3), (600, 3, 0.98, 0.0, 300, 2e-3)
+FEW, SOME, MANY = (128, 0.99, 100, 1e-3, 8), (1024, 0.99, 100, 1e-3, 8), (1024, 0.98, 300, 2e-3, 1)
 
 
 @pytest.mark.parametrize(
     ("files", "seconds", "row"),
     [
-        (0, None, FEW), (100, None, FEW), (101, None, MANY), (10_000, None, MANY),
-        (2, 3600.0, MANY), (10_000, 60.0, FEW), (50, 102.0, FEW), (50, 103.0, MANY),
+        (0, None, FEW), (7, None, FEW), (8, None, SOME), (100, None, SOME), (101, None, MANY),
+        (2, 3600.0, MANY), (10_000, 60.0, SOME), (50, 7.2, FEW), (50, 7.3, SOME), (50, 101.0, MANY),
     ],
 )  # fmt: skip
 def test_the_rvq_preset_follows_the_sound_there_is_or_the_number_of_files(files, seconds, row):
     config = get_adaptive_vqvae_config(files, seconds)
-    shape = (config.codebook_size, config.num_quantizers, config.decay, config.dropout)
-    assert (*shape, config.max_epochs, config.learning_rate) == row
-    assert (config.codebook_dim, config.commitment_weight) == (16, 0.25)
-    assert config.threshold_ema_dead_code == (8 if row == FEW else 2)
+    course = (config.decay, config.max_epochs, config.learning_rate, config.augmentation_copies)
+    assert (config.codebook_size, *course) == row
+    assert (config.codebook_dim, config.num_quantizers, config.commitment_weight) == (18, 4, 0.25)
+    assert (config.dropout, config.transform) == (0.0, "lapped")
     assert (config.kmeans_init, config.kmeans_iters) == (True, 10)
 
 
-@pytest.mark.parametrize("files", [10, 1000])
-def test_the_codes_of_a_preset_take_at_most_1300_bits_a_second(files):
+@pytest.mark.parametrize("files", [5, 1000])
+def test_the_codes_of_a_preset_take_at_most_12_kbit_a_second(files):
     config = get_adaptive_vqvae_config(files)
-    vectors_per_second = 8 / (16 * 512 / 48_000)
-    assert vectors_per_second * config.num_quantizers * math.log2(config.codebook_size) <= 1300
+    mel = get_family("vqvae").spectrogram
+    vectors_per_second = mel.rows / 16 * mel.sample_rate / mel.hop_length / 8
+    bits = vectors_per_second * config.num_quantizers * math.log2(config.codebook_size)
+    assert config.kilobits == pytest.approx(bits / 1000)
+    assert bits <= 12_000
 
 
 CONSERVATIVE = (0.4, 0.05, 5e-4, 100, 0.5, 0.5, 15)
@@ -80,7 +84,7 @@ def test_both_families_carry_the_engines_settings(kind):
 def test_overrides_replace_fields_of_the_preset_and_nothing_else():
     changed = get_adaptive_vqvae_config(5, codebook_size=32, val_fraction=0.5, seed=7)
     assert (changed.codebook_size, changed.val_fraction, changed.seed) == (32, 0.5, 7)
-    changed.codebook_size, changed.val_fraction, changed.seed = 64, 0.25, 0
+    changed.codebook_size, changed.val_fraction, changed.seed = 128, 0.25, 0
     assert changed == get_adaptive_vqvae_config(5)
     assert get_adaptive_config(5, dropout=0.3).dropout == 0.3
 

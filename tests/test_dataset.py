@@ -244,6 +244,18 @@ def test_without_augmentation_a_chunk_is_the_same_every_time_it_is_shown(collect
     assert len(shown.unique(dim=0)) == len(train.dataset)
 
 
+def test_a_varied_sound_begins_anywhere_within_its_first_fifth_of_a_second() -> None:
+    sound = Sound(Path("a.wav"), "a", np.ones(8 * SLOW_RATE, np.float32))
+    dataset = ChunkDataset([sound], SLOW_RATE, SLOW_RATE, 0, augment=True)
+    first = [int(dataset[number, 0, 0].nonzero()[0, 1]) for number in range(200)]
+    leads = [lead for lead in first if lead > 0]
+    assert 0.3 < len(leads) / len(first) < 0.7  # the others begin within the sound
+    assert max(leads) <= SLOW_RATE / 5
+    in_columns = np.histogram(leads, bins=5, range=(0, SLOW_RATE / 5))[0]
+    assert in_columns.min() > 0.4 * in_columns.mean()
+    assert all(int(dataset[number, 1, 1].nonzero()[0, 1]) == 0 for number in range(50))  # a chunk from inside does not
+
+
 # As mels
 
 MEL = SpectrogramConfig(sample_rate=SLOW_RATE, n_fft=256, hop_length=64, n_mels=32)
@@ -303,7 +315,8 @@ def test_the_mel_of_a_sound_is_computed_once_for_each_speed(monkeypatch: pytest.
     for number in range(2 * SPEED_EPOCHS):
         for place in range(30):
             dataset[number, place, place % len(dataset)]
-    assert computed.count(LONGER) == computed.count(2 * LONGER) == 1  # as they are
+    lead = 3 * MEL.hop_length  # of silence before a sound
+    assert computed.count(lead + LONGER) == computed.count(lead + 2 * LONGER) == 1  # as they are
     assert 2 * 2 <= len(computed) - 2 <= 2 * 3  # two or three spells of one speed for each sound
 
 

@@ -366,7 +366,7 @@ def test_weights_of_another_kind_are_refused(content, write, weights):
 @pytest.mark.filterwarnings("ignore:Casting complex")
 def test_complex_weights_are_refused(content, write):
     weights = content["model_state_dict"]
-    weights["encoder.linear.bias"] = weights["encoder.linear.bias"].to(torch.complex64) * 1j
+    weights["encoder.linear.weight"] = weights["encoder.linear.weight"].to(torch.complex64) * 1j
     refused(write(content))
 
 

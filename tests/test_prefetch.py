@@ -25,6 +25,7 @@ from distill.data.waveforms import WaveformStore
 from distill.errors import Cancelled, CollectionError, StorageError
 from distill.models import quantizer
 from distill.models.vqvae import ConvVQVAE
+from distill.training import loop
 from distill.training.dataset import create_data_loaders
 from distill.training.execution import run_training
 from distill.training.loop import train_vqvae
@@ -44,11 +45,12 @@ Write = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every collection is long: half a second of it is a part that is mixed, and more than k-means has use for."""
+    """Every collection is long: half a second of it is a part that is mixed, and more than the start of a model has use for."""
     monkeypatch.setattr(probe, "_LONG_BYTES", 0)
     monkeypatch.setattr(probe, "_LONG_S", 0)
     monkeypatch.setattr(chunks, "_PART_S", 0.5)
     monkeypatch.setattr(chunks, "_PART_SOUNDS", 1)
+    monkeypatch.setattr(loop, "_START_VECTORS", 16)
     monkeypatch.setattr(quantizer, "_KMEANS_VECTORS", 16)
     monkeypatch.setattr(quantizer, "_KMEANS_VECTORS_PER_CODE", 1)
 

@@ -135,7 +135,7 @@ def validation_mels(config: Any, sounds: list[Path]) -> Iterator[torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def config():
-    return small_config(augmentation_copies=6, max_epochs=3, preview_interval=2, checkpoint_interval=2, decay=0.8)
+    return small_config(augmentation_copies=6, max_epochs=3, preview_interval=2, checkpoint_interval=2, decay=0.4)
 
 
 @pytest.fixture(scope="module")

@@ -225,8 +225,8 @@ def test_a_copy_is_told_by_its_name_and_a_limit_in_words_of_the_page(web: Web, c
 def test_the_plan_says_what_would_be_trained_and_why(web: Web, collection: Path) -> None:
     key = web.opened(collection)["id"]
     whole = web.post(f"/api/collections/{key}/plan")
-    assert (whole["files"], whole["config"]["codebook_size"], whole["config"]["num_quantizers"]) == (6, 64, 4)
-    assert "4 levels of 64 codes" in whole["why"][0]
+    assert (whole["files"], whole["config"]["codebook_size"], whole["config"]["num_quantizers"]) == (6, 128, 4)
+    assert "4 levels of 128 codes" in whole["why"][0]
     fewer = web.post(
         f"/api/collections/{key}/plan", excluded=["tone_00.wav", "tone_01.wav"], settings={"num_quantizers": 2}
     )
@@ -674,7 +674,7 @@ def test_a_sound_is_heard_level_by_level_and_its_codes_are_shown(web: Web, train
     heard = web.client.post(f"/api/models/{trained['id']}/sounds", params={"name": "a.wav"}, content=wav()).json()
     model = load_any(web.state.library.path(web.state.library.entries()[0]))
     played = samples(web.client.get(f"/api/sounds/{heard['sound']}/original").content)
-    assert (heard["levels"], heard["rows"], len(heard["outline"])) == (4, 8, 400)
+    assert (heard["levels"], heard["rows"], len(heard["outline"])) == (4, 24, 400)
     assert heard["codes"] == model.codes(played, RATE).tolist()
     for level, counts in zip(heard["codes"], heard["counts"]):
         assert sum(counts) == sum(code >= 0 for row in level for code in row)

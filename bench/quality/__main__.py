@@ -67,7 +67,8 @@ def measurements(split: Split, work: Path, args: argparse.Namespace) -> Iterator
 def summary(row: Row) -> str:
     """A row in one line of text."""
     trained = "" if row["minutes"] is None else f"  {row['minutes']:g} min  seed {row['seed']}"
-    distances = "  ".join(f"{name} {value:.3f}" for name, value in row["distances"].items())
+    figures = row["distances"] | row["distances"]["artefacts"]
+    distances = "  ".join(f"{name} {value:.2f}" for name, value in figures.items() if name != "artefacts")
     return f"{row['collection']}  {row['system']}{trained}: {distances}  {row['files']} files"
 
 

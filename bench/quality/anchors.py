@@ -10,6 +10,7 @@ from bench.quality.phase import with_reconstructed_phase, with_true_phase
 from bench.quality.split import Split
 from bench.shared.rows import Row
 from distill.audio.spectrogram import AudioSpectrogram, mark_end
+from distill.families import get_family
 
 ANCHORS = ("opus", "inversion", "first-plan")
 
@@ -34,7 +35,7 @@ def inversion_row(split: Split) -> Row:
 
     The same with the true phases is measured too; it shows the loss due to the mel alone.
     """
-    spectrogram = AudioSpectrogram()
+    spectrogram = AudioSpectrogram(get_family("vqvae").spectrogram)
     assert spectrogram.config.sample_rate == RATE
     pairs = [(spectrogram.waveform_to_mel(mark_end(sound)[None, None]), sound) for sound in split.originals]
     reconstructed = split.distances(with_reconstructed_phase(spectrogram, mel, sound) for mel, sound in pairs)

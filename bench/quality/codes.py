@@ -60,11 +60,11 @@ def bit_rates(loaded: LoadedVQModel, train: Tensor, test: Tensor, seconds: float
     )
 
 
-def fully_coded_bits(loaded: LoadedVQModel, frames: int = 1024) -> float:
-    """Bits per second of sound without pauses, from the codes of a mel that has sound everywhere."""
-    config = loaded.spectrogram.config
-    codes = loaded.model.encode_to_codes(torch.zeros(1, 1, config.n_mels, frames))
-    return plain_bits(codes, loaded.model.quantizer.size) * config.sample_rate / (frames * config.hop_length)
+def fully_coded_bits(loaded: LoadedVQModel) -> float:
+    """Bits per second of sound without pauses."""
+    quantizer = loaded.model.quantizer
+    bits = loaded.model.grid.rows * quantizer.levels * math.log2(quantizer.size)  # of a column
+    return bits * loaded.spectrogram.config.sample_rate / (loaded.model.grid.hop * loaded.spectrogram.config.hop_length)
 
 
 def plain_bits(codes: Tensor, size: int) -> float:

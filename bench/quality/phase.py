@@ -21,6 +21,7 @@ def with_true_phase(spectrogram: AudioSpectrogram, mel: Tensor, original: Tensor
         original[None], config.n_fft, config.hop_length, window=window,
         center=True, pad_mode="constant", return_complex=True,
     )  # fmt: skip
-    magnitude = nonnegative_least_squares(mel_scale.magnitudes(mel.squeeze(1).mT), mel_scale)
+    bands = mel_scale.magnitudes(mel[:, 0, : config.n_mels].mT)
+    magnitude = nonnegative_least_squares(bands, mel_scale)
     spectrum = torch.polar(magnitude, true.angle())
     return torch.istft(spectrum, config.n_fft, config.hop_length, window=window, center=True, length=len(original))[0]

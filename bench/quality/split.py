@@ -19,6 +19,7 @@ import soxr
 import torch
 from torch import Tensor
 
+from bench.quality.artefacts import artefacts, medians
 from bench.quality.mel_distance import RATE, mel_distance, read_mono
 from bench.quality.stft_distance import stft_distance
 from bench.shared.collection import Collection
@@ -32,6 +33,7 @@ class Distances:
     mel_mean: float
     stft: float
     stft_mean: float
+    artefacts: dict[str, float]  # medians
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ class Split:
         pairs = list(zip(self.originals, reconstructions, strict=True))
         mel = [mel_distance(original, reconstruction) for original, reconstruction in pairs]
         stft = [stft_distance(original, reconstruction) for original, reconstruction in pairs]
-        return Distances(float(np.median(mel)), float(np.mean(mel)), float(np.median(stft)), float(np.mean(stft)))
+        faults = medians(artefacts(original, reconstruction) for original, reconstruction in pairs)
+        middle, mean = ((float(of(mel)), float(of(stft))) for of in (np.median, np.mean))
+        return Distances(middle[0], mean[0], middle[1], mean[1], faults)
 
 
 def at_48_khz(sound: Tensor, rate: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Iterator
+from functools import reduce
 from itertools import chain
 
 from bench.quality.anchors import FIRST_PLAN, INVERSION, OPUS
@@ -15,6 +16,15 @@ DISTILL, VAE = SYSTEMS["vqvae"], SYSTEMS["vae"]
 
 _RATES = {"fully_coded": "without a pause", "nominal": "test files", "entropy_coded": "test files, entropy-coded"}
 _USAGE = {"utilization": ".0%", "perplexity": ".1f", "perplexity_share": ".0%", "efficiency": ".0%"}
+_ARTEFACTS = {
+    "loud": "Error of what is loud, dB",
+    "texture": "Texture, 1 is right",
+    "flutter": "Flutter, 1 is right",
+    "attack": "Attack, 1 is right",
+    "pre_echo": "Pre-echo, dB",
+    "level": "Level, dB",
+    "tone": "Tone, dB",
+}
 _SAMPLES = ("sample_to_train", "sample_to_sample", "train_to_train", "quietest_sample")
 _RUN = ["collection", "minutes"]
 
@@ -24,6 +34,7 @@ def quality_tables(measured: Measured) -> str:
     parts = {
         "Mel distance, median over the test files": systems_table(measured, "mel"),
         "Mel distance, mean": systems_table(measured, "mel_mean"),
+        **{f"{title}, median": systems_table(measured, "artefacts", name) for name, title in _ARTEFACTS.items()},
         "STFT distance, median": systems_table(measured, "stft"),
         "STFT distance, mean": systems_table(measured, "stft_mean"),
         "Mel distance with the first levels alone": levels_table(measured),
@@ -82,19 +93,28 @@ def runs_of(measured: Measured, system: str) -> Iterator[tuple[list[str], list[R
     return (([name, f"{minutes:g}"], measured[Key(name, system, minutes)]) for name, minutes in keys)
 
 
-def systems_table(measured: Measured, distance: str) -> str:
+def systems_table(measured: Measured, *distance: str) -> str:
     """A distance for each system (rows) and collection (columns)."""
     order = [DISTILL, VAE, FIRST_PLAN, *OPUS.values(), INVERSION]
     systems = sorted({(order.index(key.system), key.minutes or 0.0) for key in measured})
     names = collections(measured)
+
+    def of(system: str, minutes: float) -> Iterator[list[Row] | None]:
+        return (measured.get(Key(name, system, minutes or None)) for name in names)
+
     body = [
         [
             f"{order[place]}, {minutes:g} min" if minutes else order[place],
-            *(cell(measured.get(Key(name, order[place], minutes or None)), "distances", distance) for name in names),
+            *(cell(with_figure(rows, *distance), "distances", *distance) for rows in of(order[place], minutes)),
         ]
         for place, minutes in systems
     ]
     return table(["", *names.values()], body)
+
+
+def with_figure(seeds: list[Row] | None, *path: str) -> list[Row]:
+    """The rows that have this figure among their distances: sounds without an onset have no attack."""
+    return [row for row in seeds or () if reduce(lambda found, step: found.get(step, {}), path, row["distances"]) != {}]
 
 
 def levels_table(measured: Measured) -> str:

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.audio.spectrogram import real_frames
 from distill.data.chunks import ChunkDataset, Key
+from distill.models.losses import spectral_loss
 from distill.models.quantizer import ResidualQuantizer
-from distill.models.transform_coding import TransformDecoder
 from distill.training.config import VQVAEConfig
 
 
@@ -102,10 +101,10 @@ def _delay(chunk: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.nn.functional.pad(chunk, (samples, 0))[..., : chunk.shape[-1]]
 
 
-def _squared_error(recon: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of mels, without the padding."""
-    real = real_frames(target).expand_as(target)
-    return (recon - target)[real].square().mean()
+def _absolute_error(recon: Tensor, target: Tensor, exponent: int = 1) -> Tensor:
+    """The loss of absolute values, whatever the exponent asked for."""
+    del exponent
+    return spectral_loss(recon, target)
 
 
 _QUANTIZER = "distill.models.quantizer:ResidualQuantizer"
@@ -117,19 +116,13 @@ VARIANTS = (
     DEFAULT,
     Variant("as it starts, nothing learnt", {"learning_rate": 1e-9, "decay": 0.999999}),
     Variant("no principal components", patch=_set("distill.models.vqvae:start_from_components", lambda *_: None)),
-    Variant("components without a prior", patch=_set("distill.models.transform_coding:_PRIOR_COLUMNS", 0)),
-    Variant(
-        "no correcting network",
-        patch=_set("distill.models.transform_coding:TransformDecoder.forward", TransformDecoder.uncorrected),
-    ),
+    Variant("components without a prior", patch=_set("distill.models.lapped:_PRIOR_COLUMNS", 0)),
     Variant("nearest code, no search", patch=_set(f"{_QUANTIZER}.__init__", _GREEDY)),
-    Variant("one window in the phase search", patch=_set("distill.audio.vocoder:_SHORT_WEIGHT", 0.0)),
-    Variant("squared error", patch=_set("distill.models.losses:spectral_loss", _squared_error)),
-    Variant("dropout 0.2", {"dropout": 0.2}),
-    Variant("codebook dim 8", {"codebook_dim": 8}),
+    Variant("one window in the phase search", patch=_set("distill.audio.two_windows:_DETAIL_WEIGHT", 0.0)),
+    Variant("absolute error", patch=_set("distill.models.losses:spectral_loss", _absolute_error)),
+    Variant("codebook dim 12", {"codebook_dim": 12}),
     Variant("codebook dim 24", {"codebook_dim": 24}),
     Variant("one level less, same rate", _levels(-1)),
-    Variant("one level more, same rate", _levels(1)),
     Variant("half the learning rate", {"learning_rate": _scaled_learning_rate(0.5)}),
     Variant("twice the learning rate", {"learning_rate": _scaled_learning_rate(2)}),
     Variant("commitment 0.05", {"commitment_weight": 0.05}),

@@ -17,7 +17,6 @@ from bench.speed.roofline import Machine, Work, WorkCounter, measure_machine, nb
 from bench.speed.step import CASES, OurStep
 from bench.speed.timing import Call, Setting, Spread, comparison, interleaved, milliseconds, ratios, repeated, timed
 from distill.audio.reader import AudioReader
-from distill.models.grid import silence_where_uncoded, sounding_columns
 from distill.models.losses import vqvae_loss
 
 _CASE = "batch 32, 3 x 256 codes"
@@ -101,11 +100,11 @@ class StagedStep:
         self.vectors = self.model.encode(self.mel)
 
     def _quantize(self) -> None:
-        self.columns = sounding_columns(self.mel)
+        self.columns = self.model.grid.sounding(self.mel)
         self.quantized, _, self.commitment = self.model.quantize(self.vectors, self.columns)
 
     def _decode(self) -> None:
-        whole = silence_where_uncoded(self.model.decode(self.quantized), self.columns)
+        whole = self.model.grid.silence(self.model.decode(self.quantized), self.columns)
         self.recon = whole[..., : self.mel.shape[-2], : self.mel.shape[-1]]
 
     def _compute_loss(self) -> None:

@@ -16,6 +16,7 @@ from distill.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
+    from distill.audio.settings import SpectrogramConfig
     from distill.models.loaded import LoadedFamily
     from distill.training.config import EngineConfig
     from distill.training.metrics import History
@@ -60,6 +61,7 @@ class FileLayout:
     foreign: str  # the message for a file of another family
     record_fits: Callable[[Mapping[str, Any], Any], bool] = _fits_any  # called with the model's settings and the record
     parts: Mapping[str, Part] = field(default_factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict)  # values of settings that older files and runs do not have
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class Family:
     objective: "str | type[Objective]"
     model: "str | type[nn.Module]"
     loaded: "str | type[LoadedFamily]"
+    spectrogram: "SpectrogramConfig | None" = None  # of new runs; None for the default
     losses: tuple[Loss, ...] = ()
     panel: FigurePanel | None = None
     has_codes: bool = False

@@ -1,4 +1,4 @@
-"""The mel scale: the bands of a mel, and its values, linear in decibels and scaled to about [-1, 1].
+"""The mel scale: the bands of a mel, and its values, compressed magnitudes scaled to about [-1, 1].
 
 Two values have a special meaning, so that a mel needs no mask beside it:
 
@@ -34,16 +34,19 @@ def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
 class MelScale(nn.Module):
     """The mel filters float32 `[M, F]` of a `SpectrogramConfig`, and the scale between band magnitudes and mel values.
 
-    `blocks` are pairs of slices (bands, bins); outside of them, all filters are zero.
+    `blocks` are pairs of slices (bands, bins); outside of them, all filters are zero. `shares` `[M, F]` are the
+    filters, scaled so that those of each bin add up to 1.
     """
 
     filters: Tensor
+    shares: Tensor
 
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
         self.config = config
         filters = mel_filters(config.sample_rate, config.n_fft, config.n_mels)
         self.register_buffer("filters", filters, persistent=False)  # not saved: they follow from the configuration
+        self.register_buffer("shares", filters / filters.sum(dim=0).clamp(min=1e-10), persistent=False)
         self.blocks = _blocks(filters)
         self._log_floor = math.log(config.magnitude_floor)
         self._log_range = math.log(config.magnitude_ceiling) - self._log_floor
@@ -54,18 +57,32 @@ class MelScale(nn.Module):
 
     def values(self, band_magnitudes: Tensor) -> Tensor:
         """Convert band magnitudes, of any shape, to mel values; never below `SILENCE`."""
-        log = band_magnitudes.clamp(min=self.config.magnitude_floor).log()
-        return ((log - self._log_floor) * (2 / self._log_range) - 1).clamp(min=SILENCE)
+        floor, power = self.config.magnitude_floor, self.config.power
+        if power is None:
+            log = band_magnitudes.clamp(min=floor).log()
+            return ((log - self._log_floor) * (2 / self._log_range) - 1).clamp(min=SILENCE)
+        above = (band_magnitudes + floor).pow(power) - floor**power
+        value: Tensor = above * (2 / self.config.magnitude_ceiling**power) - 1
+        return value.clamp(min=SILENCE)
 
     def magnitudes(self, values: Tensor) -> Tensor:
         """Convert mel values, of any shape, to band magnitudes: 0 for `SILENCE` and below."""
-        log = (values.clamp(PADDING, _MAX_VALUE) + 1) * (self._log_range / 2) + self._log_floor
-        return torch.where(values <= SILENCE, 0.0, log.exp())
+        floor, power = self.config.magnitude_floor, self.config.power
+        above = values.clamp(PADDING, _MAX_VALUE) + 1
+        if power is None:
+            magnitude = (above * (self._log_range / 2) + self._log_floor).exp()
+        else:
+            root: Tensor = above * (self.config.magnitude_ceiling**power / 2) + floor**power
+            magnitude = root.pow(1 / power) - floor
+        return torch.where(values <= SILENCE, 0.0, magnitude)
 
     def louder(self, values: Tensor, gain: Tensor) -> Tensor:
         """Mel values, of any shape, of the same sounds `gain` times as loud; silence and padding stay as they are."""
-        # An addition instead of another spectrogram, because the values are logarithmic.
-        moved = (values + gain.log() * (2 / self._log_range)).clamp(min=SILENCE)
+        if self.config.power is None:
+            # An addition instead of another spectrogram, because the values are logarithmic.
+            moved = (values + gain.log() * (2 / self._log_range)).clamp(min=SILENCE)
+        else:
+            moved = self.values(self.magnitudes(values) * gain)
         return torch.where(values > SILENCE, moved, values)
 
 

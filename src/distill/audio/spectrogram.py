@@ -1,4 +1,6 @@
-"""The log-magnitude mel spectrogram that every model here reads and writes, from waveforms and back to them."""
+"""The mel spectrogram that every model here reads and writes, from waveforms and back to them."""
+
+import dataclasses
 
 import torch
 from torch import Tensor, nn
@@ -6,8 +8,10 @@ from torch import Tensor, nn
 from distill.audio.mel import PADDING as PADDING
 from distill.audio.mel import SILENCE as SILENCE
 from distill.audio.mel import MelScale
+from distill.audio.settings import DETAIL_RATIO
 from distill.audio.settings import SpectrogramConfig as SpectrogramConfig
 from distill.audio.stft import magnitudes, stft
+from distill.audio.two_windows import TwoWindowSearch
 from distill.audio.vocoder import PhaseSearch, Vocoder
 
 _TINY = 1e-9  # -180 dB: inaudible, but not zero
@@ -28,17 +32,26 @@ def real_frames(mel: Tensor) -> Tensor:
 class AudioSpectrogram(nn.Module):
     """Converts waveforms `[B, 1, S]` in [-1, 1] to mels `[B, 1, M, T]`, T = 1 + S // hop, and back with its `vocoder`.
 
-    The vocoder is a `PhaseSearch` unless another is given. The state dict holds nothing but the vocoder's own state.
+    M is `config.rows`. The vocoder is a `PhaseSearch`, or a `TwoWindowSearch` for mels with detail, unless another is
+    given. The state dict holds nothing but the vocoder's own state.
     """
 
     window: Tensor
+    detail_window: Tensor
 
     def __init__(self, config: SpectrogramConfig | None = None, vocoder: Vocoder | None = None) -> None:
         super().__init__()
         self.config = config or SpectrogramConfig()
         self.mel_scale = MelScale(self.config)
+        self.detail_scale = None if self.config.detail is None else MelScale(self.config.detail)
         self.register_buffer("window", torch.hann_window(self.config.n_fft), persistent=False)
-        self.vocoder: Vocoder = PhaseSearch(self.mel_scale) if vocoder is None else vocoder
+        self.register_buffer("detail_window", torch.hann_window(self.config.n_fft // DETAIL_RATIO), persistent=False)
+        self.vocoder: Vocoder = self._phase_search() if vocoder is None else vocoder
+
+    def _phase_search(self) -> Vocoder:
+        if self.detail_scale is None:
+            return PhaseSearch(self.mel_scale)
+        return TwoWindowSearch(self.mel_scale, self.detail_scale)
 
     def frames(self, samples: int) -> int:
         """The number of mel frames of a waveform of `samples` samples."""
@@ -46,10 +59,10 @@ class AudioSpectrogram(nn.Module):
 
     @torch.no_grad()
     def waveform_to_mel(self, waveform: Tensor) -> Tensor:
-        """Log mel float32 `[B, 1, M, T]` of float `[B, 1, S]`; frames after the end of a waveform are `PADDING`."""
+        """Mel float32 `[B, 1, M, T]` of float `[B, 1, S]`; frames after the end of a waveform are `PADDING`."""
         sounds = waveform.squeeze(1).float()
         at_once = max(1, _CACHED_SAMPLES // sounds.shape[-1]) if sounds.device.type == "cpu" else len(sounds)
-        return torch.cat([self._log_mel(some) for some in torch.split(sounds, at_once)]).unsqueeze(1)
+        return torch.cat([self._mel(some) for some in torch.split(sounds, at_once)]).unsqueeze(1)
 
     def mel_to_waveform(self, mel: Tensor, length: int | None = None) -> Tensor:
         """Sound float32 `[B, 1, S]` of mels `[B, 1, M, T]`; S is `length`, or (T - 1) · hop if None."""
@@ -72,14 +85,35 @@ class AudioSpectrogram(nn.Module):
         return torch.cat([self.mel_of_frames(waveform, at, min(frames, at + step)) for at in starts], dim=-1)
 
     def louder(self, mel: Tensor, gain: Tensor) -> Tensor:
-        """Mels, of any shape, of the same sounds `gain` times as loud; silence and padding stay as they are."""
-        return self.mel_scale.louder(mel, gain)
+        """Mels float `[..., T, M]` of the same sounds `gain` times as loud; silence and padding stay as they are."""
+        if self.detail_scale is None:
+            return self.mel_scale.louder(mel, gain)
+        bands, detail = mel[..., : self.config.n_mels], mel[..., self.config.n_mels :]
+        return torch.cat([self.mel_scale.louder(bands, gain), self.detail_scale.louder(detail, gain)], dim=-1)
 
-    def _log_mel(self, sounds: Tensor) -> Tensor:
-        """Log mel `[B, M, T]` of float `[B, S]`."""
+    def decibels(self, mel: Tensor) -> Tensor:
+        """The bands of mels `[..., M, T]` as values linear in decibels, for the eye: float `[..., n_mels, T]`."""
+        if self.config.power is None:
+            return mel
+        bands = mel[..., : self.config.n_mels, :]
+        plain = MelScale(dataclasses.replace(self.config, power=None, detail_mels=0)).to(mel.device)
+        return plain.values(self.mel_scale.magnitudes(bands)).masked_fill(bands == PADDING, PADDING)
+
+    def _mel(self, sounds: Tensor) -> Tensor:
+        """Mel `[B, M, T]` of float `[B, S]`."""
         magnitude = magnitudes(stft(sounds, self.window, self.config.hop_length))
         mel = self.mel_scale.values(self.mel_scale.band_magnitudes(magnitude))
+        if self.detail_scale is not None:
+            mel = torch.cat([mel, self._detail(self.detail_scale, sounds, mel.shape[-1])], dim=1)
         return mel.masked_fill(self._after_end(sounds), PADDING)
+
+    def _detail(self, scale: MelScale, sounds: Tensor, frames: int) -> Tensor:
+        """The rows of detail `[B, 4 · bands, T]` of float `[B, S]`, moment after moment."""
+        # To the end of the last frame: three moments more than the sound itself has.
+        padded = nn.functional.pad(sounds, (0, frames * self.config.hop_length - 1 - sounds.shape[-1]))
+        magnitude = magnitudes(stft(padded, self.detail_window, scale.config.hop_length))
+        detail = scale.values(scale.band_magnitudes(magnitude))
+        return detail.reshape(*detail.shape[:2], frames, DETAIL_RATIO).movedim(-1, 1).flatten(1, 2)
 
     def _after_end(self, sounds: Tensor) -> Tensor:
         """Bool `[B, 1, T]`: True for frames centred after the last sample that is not zero."""

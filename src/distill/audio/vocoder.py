@@ -10,9 +10,9 @@ from distill.audio.stft import istft, magnitudes, stft
 
 _NNLS_STEPS = 8
 _NNLS_FRAMES = 128  # solved at once: more do not fit a processor's cache, and take twice as long
-_BIN_STEPS = 16  # of Griffin-Lim, which set every bin to its magnitude
-_MEL_STEPS = 8  # after those, which set only the bands
-_MOMENTUM = 0.9
+BIN_STEPS = 16  # of Griffin-Lim, which set every bin to its magnitude
+MEL_STEPS = 8  # after those, which set only the bands
+MOMENTUM = 0.9
 _MAX_GAIN = 100.0  # of a bin in one of the mel steps
 _SHORT_RATIO = 4  # of the long window's length to the short one's, and of their hops
 _SHORT_WEIGHT = 0.25  # of the short window's estimate in the mean of both
@@ -35,7 +35,6 @@ class PhaseSearch(nn.Module):
     blocks, each of which continues the phases of the one before. No random numbers are drawn.
     """
 
-    band_weights: Tensor
     window: Tensor
     short_window: Tensor
     short_response: Tensor
@@ -45,8 +44,6 @@ class PhaseSearch(nn.Module):
         self.mel_scale = mel_scale
         n_fft, self._hop = mel_scale.config.n_fft, mel_scale.config.hop_length
         short = n_fft // _SHORT_RATIO
-        filters = mel_scale.filters
-        self.register_buffer("band_weights", filters / filters.sum(dim=0).clamp(min=1e-10), persistent=False)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.register_buffer("short_window", torch.hann_window(short), persistent=False)
         self.register_buffer("short_response", _short_response(n_fft, short), persistent=False)
@@ -58,13 +55,13 @@ class PhaseSearch(nn.Module):
         # The search needs frames for all samples, and for at least one window, so the last frame is repeated.
         missing = max(-(-samples // self._hop), len(self.window) // self._hop) + 1 - mel.shape[-1]
         mel = nn.functional.pad(mel, (0, max(0, missing), 0, 0), mode="replicate")
-        sound = self._griffin_lim(self._band_magnitudes(mel[..., :_BLOCK_FRAMES]))
+        sound = self.search(self.band_magnitudes(mel[..., :_BLOCK_FRAMES]))
         step = _BLOCK_FRAMES - _OVERLAP_FRAMES
         for start in range(step, mel.shape[-1] - _OVERLAP_FRAMES, step):
-            sound = self._append_block(sound, self._band_magnitudes(mel[..., start : start + _BLOCK_FRAMES]), start)
+            sound = self._append_block(sound, self.band_magnitudes(mel[..., start : start + _BLOCK_FRAMES]), start)
         return sound[:, None, :samples]
 
-    def _band_magnitudes(self, mel: Tensor) -> Tensor:
+    def band_magnitudes(self, mel: Tensor) -> Tensor:
         """Band magnitudes `[B, T, M]` of a mel `[B, 1, M, T]`: frames first, as products with the filters need them."""
         return self.mel_scale.magnitudes(mel.squeeze(1).float().mT)
 
@@ -73,7 +70,7 @@ class PhaseSearch(nn.Module):
         hop = self._hop
         overlap = sound[:, start * hop :]
         fixed = overlap.shape[-1] // hop - len(self.window) // hop  # frames whose windows end within the sound so far
-        block = self._griffin_lim(bands, stft(overlap, self.window, hop)[..., :fixed].sgn())
+        block = self.search(bands, stft(overlap, self.window, hop)[..., :fixed].sgn())
         # Fade in the middle half of the fixed frames, where both have the same phases.
         begin, end = fixed * hop // 4, fixed * hop * 3 // 4
         fade = torch.ones(overlap.shape[-1], device=sound.device)
@@ -82,7 +79,7 @@ class PhaseSearch(nn.Module):
         joined = overlap * (1 - fade) + block[:, : overlap.shape[-1]] * fade
         return torch.cat([sound[:, : -overlap.shape[-1]], joined, block[:, overlap.shape[-1] :]], dim=-1)
 
-    def _griffin_lim(self, bands: Tensor, fixed_phases: Tensor | None = None) -> Tensor:
+    def search(self, bands: Tensor, fixed_phases: Tensor | None = None) -> Tensor:
         """Sound `[B, (T - 1) · hop]` of band magnitudes `[B, T, M]`, its first frames with `fixed_phases` `[B, F, T']`.
 
         Steps that set every bin to its least-squares magnitude put overtones where they belong. But those magnitudes
@@ -98,39 +95,42 @@ class PhaseSearch(nn.Module):
         fixed = 0 if fixed_phases is None else fixed_phases.shape[-1]
         if fixed_phases is not None:
             phase[..., :fixed] = fixed_phases
-        target = _interleaved(magnitude)
+        target = interleaved(magnitude)
         hop, short_hop = self._hop, self._hop // _SHORT_RATIO
-        sound = estimate = istft(_scaled(phase, target), self.window, hop)
+        sound = estimate = istft(scaled(phase, target), self.window, hop)
         samples = sound.shape[-1]
         short_frames = -(-samples // short_hop)
-        short_target = _interleaved(self._short_magnitude(magnitude, 1 + short_frames))
-        for step in range(_BIN_STEPS + _MEL_STEPS):
+        short_target = interleaved(self._short_magnitude(magnitude, 1 + short_frames))
+        for step in range(BIN_STEPS + MEL_STEPS):
             spectrum = stft(sound, self.window, hop)
-            spectrum = _scaled(spectrum.sgn(), target) if step < _BIN_STEPS else self._match_bands(spectrum, bands)
+            spectrum = (
+                scaled(spectrum.sgn(), target) if step < BIN_STEPS else match_bands(spectrum, bands, self.mel_scale)
+            )
             if fixed_phases is not None:
                 spectrum[..., :fixed] = magnitudes(spectrum[..., :fixed]) * fixed_phases
             padded = nn.functional.pad(sound, (0, short_frames * short_hop - samples))
             short_phase = stft(padded, self.short_window, short_hop).sgn()
-            short_estimate = istft(_scaled(short_phase, short_target), self.short_window, short_hop)[:, :samples]
+            short_estimate = istft(scaled(short_phase, short_target), self.short_window, short_hop)[:, :samples]
             last, estimate = estimate, torch.lerp(istft(spectrum, self.window, hop), short_estimate, _SHORT_WEIGHT)
-            sound = torch.lerp(last, estimate, 1 + _MOMENTUM)  # momentum: beyond the estimate, where it was heading
+            sound = torch.lerp(last, estimate, 1 + MOMENTUM)  # momentum: beyond the estimate, where it was heading
         return estimate
-
-    def _match_bands(self, spectrum: Tensor, bands: Tensor) -> Tensor:
-        """Scale the bins of a complex `spectrum` `[B, F, T]` so that its bands come close to `bands` `[B, T, M]`."""
-        magnitude = magnitudes(spectrum).mT
-        gain = torch.zeros_like(magnitude)
-        for rows, bins in self.mel_scale.blocks:
-            current = magnitude[..., bins] @ self.mel_scale.filters[rows, bins].T
-            ratio = (bands[..., rows] / current.clamp_(min=1e-10)).clamp_(max=_MAX_GAIN)
-            gain[..., bins] += ratio @ self.band_weights[rows, bins]
-        return _scaled(spectrum, _interleaved(gain.mT))
 
     def _short_magnitude(self, magnitude: Tensor, frames: int) -> Tensor:
         """Magnitudes `[B, F', frames]` expected through the short window, given the long one's `[B, F, T]`."""
         power = (self.short_response @ magnitude.square()).clamp(min=1e-14)
         log = nn.functional.interpolate(power.log(), size=frames, mode="linear", align_corners=True)
         return (log / 2).exp()
+
+
+def match_bands(spectrum: Tensor, bands: Tensor, mel_scale: MelScale) -> Tensor:
+    """Scale the bins of a complex `spectrum` `[B, F, T]` so that its bands come close to `bands` `[B, T, M]`."""
+    magnitude = magnitudes(spectrum).mT
+    gain = torch.zeros_like(magnitude)
+    for rows, bins in mel_scale.blocks:
+        current = magnitude[..., bins] @ mel_scale.filters[rows, bins].T
+        ratio = (bands[..., rows] / current.clamp_(min=1e-10)).clamp_(max=_MAX_GAIN)
+        gain[..., bins] += ratio @ mel_scale.shares[rows, bins]
+    return scaled(spectrum, interleaved(gain.mT))
 
 
 def nonnegative_least_squares(bands: Tensor, mel_scale: MelScale) -> Tensor:
@@ -161,13 +161,13 @@ def _short_response(n_fft: int, short: int) -> Tensor:
     return power / power.sum(dim=1, keepdim=True) * (short / n_fft)
 
 
-def _interleaved(magnitude: Tensor) -> Tensor:
+def interleaved(magnitude: Tensor) -> Tensor:
     """Repeat magnitudes `[B, F, T]` for real and imaginary parts: `[B, F, T, 2]`."""
-    # Laid out in memory as `torch.stft` lays out its spectra, so that `_scaled` goes through both in the same order.
+    # Laid out in memory as `torch.stft` lays out its spectra, so that `scaled` goes through both in the same order.
     return magnitude.mT.unsqueeze(-1).expand(-1, -1, -1, 2).contiguous().transpose(1, 2)
 
 
-def _scaled(spectrum: Tensor, magnitude: Tensor) -> Tensor:
+def scaled(spectrum: Tensor, magnitude: Tensor) -> Tensor:
     """Complex `spectrum` `[B, F, T]` times an interleaved `magnitude` `[B, F, T, 2]`."""
     # On the real view: otherwise torch converts the real factor to complex every time.
     return torch.view_as_complex(torch.view_as_real(spectrum) * magnitude)

@@ -34,7 +34,7 @@ class BatchSettings(Protocol):
 
 
 _BUDGET_EPOCH_STEPS = 16  # of an epoch under a time budget, where a single pass over the chunks has fewer
-_INITIAL_PASSES = 8  # passes over a varied collection that the start of a model may use
+_INITIAL_PASSES = 24  # passes over a varied collection that the start of a model may use
 
 
 class EpochBatches(Sampler[list[Key]]):

@@ -29,6 +29,7 @@ SPEEDS = 16  # varied speeds that a sound has in turn, beside its own
 _GAIN_DB = (-9.0, 3.0)
 _SPEED = 1.6  # the factor by which a varied chunk is at most faster, or slower
 _SPEED_SHARE = 0.5  # of the chunks have their speed varied
+_LEAD_S = 0.2  # of silence before a sound, at most: more than a column of the grid, where a hit is to be found anywhere
 _DRAWN_AT_ONCE = 256  # places per generator: to seed one for each would take longer than all else about a chunk
 
 # Parts of a long collection: the first epoch shuffles the prefetched sounds of one, then goes on to the next.
@@ -44,7 +45,8 @@ _RESAMPLE_THREADS = 8  # at most
 class Chunk(NamedTuple):
     """A chunk of a sound: from sample `start` on, `speed` times as fast, its amplitude times `gain`.
 
-    At the end of the sound it is cut short, then padded.
+    Where `start` is negative, the sound begins after so many samples of silence. At its end it is cut short, then
+    padded.
     """
 
     sound: int
@@ -111,12 +113,15 @@ class ChunkDataset(Dataset[Tensor]):
             return samples
         cut = self._cut(key)
         length = self._length(cut.speed)
-        piece = self.waveforms[cut.sound][cut.start : cut.start + length]
+        piece = self.waveforms[cut.sound][max(cut.start, 0) : max(cut.start + length, 0)]
         if len(piece) == 0:  # a prefetched sound can turn out shorter than its header says
             return samples
         if length != self.samples:
-            piece = soxr.resample(piece, length, self.samples)[: self.samples]
-        sound = torch.mul(torch.from_numpy(piece), _unclipped(cut.gain, piece), out=samples[0, : len(piece)])
+            piece = soxr.resample(piece, length, self.samples)
+        lead = round(max(-cut.start, 0) / cut.speed)
+        piece = piece[: self.samples - lead]
+        place = samples[0, lead : lead + len(piece)]
+        sound = torch.mul(torch.from_numpy(piece), _unclipped(cut.gain, piece), out=place)
         sound[-1:] = mark_end(sound[-1:])  # else a chunk that is cut in a pause would end in padding
         return samples
 
@@ -132,9 +137,11 @@ class ChunkDataset(Dataset[Tensor]):
         length = self._length(speed)
         latest = max(0, len(self.waveforms[chunk.sound]) - length)
         start = chunk.start + round((shift - 0.5) * length)
+        if start < 0:  # the sound begins later, anywhere on the grid
+            start = -(-start % max(1, round(min(_LEAD_S * self.sample_rate * speed, length / 2))))
         softest, loudest = _GAIN_DB
         louder = 10 ** ((softest + gain * (loudest - softest)) / 20)
-        return Chunk(chunk.sound, min(max(start, 0), latest), speed, louder)
+        return Chunk(chunk.sound, min(start, latest), speed, louder)
 
     def _speed(self, sound: int, epoch: int) -> float:
         """The varied speed of a sound, which changes every `SPEED_EPOCHS`."""
@@ -152,7 +159,10 @@ SoundAtSpeed = tuple[int, float]  # a sound and its speed
 
 
 class _CachedMel(NamedTuple):
-    """The rows in which the mel of a whole sound at a speed is kept, and the largest gain that does not clip it."""
+    """The rows in which the mel of a whole sound at a speed is kept, and the largest gain that does not clip it.
+
+    Before the `first` are those of the silence that leads up to the sound.
+    """
 
     first: int
     frames: int
@@ -181,10 +191,13 @@ class MelDataset(ChunkDataset):
         # As many varied speeds as there is room for, beside the sounds as they are.
         self.speeds = min(SPEEDS, max(1, int(_MEL_BYTES / _mel_bytes(sounds, spectrogram)) - 1)) if augment else 0
         longest = [len(waveform) + round(self.speeds * _SPEED * len(waveform)) for waveform in self.waveforms]
-        rows = sum(length // spectrogram.hop_length + 2 * (1 + self.speeds) for length in longest)
+        # Frames before a sound in which a window can see its beginning, and one more, which is silent.
+        self._lead = -(-spectrogram.n_fft // (2 * spectrogram.hop_length)) + 1
+        each = (2 + self._lead) * (1 + self.speeds)
+        rows = sum(length // spectrogram.hop_length + each for length in longest)
         # One tensor, so that a batch is cut in one operation; sized for the slowest speeds, the unused rows of which
         # take no memory on a CPU.
-        self._rows = torch.empty(rows, spectrogram.n_mels, device=device)
+        self._rows = torch.empty(rows, spectrogram.rows, device=device)
         self._filled = 0
         self._cached: dict[SoundAtSpeed, _CachedMel] = {}
         self._resampling: dict[SoundAtSpeed, Future[Samples]] = {}
@@ -222,36 +235,39 @@ class MelDataset(ChunkDataset):
 
     def __getitems__(self, keys: Sequence[Key]) -> Tensor:
         """The mels float32 `[B, 1, M, T]` of the chunks of a batch, in as many operations as for one."""
-        first, count, gain = zip(*map(self._locate, keys))
-        begin, stop = self._to_device(torch.tensor([first, count])).unsqueeze(-1)
-        frame = torch.arange(self.spectrogram.frames(self.samples), device=self.device)
-        # Indices after the end of a sound stop at its last row; what they fetch becomes padding below.
-        mel = self._rows[begin + torch.minimum(frame, stop - 1).clamp(min=0)]  # [B, T, M]
+        first, start, frames, gain = zip(*map(self._locate, keys))
+        first, start, frames = self._to_device(torch.tensor([first, start, frames])).unsqueeze(-1)
+        frame = start + torch.arange(self.spectrogram.frames(self.samples), device=self.device)
+        # Indices before a sound stop at a silent row, those after it at its last; these become padding below.
+        mel = self._rows[first + torch.minimum(frame, frames - 1).clamp(min=-self._lead)]  # [B, T, M]
         mel = self.spectrogram.louder(mel, self._to_device(torch.tensor(gain))[:, None, None])
-        return mel.masked_fill((frame >= stop).unsqueeze(-1), PADDING).mT.unsqueeze(1).contiguous()
+        return mel.masked_fill((frame >= frames).unsqueeze(-1), PADDING).mT.unsqueeze(1).contiguous()
 
     def _to_device(self, value: Tensor) -> Tensor:
         """A copy of `value` on the device, made without waiting for work queued on a GPU."""
         return value.to(self.device, non_blocking=True)
 
-    def _locate(self, key: Key) -> tuple[int, int, float]:
-        """The first row of a chunk, its number of rows, and its gain."""
+    def _locate(self, key: Key) -> tuple[int, int, int, float]:
+        """The first row of a chunk's sound, the frame from which the chunk begins, the sound's frames, and its gain."""
         if key == NO_CHUNK:
-            return 0, 0, 1.0
+            return self._lead, 0, 0, 1.0
         cut = self._cut(key)
         mel = self._cached.get((cut.sound, cut.speed)) or self._cache_mel(cut.sound, cut.speed)
         start = min(round(cut.start / cut.speed / self.spectrogram.config.hop_length), mel.frames - 1)
         # The gain is limited by the peak of the whole sound, because that of a chunk is not in its mel.
-        return mel.first + start, mel.frames - start, min(cut.gain, mel.largest_gain)
+        return mel.first, start, mel.frames, min(cut.gain, mel.largest_gain)
 
     def _cache_mel(self, sound: int, speed: float) -> _CachedMel:
         """Compute the mel of a sound at a speed, and keep it."""
         resampled = self._resampling.pop((sound, speed), None)
         samples = resampled.result() if resampled else _resample_to_speed(self.waveforms[sound], speed)
-        mel = self.spectrogram.whole_mel(self._to_device(torch.from_numpy(samples)))[0, 0].T
-        kept = self._cached[sound, speed] = _CachedMel(self._filled, len(mel), _unclipped(math.inf, samples))
-        self._filled += kept.frames
-        self._rows[kept.first : self._filled] = mel
+        lead = torch.zeros(self._lead * self.spectrogram.config.hop_length)
+        waveform = self._to_device(torch.cat([lead, torch.from_numpy(samples)]))
+        mel = self.spectrogram.whole_mel(waveform)[0, 0].T
+        self._rows[self._filled : self._filled + len(mel)] = mel
+        first, frames = self._filled + self._lead, len(mel) - self._lead
+        kept = self._cached[sound, speed] = _CachedMel(first, frames, _unclipped(math.inf, samples))
+        self._filled += len(mel)
         return kept
 
 
@@ -274,7 +290,7 @@ def _resample_to_speed(waveform: Waveform, speed: float) -> Samples:
 def _mel_bytes(sounds: Sequence[Sound], spectrogram: SpectrogramConfig) -> float:
     """The number of bytes that the mels of the sounds take, each at one speed."""
     frames = sum(len(sound.waveform) for sound in sounds) / spectrogram.hop_length
-    return frames * spectrogram.n_mels * torch.float32.itemsize
+    return frames * spectrogram.rows * torch.float32.itemsize
 
 
 @lru_cache(maxsize=256)

@@ -106,3 +106,28 @@ def widening(widths: tuple[int, int, int], dropout: float) -> nn.Sequential:
 def _widen(channels: int, fewer: int) -> tuple[nn.Module, ...]:
     """Layers that double the resolution: `[B, channels, H, W]` → `[B, fewer, 2·H, 2·W]`."""
     return ChannelNorm(channels), nn.SiLU(), nn.ConvTranspose2d(channels, fewer, 4, stride=2, padding=1)
+
+
+class ScaledLinear(nn.Module):
+    """A linear layer whose stored weights are about 1 (the equalised learning rate of Karras et al. 2018, sec. 4.1).
+
+    Adam moves each weight by about the learning rate: the small ones of a layer with thousands of inputs would be
+    overwritten in a few steps.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__()
+        self.inputs, self.outputs = inputs, outputs
+        self.scale = max(inputs, outputs) ** -0.5
+        self.weight = nn.Parameter(torch.randn(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float `[..., inputs]` to `[..., outputs]`."""
+        return nn.functional.linear(x, self.weight * self.scale, self.bias)
+
+    def start_from(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        """Set the weights that the layer applies, float `[outputs, inputs]`, and its bias, `[outputs]`, if any."""
+        self.weight.copy_(weight / self.scale)
+        if self.bias is not None and bias is not None:
+            self.bias.copy_(bias)

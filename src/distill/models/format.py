@@ -112,7 +112,7 @@ def check_file(path: Path, content: dict[str, Any], family: Family, device: torc
         metadata = ModelMetadata(**content["metadata"])
     except (ConfigError, TypeError) as error:
         raise ModelFileError(f"{path}: its settings are damaged: {error}") from error
-    if settings["n_mels"] != spectrogram_config.n_mels:
+    if settings["n_mels"] != spectrogram_config.rows:
         raise ModelFileError(f"{path}: its settings are damaged: the model and its spectrogram differ in n_mels")
     _check_record(path, content, family, settings)
     model = build_model(path, family, settings, parts, content["model_state_dict"])
@@ -122,7 +122,7 @@ def check_file(path: Path, content: dict[str, Any], family: Family, device: torc
 
 def split_settings(family: Family, settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Check the settings of a model, and those of the parts it has, by name; raises `ConfigError`, `TypeError`."""
-    given = {**settings}  # a copy; anything but a mapping is a TypeError here
+    given = {**family.file.before, **settings}  # anything but a mapping is a TypeError here
     parts = {name: part.settings(**given.pop(name)) for name, part in family.file.parts.items() if name in given}
     return dataclasses.asdict(family.file.settings(**given)), parts
 

@@ -16,7 +16,6 @@ from distill.audio.spectrogram import AudioSpectrogram, mark_end
 from distill.errors import AudioError, ConfigError, GeneratingFamily
 from distill.families import Family, all_families, get_family
 from distill.library.header import ModelMetadata
-from distill.models.blocks import STRIDE
 from distill.models.reconstruct import CONTEXT, reconstruct_waveform
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
@@ -163,7 +162,7 @@ class LoadedVQModel(LoadedFamily):
         """The grid of codes int64 `[Q, H, W]` of a sound, given as to `reconstruct`; -1 where nothing sounds."""
         waveform = torch.from_numpy(self.waveform(sound, sample_rate)).to(self.device)
         codes = self.model.encode_to_codes(self.spectrogram.waveform_to_mel(mark_end(waveform)[None, None]))
-        return codes[0].T.reshape(codes.shape[-1], self.model.bands // STRIDE, -1).cpu()
+        return codes[0].T.reshape(codes.shape[-1], self.model.grid.rows, -1).cpu()
 
     def code_grid(self, sound: Path | str | Samples, sample_rate: int | None = None) -> CodeGrid:
         """The codes of a sound, given as to `reconstruct`, and their use counts."""
@@ -172,8 +171,8 @@ class LoadedVQModel(LoadedFamily):
 
     @property
     def column_seconds(self) -> float:
-        """The duration of a column of the grid in seconds."""
-        return STRIDE * self.spectrogram.config.hop_length / self.sample_rate
+        """The time in seconds from one column of the grid to the next."""
+        return self.model.grid.hop * self.spectrogram.config.hop_length / self.sample_rate
 
     def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
         if levels is not None and not 1 <= levels <= self.model.quantizer.levels:

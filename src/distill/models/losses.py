@@ -12,43 +12,73 @@ from distill.distributed import all_reduce, all_reduce_with_gradient, rank_share
 
 _SCALES = 3  # each at half the resolution of the one before
 _AFTER_END_WEIGHT = 0.1
+_TINY = 1e-12  # of a squared difference
+_POOLED_BANDS = 8
+_FAINT = 0.02  # of a mel with silence at 0: its energy, and the gradient of that, is still a number
 
 
-def spectral_loss(recon: Tensor, target: Tensor) -> Tensor:
+def spectral_loss(recon: Tensor, target: Tensor, exponent: int = 1) -> Tensor:
     """Mean absolute difference of mels `[B, 1, M, T]`, averaged over three scales; a scalar in mel units.
 
-    It is the mean over the examples of each one's mean, so that it does not depend on how batches are composed.
+    With an `exponent` of 2 it is the root of the mean square. It is the mean over the examples of each one's
+    difference, so that it does not depend on how batches are composed.
     """
     real = real_frames(target)
     difference, share = torch.where(real, recon - target, 0.0), real.to(target.dtype)
-    means = [_masked_mean(difference, share)]
+    means = [_masked_mean(difference, share, exponent)]
     for _ in range(_SCALES - 1):
         if min(difference.shape[-2:]) > 1:  # a mel too small to be pooled counts again as it is
             # The share is pooled alike: a coarse cell counts as much as there are real frames in it.
             difference, share = F.avg_pool2d(difference, 2), F.avg_pool2d(share, (1, 2))
-        means.append(_masked_mean(difference, share))
+        means.append(_masked_mean(difference, share, exponent))
     return torch.stack(means).mean()
 
 
-def _masked_mean(difference: Tensor, share: Tensor) -> Tensor:
-    """Mean over the examples of the mean absolute `difference` `[B, 1, M, T]`, frames weighted by `[B, 1, 1, T]`."""
+def _masked_mean(difference: Tensor, share: Tensor, exponent: int) -> Tensor:
+    """Mean over the examples of the mean `difference` `[B, 1, M, T]`, frames weighted by `[B, 1, 1, T]`."""
     counts = share.sum(dim=(1, 2, 3)) * difference.shape[-2]
-    return _mean_of_examples(difference.abs().sum(dim=(1, 2, 3)), counts)
+    if exponent == 1:
+        return _mean_of_examples(difference.abs().sum(dim=(1, 2, 3)) / counts.clamp(min=1e-6), counts)
+    # Where a pooled cell is part padding, its difference is the mean over all of it: that of its sound is larger.
+    square = (difference.square() / share.clamp(min=1e-6)).sum(dim=(1, 2, 3)) / counts.clamp(min=1e-6)
+    # Where nothing differs, the gradient of a root would be infinite.
+    return _mean_of_examples((square + _TINY).sqrt() - _TINY**0.5, counts)
 
 
-def _mean_of_examples(sums: Tensor, counts: Tensor) -> Tensor:
-    """Mean of sums / counts, `[B]` each, over the examples with a count above 0: this rank's share of it."""
-    return (sums / counts.clamp(min=1e-6)).sum() / all_reduce((counts > 0).sum()).clamp(min=1)
+def _mean_of_examples(means: Tensor, counts: Tensor) -> Tensor:
+    """Mean of `means` `[B]` over the examples with one of `counts` `[B]` above 0: this rank's share of it."""
+    return means.sum() / all_reduce((counts > 0).sum()).clamp(min=1)
+
+
+def energy_loss(recon: Tensor, target: Tensor, power: float) -> Tensor:
+    """Root of the mean square difference of the energies of mels `[B, 1, M, T]` with `power`; a scalar in mel units.
+
+    Energies are those of a few neighbouring bands, as a mel would show them. A guess that is right in the mean of a mel
+    is wrong in its energy, because energy is far from linear in a mel's values.
+    """
+    real = real_frames(target)
+    energies = [_energy(torch.where(real, mel - SILENCE, 0.0), power) for mel in (recon, target)]
+    return _masked_mean(energies[0] - energies[1], real.to(target.dtype), exponent=2)
+
+
+def _energy(values: Tensor, power: float) -> Tensor:
+    """The mean energy of neighbouring bands of `[B, 1, M, T]`, silence at 0, to `power` / 2: `[B, 1, M / 8, T]`."""
+    energy = values.clamp(min=_FAINT) ** (2 / power)
+    return F.avg_pool2d(energy, (_POOLED_BANDS, 1)) ** (power / 2)
 
 
 def vqvae_loss(
-    recon: Tensor, target: Tensor, commit_loss: Tensor, commitment_weight: float = 0.25
+    recon: Tensor, target: Tensor, commit_loss: Tensor, commitment_weight: float = 0.25, power: float | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`(total, recon_loss, weighted_commit)` for mels `[B, 1, M, T]` and the model's raw commitment.
 
-    The weight is applied here and nowhere else, so the gradient carries it once.
+    The weight is applied here and nowhere else, so the gradient carries it once. Where the mel has a `power`, half of
+    the reconstruction loss is that of energies.
     """
-    recon_loss = spectral_loss(recon, target)
+    # Squares, whose best guess of what the codes leave open is the mean: that of absolute values is too soft.
+    recon_loss = spectral_loss(recon, target, exponent=2)
+    if power is not None:
+        recon_loss = (recon_loss + energy_loss(recon, target, power)) / 2
     weighted_commit = commitment_weight * commit_loss
     return recon_loss + weighted_commit, recon_loss, weighted_commit
 
@@ -78,4 +108,5 @@ def _sound_after_end(recon: Tensor, target: Tensor) -> Tensor:
     """Mean distance from silence, in mel units, of the frames after the end of each sound."""
     after = ~real_frames(target)
     distance = torch.where(after, (recon - SILENCE).abs(), 0.0).sum(dim=(1, 2, 3))
-    return _mean_of_examples(distance, after.sum(dim=(1, 2, 3)) * float(target.shape[-2]))
+    counts = after.sum(dim=(1, 2, 3)) * float(target.shape[-2])
+    return _mean_of_examples(distance / counts.clamp(min=1e-6), counts)

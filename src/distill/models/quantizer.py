@@ -15,11 +15,12 @@ from distill.distributed import all_gather, all_reduce
 
 NO_CODE = -1  # the index where there is nothing to code: padding and digital silence
 _EPSILON = 1e-5
-_DEAD_SHARE = 0.5  # of the mean usage: a batch of under 2·K vectors would leave every code below an absolute threshold
+_DEAD_SHARE = 0.02  # of the mean usage: a code for what is loud and rare lives on few vectors, and must not die of it
 _SMALL_SHARE = 0.7  # of the mean size: a smaller cluster has its centre redrawn during k-means
 _ROWS_AT_ONCE = 1024  # vectors whose distances from all codes fit a processor's cache
 _SEARCHED_AT_ONCE = 128  # vectors whose beams, with all their distances, fit that cache: more take twice the time
-_KMEANS_VECTORS_PER_CODE = 64  # more cost time without changing the clusters
+_KMEANS_VECTORS_PER_CODE = 32  # more cost time without changing the clusters
+_SEED_VECTORS_PER_CODE = 4  # that its centres are drawn from
 _KMEANS_VECTORS = 40_000  # at least, because the principal components are found from the same sounds
 
 
@@ -165,13 +166,14 @@ class ResidualQuantizer(nn.Module):
         """Move dead codes to some of the vectors `Q × [N, D]`, with mean usage so that they outlive the next steps.
 
         A code is dead if its usage is under the threshold, or under a share of the mean if that is lower. The vectors
-        are drawn uniformly from those with an error in `[Q, N]`: so codes move to where vectors are, until all are used
-        about alike. Drawn in proportion to the error, as in k-means++, they would be outliers, and soon dead again.
+        are drawn in proportion to their errors in `[Q, N]`, as in k-means++: codes go to where most is lost.
         """
         mean = self.usage.mean(dim=-1, keepdim=True)
         dead = self.usage < torch.clamp(_DEAD_SHARE * mean, max=self.dead_threshold)
-        # Draw without replacement, and in fixed shapes: the largest of random numbers. Padding has no error.
-        drawn = torch.rand_like(error).masked_fill(error <= 0, -1.0)
+        # Draw without replacement, and in fixed shapes: the earliest of random times. Padding has no error.
+        drawn = (torch.rand_like(error).clamp(min=1e-30).log() / error.clamp(min=1e-30)).masked_fill(
+            error <= 0, -torch.inf
+        )
         picks = drawn.topk(min(error.shape[1], self.size)).indices
         # The n-th dead code takes the n-th pick; where picks run out, or have no error, it waits for a later step.
         rank = dead.long().cumsum(dim=-1) - 1
@@ -266,7 +268,8 @@ def kmeans(
     x: Tensor, clusters: int, iterations: int, check_cancelled: Callable[[], None] = lambda: None
 ) -> tuple[Tensor, Tensor]:
     """Lloyd's algorithm on `[N, D]` from a k-means++ start: centres `[K, D]` and the sizes `[K]` of their clusters."""
-    centres = _kmeans_plus_plus(x, clusters, check_cancelled)
+    sample = x[torch.randperm(len(x), device=x.device)[: _SEED_VECTORS_PER_CODE * clusters]]
+    centres = _kmeans_plus_plus(sample, clusters, check_cancelled)
     for iteration in range(iterations):
         check_cancelled()
         index = _assign_clusters(x, centres)

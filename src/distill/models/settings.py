@@ -3,6 +3,8 @@
 The upper bounds are for files from strangers, which may ask for anything.
 """
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -22,6 +24,7 @@ class CodeSettings(Validated):
     kmeans_init: bool = True
     kmeans_iters: int = Field(default=10, ge=1, le=1000)
     dropout: float = Field(default=0.2, ge=0, lt=1)
+    transform: Literal["lapped", "blocks"] = "lapped"
 
 
 @dataclass(config=VALIDATED)

@@ -1,23 +1,25 @@
 """The RVQ-VAE: an encoder and a decoder of mel columns, with a residual quantizer between them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from distill.audio.spectrogram import PADDING
-from distill.models.blocks import STRIDE
-from distill.models.grid import pad_to_grid, silence_where_uncoded, sounding_columns
+from distill.models.grid import BANDS_PER_ROW, Grid, Transform
+from distill.models.lapped import COMPONENTS, SPAN, LappedDecoder, LappedEncoder, start_from_components
 from distill.models.quantizer import NO_CODE, ResidualQuantizer
-from distill.models.transform_coding import TransformDecoder, TransformEncoder, frame_blocks, start_from_components
+from distill.models.refiner import Refiner
+from distill.models.transform_coding import TransformDecoder, TransformEncoder
 
 
 class ConvVQVAE(nn.Module):
-    """Maps mels `[B, 1, M, T]` of at most `n_mels` bands to codes `[B, H·W, Q]` and back.
+    """Maps mels `[B, 1, M, T]` of at most `n_mels` rows to codes `[B, H·W, Q]` and back.
 
-    A column of the grid is 16 frames, coded by H = n_mels / 16 vectors, each with a share of the column's components. A
-    column in which nothing sounds has no code: its indices are -1, and it decodes to silence.
+    A column of the grid is 16 frames, half of them shared with the next one, coded by H = n_mels / 16 vectors, each
+    with a share of the column's components. A column in which nothing sounds has no code: its indices are -1, and it
+    decodes to silence. Models of distill 0.1.0 have the transform "blocks", whose columns do not overlap.
     """
 
     def __init__(
@@ -31,11 +33,12 @@ class ConvVQVAE(nn.Module):
         kmeans_init: bool = True,
         kmeans_iters: int = 10,
         dropout: float = 0.2,
+        transform: Transform = "lapped",
         n_mels: int = 128,
     ) -> None:
         super().__init__()
-        if n_mels % STRIDE:
-            raise ValueError(f"n_mels is {n_mels}; it must be a multiple of {STRIDE}")
+        if n_mels % BANDS_PER_ROW:
+            raise ValueError(f"n_mels is {n_mels}; it must be a multiple of {BANDS_PER_ROW}")
         self.settings: dict[str, Any] = {
             "codebook_dim": codebook_dim,
             "codebook_size": codebook_size,
@@ -45,11 +48,21 @@ class ConvVQVAE(nn.Module):
             "threshold_ema_dead_code": threshold_ema_dead_code,
             "kmeans_init": kmeans_init,
             "kmeans_iters": kmeans_iters,
-            "dropout": dropout,
+            "dropout": dropout,  # of the network beside the decoder, which only models with blocks have
+            "transform": transform,
             "n_mels": n_mels,
         }
-        self.bands = n_mels
-        self.encoder = TransformEncoder(n_mels, codebook_dim)
+        self.grid = Grid.of(transform, n_mels)
+        self.encoder: LappedEncoder | TransformEncoder
+        self.decoder: LappedDecoder | TransformDecoder
+        if transform == "lapped":
+            self.encoder = LappedEncoder(n_mels, self.grid.rows, codebook_dim)
+            self.decoder = LappedDecoder(n_mels, self.grid.rows, codebook_dim)
+            self.refiner: Refiner | nn.Identity = Refiner(n_mels)
+        else:
+            self.encoder = TransformEncoder(n_mels, codebook_dim)
+            self.decoder = TransformDecoder(n_mels, codebook_dim, dropout)
+            self.refiner = nn.Identity()
         self.quantizer = ResidualQuantizer(
             codebook_dim,
             codebook_size,
@@ -59,55 +72,46 @@ class ConvVQVAE(nn.Module):
             kmeans_init=kmeans_init,
             kmeans_iters=kmeans_iters,
         )
-        self.decoder = TransformDecoder(n_mels, codebook_dim, dropout)
 
     @staticmethod
-    def large_shapes(settings: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    def large_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         """The shapes of the weights that grow with the settings, by name."""
-        rows, dim = settings["n_mels"] // STRIDE, settings["codebook_dim"]
+        dim = settings["codebook_dim"]
+        outputs = settings["n_mels"] // BANDS_PER_ROW * dim
+        inputs = settings["n_mels"] * SPAN
+        if settings["transform"] == "lapped":
+            inputs = min(inputs, COMPONENTS * SPAN)
         return {
-            "encoder.linear.weight": (rows * dim, settings["n_mels"] * STRIDE),
+            "encoder.linear.weight": (outputs, inputs),
             "quantizer.codebooks": (settings["num_quantizers"], settings["codebook_size"], dim),
         }
 
     @torch.no_grad()
     def start_from(self, mels: Sequence[Tensor], check_cancelled: Callable[[], None] = lambda: None) -> None:
-        """Initialise the linear maps by the components of the columns of mels `[B, 1, M, T]`, the codebooks by k-means.
+        """Initialise the linear maps by the components of mels `[B, 1, M, T]`, then the codebooks by k-means.
 
         `check_cancelled` is called now and then; if it raises, the codebooks are to be placed anew.
         """
+        assert isinstance(self.encoder, LappedEncoder)
+        assert isinstance(self.decoder, LappedDecoder)  # models with blocks come from files and checkpoints alone
         mels = [mel[mel.isfinite().all(dim=(1, 2, 3))] for mel in mels]  # one damaged sample would spoil everything
-        distinct = sum(len(self._columns(mel)) for mel in mels)
-        if distinct == 0:
+        if not any(self.grid.sounding(mel).any() for mel in mels if len(mel)):
             return
-
-        def shifted() -> Iterator[Tensor]:  # made again for each pass: all of them at once would fill the memory
-            for mel in mels:
-                check_cancelled()
-                # A sound might as well begin a little later, so a mel is cut into columns at several offsets.
-                yield torch.cat([self._columns(mel[..., shift:]) for shift in (0, *_shifts(mel.shape[-1]))])
-
-        start_from_components(self.encoder, self.decoder, shifted(), distinct)
-        columns = torch.cat([self.encoder.linear(some) for some in shifted()])
-        # Usage is per batch of training, in which each mel is cut only once: the offsets count as more batches.
-        batches = len(mels) * len(columns) / distinct
-        self.quantizer.initialize(columns.reshape(-1, self.quantizer.dim), batches, check_cancelled)
-
-    def _columns(self, mel: Tensor) -> Tensor:
-        """The whole columns `[N, M·16]` of a mel `[B, 1, M, T]` in which anything sounds, with silence at 0."""
-        whole = mel[..., : max(1, mel.shape[-1] // STRIDE) * STRIDE]
-        return frame_blocks(pad_to_grid(whole, self.bands) - PADDING)[sounding_columns(whole)]
+        silent_at_0 = [self.grid.pad(mel) - PADDING for mel in mels if len(mel)]
+        start_from_components(self.encoder, self.decoder, silent_at_0, check_cancelled)
+        columns = torch.cat([self.encode(mel).movedim(1, -1).transpose(1, 2)[self.grid.sounding(mel)] for mel in mels])
+        self.quantizer.initialize(columns.flatten(0, -2), len(mels), check_cancelled)
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return `(recon [B, 1, M, T], indices int64 [B, H·W, Q], commit_loss scalar)`; the last is unweighted."""
-        columns = sounding_columns(mel)
+        columns = self.grid.sounding(mel)
         quantized, indices, commit_loss = self.quantize(self.encode(mel), columns)
-        recon = silence_where_uncoded(self.decode(quantized), columns)
+        recon = self.grid.silence(self.decode(quantized), columns)
         return recon[..., : mel.shape[-2], : mel.shape[-1]], indices, commit_loss
 
     def encode(self, mel: Tensor) -> Tensor:
         """Encode a mel `[B, 1, M, T]` to vectors float `[B, D, H, W]`, before quantization."""
-        encoded: Tensor = self.encoder(pad_to_grid(mel, self.bands) - PADDING)
+        encoded: Tensor = self.encoder(self.grid.pad(mel) - PADDING)
         return encoded
 
     def quantize(self, vectors: Tensor, columns: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,8 +123,8 @@ class ConvVQVAE(nn.Module):
         return _as_grid(flat, height), indices, commitment.sum()
 
     def decode(self, quantized: Tensor) -> Tensor:
-        """Decode quantized vectors `[B, D, H, W]` to a mel float `[B, 1, 16·H, 16·W]`."""
-        decoded: Tensor = self.decoder(quantized) + PADDING
+        """Decode quantized vectors `[B, D, H, W]` to a mel float `[B, 1, 16·H, T]`, T = 8·(W - 1)."""
+        decoded: Tensor = self.refiner(self.decoder(quantized)) + PADDING
         return decoded
 
     def codes_to_embeddings(self, indices: Tensor, height: int) -> Tensor:
@@ -128,27 +132,22 @@ class ConvVQVAE(nn.Module):
         return _as_grid(self.quantizer.embed(indices), height)
 
     def decode_codes(self, indices: Tensor, height: int) -> Tensor:
-        """Decode codes `[B, height·W, q]` to a mel `[B, 1, 16·height, 16·W]`; columns without a code are silent."""
+        """Decode codes `[B, height·W, q]` to a mel `[B, 1, 16·height, T]`; where there is no code, it is silent."""
         mel = self.decode(self.codes_to_embeddings(indices, height))
         columns = (indices[..., 0] != NO_CODE).reshape(len(indices), height, -1).any(dim=1)
-        return silence_where_uncoded(mel, columns)
+        return self.grid.silence(mel, columns)
 
     @torch.no_grad()
     def encode_to_codes(self, mel: Tensor) -> Tensor:
         """Encode a mel `[B, 1, M, T]` to codes int64 `[B, H·W, Q]`."""
-        return self.quantize(self.encode(mel), sounding_columns(mel))[1]
+        return self.quantize(self.encode(mel), self.grid.sounding(mel))[1]
 
     @torch.no_grad()
     def reconstruct(self, mel: Tensor, levels: int | None = None) -> Tensor:
         """Reconstruct a mel `[B, 1, M, T]` from its first `levels` levels of codes, from all of them if None."""
         codes = self.encode_to_codes(mel)[..., :levels]
-        recon = self.decode_codes(codes, self.bands // STRIDE)
+        recon = self.decode_codes(codes, self.grid.rows)
         return recon[..., : mel.shape[-2], : mel.shape[-1]]
-
-
-def _shifts(frames: int) -> range:
-    """The offsets, besides 0, at which the first column of a mel of `frames` frames might as well begin."""
-    return range(2, min(STRIDE, frames - STRIDE + 1), 2)
 
 
 def _as_grid(flat: Tensor, height: int) -> Tensor:

@@ -49,6 +49,6 @@ def training_config(run: Run) -> dict[str, Any]:
 
 
 def validation_example(run: Run, reconstruct: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """One validation mel `[M, T]` and its reconstruction."""
-    mel = next(run.context.mels(run.loaders[1]))[:1]
-    return mel[0, 0], reconstruct(mel)[0, 0]
+    """One validation mel `[M, T]` in decibels, and its reconstruction."""
+    mel, decibels = next(run.context.mels(run.loaders[1]))[:1], run.context.spectrogram.decibels
+    return decibels(mel)[0, 0], decibels(reconstruct(mel))[0, 0]

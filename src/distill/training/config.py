@@ -78,7 +78,7 @@ class VQVAEConfig(EngineConfig, CodeSettings):
             return f"{codes}: partly chosen by you."
         vectors = seconds * VECTORS_PER_SECOND / self.codebook_size
         lasts = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-        more = "With more sound the codebooks would be larger." if self.codebook_size < _LARGE else "That is plenty."
+        more = "With more sound the codebooks would be larger." if self.codebook_size < _LARGE else "That is enough."
         return f"{codes}: {lasts} of sound give each code about {vectors:.0f} examples to learn from. {more}"
 
     @property
@@ -122,29 +122,29 @@ def validation_fraction(file_count: int) -> float:
 
 # Presets. docs/internals.md says how they were found, docs/quality.md what each choice is worth.
 
-_LARGE = 600  # codes: with three levels as many as 1.3 kbit/s allow
-VECTORS_PER_SECOND = 47  # of the grid, at the spectrogram's defaults: 48,000 / (512 · 16) columns of 8 vectors
-_VECTORS_PER_CODE = 8  # with fewer, a codebook cannot be filled
+_LARGE = 1024  # codes: with four levels as many as 12 kbit/s allow
+_SMALL = 128
+VECTORS_PER_SECOND = 281.25  # of the grid, at the family's spectrogram: 48,000 / (512 · 8) columns of 24 vectors
+_VECTORS_PER_CODE = 2  # with fewer, a large codebook cannot be filled; varied sounds give many times as many
+_LONG_S = 100.0  # of sound, of which one pass is an epoch; of less, several
 
 
 def get_adaptive_vqvae_config(file_count: int, seconds: float | None = None, **overrides: Any) -> VQVAEConfig:
     """The RVQ-VAE preset for `file_count` files that last `seconds` together; `overrides` replace fields of it.
 
-    Large codebooks carry more at the same bit rate where there is enough sound to fill them; both presets need at most
-    1.3 kbit/s. Where the duration is not known, the number of files decides.
+    Codebooks are large, 11.25 kbit/s, unless there are only a few seconds to fill them. Where the duration is not
+    known, a file counts as a second.
     """
-    enough = file_count > 100 if seconds is None else seconds * VECTORS_PER_SECOND >= _LARGE * _VECTORS_PER_CODE
+    length = file_count if seconds is None else seconds
     # No dropout: augmentation, above all in speed, does its job.
     preset: dict[str, Any] = {"val_fraction": validation_fraction(file_count), "dropout": 0.0}
-    if enough:
-        preset |= {"codebook_size": _LARGE, "num_quantizers": 3, "decay": 0.98}
-        preset |= {"max_epochs": 300, "learning_rate": 2e-3}
+    preset |= {"codebook_dim": 18, "num_quantizers": 4}
+    preset |= {"codebook_size": _LARGE if length * VECTORS_PER_SECOND >= _LARGE * _VECTORS_PER_CODE else _SMALL}
+    if length > _LONG_S:
+        preset |= {"decay": 0.98, "max_epochs": 300, "learning_rate": 2e-3}
     else:
         # Slow decay: a code for a rare sound has to survive the steps in which that sound is not seen.
-        preset |= {"codebook_size": 64, "num_quantizers": 4, "decay": 0.99}
-        # Each of so few codes gets many vectors per step; the other threshold, half of the mean usage, is to decide.
-        preset |= {"threshold_ema_dead_code": 8}
-        preset |= {"max_epochs": 100, "learning_rate": 1e-3, "augmentation_copies": 8}
+        preset |= {"decay": 0.99, "max_epochs": 100, "learning_rate": 1e-3, "augmentation_copies": 8}
     return VQVAEConfig(**(preset | overrides))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from distill.audio.settings import SpectrogramConfig
 from distill.families import Family, FigurePanel, FileLayout, Loss, register
 from distill.library.header import LatentAnalysis
 from distill.models.settings import VAESettings, VQVAESettings
@@ -33,10 +34,13 @@ VQVAE = register(
             record_key="codebook_health_snapshot",
             record_type=dict[str, dict[str, float]] | None,
             foreign="Not a v2 VQ-VAE model. Use load_model() for v1 models.",
+            before={"transform": "blocks"},
         ),
         objective="distill.training.loop:VQVAEObjective",
         model="distill.models.vqvae:ConvVQVAE",
         loaded="distill.models.loaded:LoadedVQModel",
+        # What is loud counts most, and the detail shows when it happens (docs/quality.md).
+        spectrogram=SpectrogramConfig(power=0.15, detail_mels=64),
         losses=(Loss("val_commit_loss", "commit_losses", "Commitment", "How far sounds lie from their codes"),),
         has_codes=True,
     )

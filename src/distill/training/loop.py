@@ -18,8 +18,6 @@ from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
 from distill.data.batches import Loader
 from distill.data.collection import Sound
-from distill.models.blocks import STRIDE
-from distill.models.grid import sounding_columns
 from distill.models.losses import vqvae_loss
 from distill.models.persistence import save_model_v2
 from distill.models.quantizer import NO_CODE
@@ -59,6 +57,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _HEALTH_INTERVAL = 10  # steps
+_START_VECTORS = 150_000  # that the start of a model is based on: more find no better components
 
 
 class VQVAEObjective(Objective):
@@ -72,7 +71,7 @@ class VQVAEObjective(Objective):
 
     def build_model(self, request: TrainingRequest) -> ConvVQVAE:
         """A `ConvVQVAE` for the bands of the request's mel."""
-        return ConvVQVAE(**self.config.model_settings(), n_mels=request.spectrogram_config.n_mels)
+        return ConvVQVAE(**self.config.model_settings(), n_mels=request.spectrogram_config.rows)
 
     def ready(self, model: nn.Module) -> bool:
         """True once the codebooks are initialized."""
@@ -87,8 +86,8 @@ class VQVAEObjective(Objective):
             check_cancelled()
             seen.append(mel)
             # A vector for each grid row of each column that sounds: silent columns are not coded.
-            vectors += int(sounding_columns(mel).sum()) * -(-mel.shape[-2] // STRIDE)
-            if vectors >= model.quantizer.kmeans_vectors:
+            vectors += int(model.grid.sounding(mel).sum()) * model.grid.rows
+            if vectors >= _START_VECTORS:
                 break
         model.start_from(seen, check_cancelled)
 
@@ -97,7 +96,7 @@ class VQVAEObjective(Objective):
         del progress  # the commitment weight is constant
         mel = batch.mel
         recon, indices, commit_loss = model(mel)
-        total, recon_loss, weighted_commit = vqvae_loss(recon, mel, commit_loss, self.commitment_weight)
+        total, recon_loss, weighted_commit = vqvae_loss(recon, mel, commit_loss, self.commitment_weight, batch.power)
         terms = {"recon_loss": recon_loss.detach(), "commit_loss": weighted_commit.detach()}
         return Evaluation((total,), terms, indices)
 

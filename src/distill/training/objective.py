@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 
 class Batch(NamedTuple):
-    """Sounds of a step: mels `[B, 1, M, T]`, and waveforms `[B, 1, S]` where the objective needs them."""
+    """Sounds of a step: mels `[B, 1, M, T]`, and waveforms `[B, 1, S]` where the objective needs them.
+
+    `power` is that of the mels' settings.
+    """
 
     mel: Tensor
     waveform: Tensor | None = None
+    power: float | None = None
 
 
 @dataclass(frozen=True)
@@ -170,10 +174,11 @@ class Context:
     def batch(self, loaded: Tensor) -> Batch:
         """A loader's batch, mels `[B, 1, M, T]` or waveforms `[B, 1, S]`, on the run's device."""
         loaded = loaded.to(self.device)
+        power = self.spectrogram.config.power
         if loaded.dim() == 4:  # from a `MelDataset`
-            return Batch(loaded)
+            return Batch(loaded, power=power)
         mel = self.spectrogram.waveform_to_mel(loaded)
-        return Batch(mel, loaded if self.objective.needs_waveform else None)
+        return Batch(mel, loaded if self.objective.needs_waveform else None, power)
 
     def mels(self, loader: Iterable[Tensor]) -> Iterator[Tensor]:
         """The mels of the loader's batches."""

@@ -74,6 +74,7 @@ class TrainingRequest:
             dataset_name=dataset_name,
             model_name=name,
             chosen=frozenset(settings),
+            spectrogram_config=get_family(family).spectrogram or SpectrogramConfig(),
             audio_limits=audio_limits or AudioLimits(),
         )
         request._check()
@@ -115,7 +116,7 @@ class TrainingRequest:
             models_dir=Path(models_dir) if models_dir is not None else None,
             resume_from=Path(resume_from) if resume_from is not None else None,
             device=str(device),
-            spectrogram_config=spectrogram_config or SpectrogramConfig(),
+            spectrogram_config=spectrogram_config or get_family(family).spectrogram or SpectrogramConfig(),
             audio_limits=audio_limits or AudioLimits(),
             sounds=tuple(sounds) if sounds is not None else None,
             dataset_name=dataset_name,
@@ -162,7 +163,8 @@ class TrainingRequest:
             _check_files_exist(run_folder, files)
             family = get_family(info.family)
             # The record has every setting, so nothing of the preset is left, whatever number of files it is for.
-            config = family.preset(0, 0.0, **(info.config | {"device": device}))
+            config = family.preset(0, 0.0, **{**family.file.before, **info.config, "device": device})
+            spectrogram = SpectrogramConfig(**info.spectrogram_config)
             limits = AudioLimits(**info.audio_limits)
         except (ConfigError, TypeError, OSError, ValueError) as error:  # the record may hold anything
             raise CheckpointError(f"{run_folder}: its run.json is damaged ({error})", "start a new run") from error
@@ -178,6 +180,7 @@ class TrainingRequest:
             resume_from=run_folder,
             # The record does not hold which settings the user set; those that differ from the preset must be theirs.
             chosen=_differing(config, family.preset(len(files), info.duration_s)),
+            spectrogram_config=spectrogram,
             audio_limits=limits,
         )
 
@@ -194,13 +197,14 @@ class TrainingRequest:
         # Some keys were added later, and may be missing.
         given = dict(data)
         family = get_family(given.pop("family", None) or given["family_name"])  # "family" is what 0.1.0 wrote
+        before = family.file.before if given["resume_from"] is not None else {}
         for name in ("output_dir", "models_dir", "resume_from"):
             given[name] = Path(given[name]) if given[name] is not None else None
         return cls(
             **given
             | {
                 "family_name": family.name,
-                "config": family.preset(0, 0.0, **given["config"]),
+                "config": family.preset(0, 0.0, **{**before, **given["config"]}),
                 "file_paths": tuple(map(Path, given["file_paths"])),
                 "chosen": frozenset(given.get("chosen", ())),
                 "audio_limits": AudioLimits(**given["audio_limits"]),

@@ -17,10 +17,12 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from distill import __version__
+from distill.audio.settings import BEFORE
 from distill.audio.spectrogram import AudioSpectrogram
 from distill.data.batches import Loader
 from distill.data.chunks import ChunkDataset
 from distill.errors import Cancelled, CheckpointError, ConfigError, NewRun, UsedFolder
+from distill.families import Family, get_family
 from distill.notices import DiskNearlyFull, EnvironmentChanged
 from distill.storage import free_bytes
 from distill.training.budget import UNPLANNED
@@ -128,7 +130,7 @@ def _start(run: Run) -> None:
 
 
 def _resume(run: Run, checkpoint: Checkpoint) -> None:
-    _check_identity(checkpoint, run.identity)
+    _check_identity(checkpoint, run.identity, get_family(run.info.family))
     then, now = checkpoint.environment, environment(run.context.device)
     if then.keys() != now.keys():
         raise CheckpointError("the checkpoint does not say in which environment it was made; it is damaged")
@@ -206,12 +208,14 @@ def _identity(request: TrainingRequest, loaders: tuple[Loader, Loader]) -> dict[
     }
 
 
-def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
+def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any], family: Family) -> None:
     then = checkpoint.identity
     if then.keys() != identity.keys():
         raise CheckpointError("the checkpoint does not say which run it belongs to; it is damaged")
-    for part in ("config", "spectrogram_config"):
-        before, now = then[part], identity[part]
+    # Settings that checkpoints of earlier versions do not have.
+    older = {"config": family.file.before, "spectrogram_config": BEFORE}
+    for part, defaults in older.items():
+        before, now = {**defaults, **then[part]}, identity[part]
         names = sorted(before.keys() | now)
         if changed := [name for name in names if before.get(name, _ABSENT) != now.get(name, _ABSENT)]:
             listed = ", ".join(

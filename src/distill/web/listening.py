@@ -159,4 +159,4 @@ def _grid(model: LoadedFamily, sound: UploadedSound) -> dict[str, Any]:
 
 def _picture(model: LoadedFamily, samples: Samples) -> bytes:
     waveform = mark_end(torch.from_numpy(samples))[None, None]
-    return mel_picture(model.spectrogram.waveform_to_mel(waveform)[0, 0])
+    return mel_picture(model.spectrogram.decibels(model.spectrogram.waveform_to_mel(waveform))[0, 0])

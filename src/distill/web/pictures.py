@@ -27,7 +27,7 @@ def outline(samples: Samples, parts: int) -> list[float]:
 
 
 def mel_picture(mel: "Tensor") -> bytes:
-    """A PNG of a mel `[M, T]`, one pixel per value, low bands at the bottom."""
+    """A PNG of a mel `[M, T]` in decibels, one pixel per value, low bands at the bottom."""
     from matplotlib.image import imsave
 
     buffer = io.BytesIO()
@@ -46,8 +46,9 @@ def mel_of_preview(path: Path, config: dict[str, Any]) -> bytes:
         samples, _ = soundfile.read(path, dtype="float32")
     except (OSError, soundfile.SoundFileError) as error:
         raise AudioError(f"{path.name}: this preview cannot be read") from error
-    mel = _spectrogram(SpectrogramConfig(**config)).waveform_to_mel(mark_end(torch.from_numpy(samples))[None, None])
-    return mel_picture(mel[0, 0])
+    spectrogram = _spectrogram(SpectrogramConfig(**config))
+    mel = spectrogram.waveform_to_mel(mark_end(torch.from_numpy(samples))[None, None])
+    return mel_picture(spectrogram.decibels(mel)[0, 0])
 
 
 @lru_cache(maxsize=4)  # its filters are not made again for every preview, while a training needs the cores
