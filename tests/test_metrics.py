@@ -177,6 +177,23 @@ def test_the_best_epoch_is_the_first_with_the_lowest_finite_validation_loss():
     assert vq_history(math.nan, math.inf).get_best_epoch() is None
 
 
+def test_an_rvq_epoch_is_judged_by_its_reconstruction_and_a_vae_epoch_by_its_whole_loss():
+    losses = [(0.5, 0.2), (0.3, 0.3), (0.4, 0.1), (0.2, math.nan)]
+    for history, make, best in ((VQMetricsHistory(), vq_epoch, 2), (MetricsHistory(), v1_epoch, 1)):
+        for number, (whole, reconstruction) in enumerate(losses[: 4 if best == 2 else 3]):
+            history.add_epoch(make(number, val_loss=whole, val_recon_loss=reconstruction))
+        assert history.get_best_epoch() == best
+
+
+def test_the_training_loss_of_an_epoch_is_the_mean_of_its_steps_without_those_that_were_skipped():
+    history = VQMetricsHistory()
+    for epoch, loss in [(0, 9.0), (1, 1.0), (1, math.nan), (1, 3.0), (2, 9.0), (3, math.inf)]:
+        history.add_step(VQStepMetrics(epoch, 0, 1, 100.0, loss, 0.0, 0.25, 1e-3, 0.1))
+    assert history.judged_training(1) == 2.0
+    assert math.isnan(history.judged_training(3))
+    assert math.isnan(history.judged_training(4))
+
+
 def test_the_remaining_time_is_the_mean_epoch_times_the_epochs_left():
     history = VQMetricsHistory()
     history.add_epoch(vq_epoch(0, elapsed_seconds=10.0))

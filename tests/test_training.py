@@ -6,7 +6,6 @@ import math
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -19,13 +18,19 @@ from distill.models.vqvae import ConvVQVAE
 from distill.training.checkpoint import list_checkpoints, load_vqvae_checkpoint
 from distill.training.execution import run_training
 from distill.training.loop import train_vqvae, train_vqvae_epoch, validate_vqvae_epoch
-from distill.training.metrics import PreviewEvent, TrainingCompleteEvent, VQEpochMetrics, VQStepMetrics
+from distill.training.metrics import (
+    PreviewEvent,
+    TrainingCompleteEvent,
+    VQEpochMetrics,
+    VQMetricsHistory,
+    VQStepMetrics,
+)
 from distill.training.picture import draw_vqvae_run
 from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
 from distill.training.runner import TrainingRunner
 from support.runs import RESULT_KEYS, run_info, small_config, ticking
-from support.sounds import tone, write_collection
+from support.sounds import write_collection
 from support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
@@ -87,7 +92,9 @@ def test_what_is_learnt_gets_better_and_the_best_is_known(finished):
     result, events, _ = finished
     curves = result["metrics_history"].get_loss_curves()
     assert curves["train_losses"][-1] < curves["train_losses"][0]  # two tones foretell little of a third
-    assert events[-1].best_val_loss == min(curves["val_losses"])
+    kept = curves["recon_losses"].index(min(curves["recon_losses"]))
+    assert (events[-1].best_epoch, events[-1].best_val_loss) == (kept, curves["val_losses"][kept])
+    assert result["metrics_history"].get_best_epoch() == kept
 
 
 def test_the_saved_model_has_the_weights_of_the_best_epoch_and_says_which(finished):
@@ -205,16 +212,37 @@ def test_a_small_validation_set_alone_is_no_reason_to_warn(files, tmp_path):
         assert warned == (used < 0.3 * vectors)
 
 
-def test_overfitting_is_logged_and_training_goes_on(write_sound, tmp_path, caplog):
-    # Three sounds that have nothing in common: whichever is held out, the other two do not teach it.
-    noise = np.random.default_rng(0).normal(scale=0.2, size=20_000)
-    sounds = {"low.wav": tone(80, 0.4), "high.wav": tone(6000, 0.4, decay=0), "noise.wav": noise}
-    files = [write_sound(name, sound) for name, sound in sounds.items()]
-    config = small_config(max_epochs=4, augmentation_copies=16, dropout=0.0, learning_rate=2e-3)
-    result = train_vqvae(config, files, tmp_path / "run")
-    gaps = [event.overfitting_gap for event in result["metrics_history"].epoch_metrics]
-    assert len(gaps) == 4
-    assert caplog.text.count("learning the training files by heart") == sum(gap > 0.2 for gap in gaps) > 0
+def judged(patch: pytest.MonkeyPatch, validation, training=lambda epoch: 1 / (1 + epoch)) -> None:
+    """Let runs be judged by losses that are functions of the epoch."""
+    patch.setattr(VQMetricsHistory, "judged_validation", lambda self, event: validation(event.epoch))
+    patch.setattr(VQMetricsHistory, "judged_training", lambda self, epoch: training(epoch))
+
+
+def logged(folder: Path, kind: str) -> list[dict]:
+    return [entry for entry in RunFolder(folder).log() if entry.get("kind") == kind]
+
+
+def test_learning_by_heart_is_told_once_however_often_a_run_is_resumed_and_training_goes_on(
+    files, tmp_path, monkeypatch, caplog
+):
+    judged(monkeypatch, lambda epoch: 1.0 if epoch == 1 else 1.1 + epoch / 1000)
+    for stop in (4, 8, None):  # before and after it is told, in epoch 6
+        cancel = threading.Event()
+
+        def callback(event, stop=stop, cancel=cancel):
+            if isinstance(event, VQEpochMetrics) and event.epoch == stop:
+                cancel.set()
+
+        resumed = {} if stop == 4 else {"resume_from": tmp_path / "run"}
+        config = small_config(max_epochs=10)
+        result = train_vqvae(config, files, tmp_path / "run", callback=callback, cancel_event=cancel, **resumed)
+    assert len(result["metrics_history"].epoch_metrics) == 10
+    (entry,) = logged(tmp_path / "run", "Overfitting")
+    assert entry["values"] == {"best": 2, "worse": pytest.approx(0.106)}
+    assert caplog.text.count("learning the training files by heart") == 1
+    assert result["metrics_history"].get_best_epoch() == 1
+    checkpoint = load_vqvae_checkpoint(list_checkpoints(tmp_path / "run" / "checkpoints")[-1])
+    assert checkpoint.best_epoch == 1
 
 
 def test_a_time_budget_settles_the_epochs_and_lays_the_schedule_over_them(files, tmp_path):
@@ -339,8 +367,9 @@ class TestRunner:
 
 
 def test_warnings_stand_in_the_log_between_the_events_and_go_with_them_as_previews_do(
-    tmp_path: Path, files: list[Path]
+    tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    judged(monkeypatch, lambda epoch: 1.2**epoch)
     config = small_config(val_fraction=0.4, max_epochs=3, preview_interval=1)
     train_vqvae(config, files, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
@@ -349,8 +378,7 @@ def test_warnings_stand_in_the_log_between_the_events_and_go_with_them_as_previe
     log, events = folder.log(), folder.events()
     warnings = [place for place, entry in enumerate(log) if entry["event"] == "Warning"]
     assert len(log) == len(events) + len(warnings)
-    assert warnings, "two of six tones foretell little of the others"
-    assert all("by heart" in log[place]["message"] for place in warnings)
+    assert [log[place]["kind"] for place in warnings] == ["LossJumped"] * 2
     assert all(log[place + 1]["event"] == "VQEpochMetrics" for place in warnings)
     assert [line["epoch"] for line in folder.usage()] == [0, 1, 2]
     folder.rewind(1, 0)

@@ -295,9 +295,9 @@ def test_warnings_of_one_subject_are_told_to_be_so() -> None:
     first, again, other = (LevelUnderused(0, 0.1), LevelUnderused(0, 0.2), LevelUnderused(1, 0.1))
     one, two, three = subjects(*map(told, (first, again, other)))
     assert one == two != three
-    gap, wider = subjects(told(Overfitting(0.3)), told(Overfitting(0.4)))
+    gap, wider = subjects(told(Overfitting(3, 0.05)), told(Overfitting(4, 0.06)))
     assert gap == wider
-    changed = told(Overfitting(0.3)) | {"values": {"of": "another version"}}
+    changed = told(Overfitting(3, 0.05)) | {"values": {"of": "another version"}}
     assert annotated([{"event": "Warning"} | changed], None)[0]["message"] == changed["message"]
 
 

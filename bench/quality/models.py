@@ -30,6 +30,7 @@ SYSTEMS = {"vqvae": "distill", "vae": "distill vae"}
 _WARNING_KINDS = {  # phrase of a warning → kind
     "utilization": "low utilization",
     "by heart": "overfitting",
+    "jumped": "sudden jump",
     "not finite": "skipped steps",
     "left out": "file left out",
     "posterior collapse": "posterior collapse",

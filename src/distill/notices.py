@@ -90,10 +90,28 @@ class LevelUnderused(Notice):
 
 @dataclass(frozen=True)
 class Overfitting(Notice):
-    """The validation loss exceeds the training loss by `gap` times the latter."""
+    """The sounds set aside come out worse by `worse` than after the `best` epoch (from 1); those trained on, better."""
 
-    gap: float
-    text = "validation loss is {gap:.0%} above training loss; the model is learning the training files by heart"
+    best: int
+    worse: float
+    text = (
+        "the model is learning the training files by heart: since epoch {best} it has got better at them, but "
+        "{worse:.0%} worse at the sounds set aside. The best epoch is kept, so nothing is lost; more sounds help most, "
+        "and fewer epochs save time"
+    )
+
+
+@dataclass(frozen=True)
+class LossJumped(Notice):
+    """The loss on the sounds set aside rose suddenly, from one epoch to the next; `epoch` counts from 1."""
+
+    epoch: int
+    before: float
+    after: float
+    text = (
+        "in epoch {epoch} the loss on the sounds set aside jumped from {before:.4f} to {after:.4f}. The best epoch is "
+        "kept, so nothing is lost; where this happens again and again, a lower learning rate helps"
+    )
 
 
 @dataclass(frozen=True)

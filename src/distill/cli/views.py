@@ -14,7 +14,6 @@ from distill.errors import CheckpointError
 from distill.notices import Notice
 from distill.training.health import verdict
 from distill.training.metrics import (
-    OVERFITTING_GAP,
     CodebookHealth,
     EpochEvent,
     Event,
@@ -180,11 +179,6 @@ class TextView(View):
             f"kept epoch {end['best_epoch'] + 1}: validation loss {end['val_loss']:.4f}, "
             f"training loss {end['train_loss']:.4f}"
         )
-        if end["overfitting_gap"] > OVERFITTING_GAP:
-            out.print(
-                f"It does better on its training sounds than on others (by {end['overfitting_gap']:.0%}): "
-                "more, or more varied, sounds would help; so may fewer epochs."
-            )
         if end["codebook_health"]:
             out.print(level_table(end["codebook_health"], self._codes(), end["validation_vectors"]))
         if end["directions"]:

@@ -1,8 +1,8 @@
 """Checkpoints: everything a run needs to continue as if it had not been interrupted.
 
 One file is one position, `checkpoint_EPOCH_STEP_VALLOSS.pt`: the next epoch and step to train, and the validation
-loss of these weights where they have one. It holds the fields of `Checkpoint`, all of them required except `own`, and
-is written and read by `distill.models.archive`, as model files are.
+loss by which these weights are judged, where they have one. It holds the fields of `Checkpoint`, all of them required
+except `own`, and is written and read by `distill.models.archive`, as model files are.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ class Checkpoint:
     environment: dict[str, str]  # device, torch and threads, on which the last digits depend
     epoch: int
     step: int
-    val_loss: float | None
+    val_loss: float | None  # the one that the run is judged by
     total_epochs: int
     planned: bool
     elapsed_s: float

@@ -7,11 +7,12 @@ Events are plain facts, in the order they happen; every display, log and file is
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-OVERFITTING_GAP = 0.2  # the gap above which a run is warned of overfitting
+OVERFITTING_GAP = 0.2  # the threshold of `History.is_overfitting`
 
 CodebookHealth = dict[str, dict[str, float]]
 
@@ -146,6 +147,12 @@ def overfitting_gap(train_loss: float, val_loss: float) -> float:
     return (val_loss - train_loss) / train_loss if train_loss else 0.0
 
 
+def finite_mean(values: Iterable[float]) -> float:
+    """The mean of those values that are finite, NaN without any."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
 def to_json(value: Any) -> Any:
     """A form of `value` for strict JSON: NaN and infinities, which JSON lacks, become their names."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -203,6 +210,8 @@ class History(ABC, Generic[Step, Epoch]):
 
     step_type: ClassVar[type[StepEvent]]
     epoch_type: ClassVar[type[EpochEvent]]
+    # What a run is judged by: fields of step and of epoch events, the same loss in training and in validation.
+    judged_by: ClassVar[tuple[str, str]] = ("train_loss", "val_loss")
 
     def __init_subclass__(cls) -> None:
         EVENT_TYPES.update({kind.__name__: kind for kind in (cls.step_type, cls.epoch_type)})
@@ -224,10 +233,22 @@ class History(ABC, Generic[Step, Epoch]):
         """Append the event of one epoch."""
         self.epoch_metrics.append(metrics)
 
+    def judged_validation(self, event: Epoch) -> float:
+        """The validation loss that an epoch is judged by."""
+        return float(getattr(event, self.judged_by[1]))
+
+    def judged_training(self, epoch: int) -> float:
+        """The training loss that an epoch is judged by: the mean over its finite steps, NaN without any."""
+        first, stop = (bisect_left(self.step_metrics, at, key=lambda step: step.epoch) for at in (epoch, epoch + 1))
+        return finite_mean(float(getattr(step, self.judged_by[0])) for step in self.step_metrics[first:stop])
+
     def get_best_epoch(self) -> int | None:
-        """The epoch with the lowest finite validation loss, or None when there is none."""
-        finite = [e for e in self.epoch_metrics if math.isfinite(e.val_loss)]
-        return min(finite, key=lambda e: e.val_loss).epoch if finite else None
+        """The first epoch with the lowest finite loss that a run is judged by, or None when there is none.
+
+        Where several have it, their whole validation losses decide.
+        """
+        losses = [(self.judged_validation(e), e.val_loss, e.epoch) for e in self.epoch_metrics]
+        return min((each for each in losses if all(map(math.isfinite, each))), default=(0, 0, None))[2]
 
     def compute_eta(self, current_epoch: int, total_epochs: int) -> float:
         """Seconds until the end of `total_epochs`, from the mean of the epochs up to `current_epoch`."""
@@ -265,9 +286,10 @@ def seconds_left(elapsed_s: float, current_epoch: int, total_epochs: int) -> flo
 
 
 class VQMetricsHistory(History[VQStepMetrics, VQEpochMetrics]):
-    """The history of an RVQ-VAE run."""
+    """The history of an RVQ-VAE run, judged by the reconstruction loss: nobody hears the commitment loss."""
 
     step_type, epoch_type = VQStepMetrics, VQEpochMetrics
+    judged_by = ("recon_loss", "val_recon_loss")
 
     def get_loss_curves(self) -> dict[str, list[float]]:
         """One value per epoch: `train_losses`, `val_losses`, `recon_losses`, `commit_losses`."""

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from distill.data.batches import Loader
 from distill.training.config import EngineConfig
+from distill.training.course import Course
 from distill.training.metrics import EpochEvent, Event, MetricsCallback, StepEvent
 from distill.training.objective import Context
 from distill.training.run_folder import RunFolder
@@ -38,15 +39,21 @@ class Run:
     cancel_event: threading.Event | None
     clock: Callable[[], float]  # seconds
     train_step: TrainStep = field(init=False)
+    course: Course = field(init=False)
     began: float = field(init=False)  # clock reading at which it would have begun without interruptions
 
     def __post_init__(self) -> None:
         self.renew_train_step()
+        self.renew_course()
         self.began = self.clock() - self.state.elapsed_s
 
     def renew_train_step(self) -> None:
         """Replace the training step after a state was loaded: recorded CUDA graphs use the optimizers' old tensors."""
         self.train_step = TrainStep(self.context, self.optimizers, self.config.gradient_clip_norm, recorded=True)
+
+    def renew_course(self) -> None:
+        """Follow the history of the state from its beginning, after a state was loaded."""
+        self.course = Course(self.state.history, self.context.objective.warmup_fraction)
 
     @property
     def cancelled(self) -> bool:

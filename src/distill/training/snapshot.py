@@ -47,7 +47,7 @@ def snapshot(run: Run) -> Checkpoint:
         environment=environment(run.context.device),
         epoch=state.epoch,
         step=state.step,
-        val_loss=finite(state.history.epoch_metrics[-1].val_loss) if whole else None,
+        val_loss=finite(state.history.judged_validation(state.history.epoch_metrics[-1])) if whole else None,
         total_epochs=state.total_epochs,
         planned=state.planned,
         elapsed_s=state.elapsed_s,
@@ -81,6 +81,7 @@ def restore(run: Run, checkpoint: Checkpoint) -> None:
     for scheduler, scheduler_state in zip(run.schedulers, _as_list(checkpoint.scheduler_state)):
         scheduler.load_state_dict(scheduler_state)
     run.state = _state_of(checkpoint)
+    run.renew_course()
     run.began = run.clock() - run.state.elapsed_s
     # In this order: if the process is killed in between, no later checkpoint is left without its events.
     drop_later(run.folder.checkpoints, checkpoint.epoch, checkpoint.step)

@@ -22,7 +22,7 @@ class State:
     totals: Totals = field(default_factory=Totals)
     elapsed_s: float = 0.0
     best_epoch: int = -1
-    best_val_loss: float = math.inf
+    best_val_loss: float = math.inf  # of the best epoch; the history says what makes it the best
     best_weights: dict[str, Tensor] | None = None
     skips: Skips = field(default_factory=Skips)
     rollbacks: int = 0

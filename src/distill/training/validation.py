@@ -6,10 +6,10 @@ import warnings
 from torch import Tensor
 
 from distill.errors import CollectionError
-from distill.notices import BudgetTooShort, Overfitting
+from distill.notices import BudgetTooShort
 from distill.training.budget import epochs_within
 from distill.training.engine import validate
-from distill.training.metrics import OVERFITTING_GAP, seconds_left
+from distill.training.metrics import EpochEvent, seconds_left
 from distill.training.objective import EpochResult
 from distill.training.rank_worker import ValidateCommand, broadcast_command
 from distill.training.run import Run
@@ -29,10 +29,12 @@ def validate_epoch(run: Run) -> bool:
     _plan_epochs(run, elapsed)
     _step_schedulers(run)
     result = _epoch_result(run, means, rate, elapsed)
-    _warn_of_overfitting(run, result)
-    _keep_best(run, means["val_loss"])
+    event = run.context.objective.epoch_event(run.context.model, result, observed)
+    for notice in run.course.follow(event):
+        logger.warning(notice)
     _log_code_usage(run, observed)
-    run.emit(run.context.objective.epoch_event(run.context.model, result, observed))
+    run.emit(event)
+    _keep_best(run, event)
     return True
 
 
@@ -83,17 +85,10 @@ def _epoch_result(run: Run, means: dict[str, float], rate: float, elapsed: float
     return EpochResult(state.epoch, state.total_epochs, train_loss, means, rate, eta, elapsed)
 
 
-def _warn_of_overfitting(run: Run, result: EpochResult) -> None:
-    # During a warm-up the training loss has smaller weights than the validation loss, so the gap means nothing.
-    warm = result.epoch + 1 > run.context.objective.warmup_fraction * result.total_epochs
-    if result.overfitting_gap > OVERFITTING_GAP and warm:
-        logger.warning(Overfitting(result.overfitting_gap))
-
-
-def _keep_best(run: Run, val_loss: float) -> None:
+def _keep_best(run: Run, event: EpochEvent) -> None:
     state = run.state
-    if val_loss < state.best_val_loss:
-        state.best_epoch, state.best_val_loss = state.epoch, val_loss
+    if state.history.get_best_epoch() == event.epoch:
+        state.best_epoch, state.best_val_loss = event.epoch, event.val_loss
         # A copy, since training changes the weights in place.
         state.best_weights = {k: v.detach().cpu().clone() for k, v in run.context.model.state_dict().items()}
 

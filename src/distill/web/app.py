@@ -14,7 +14,6 @@ from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.errors import DistillError, StorageError
 from distill.paths import printable
 from distill.training.config import LEVEL_NAMES
-from distill.training.metrics import OVERFITTING_GAP
 from distill.web import api_collections, api_listen, api_models, api_runs
 from distill.web.advice import LEVELS
 from distill.web.families import family_list
@@ -75,7 +74,6 @@ def _about(state: AppState) -> Callable[[], dict[str, Any]]:
             "levels": {str(count): sentence for count, sentence in LEVELS.items()},
             "audio_suffixes": sorted(AUDIO_SUFFIXES),
             "defaults": _DEFAULTS,
-            "overfitting_gap": OVERFITTING_GAP,
         }
 
     return about

@@ -3,7 +3,7 @@ import * as api from "./api.js";
 import { el } from "./dom.js";
 import { duration, figure, plural, toNumber } from "./format.js";
 
-export function summary(run, log, about) {
+export function summary(run, log) {
   const { total_epochs, total_time_s, best_epoch, best_val_loss } = log.complete;
   const sentences = [
     `${plural(total_epochs, "epoch")} in ${duration(total_time_s)}.`,
@@ -16,22 +16,20 @@ export function summary(run, log, about) {
     { "aria-labelledby": "summary-title" },
     el("h2", { id: "summary-title" }, run.state === "finished" ? "Finished" : "Stopped"),
     el("p", {}, sentences.filter(Boolean).join(" ")),
-    learntByHeart(log, about) ? byHeart() : null,
+    learntByHeart(log) ? byHeart() : null,
     run.state === "interrupted" ? el("p", {}, "Nothing is lost: resume it whenever you like.") : null,
     run.model_id ? el("p", {}, el("a", { href: `#/models/${api.id(run.model_id)}` }, "Listen to the model")) : null,
   );
 }
 
-// Judged at the epoch that was kept: what came after it is not in the model.
-function learntByHeart(log, about) {
-  const kept = log.epochs[log.complete.best_epoch];
-  return kept && toNumber(kept.overfitting_gap) > about.overfitting_gap;
+function learntByHeart(log) {
+  return log.warnings.some(({ subject }) => JSON.parse(subject)[0] === "Overfitting");
 }
 
 function byHeart() {
   return el(
     "p.notice.amber",
     {},
-    "The model learns these files by heart: it rebuilds them much better than sounds it has not heard. More sounds, and sounds that differ more, help most; fewer epochs help a little.",
+    "After its best epoch the model began to learn these files by heart: it got better at them, and worse at the sounds set aside. The best version is kept, so nothing is lost. More sounds, and sounds that differ more, help most; fewer epochs save time.",
   );
 }

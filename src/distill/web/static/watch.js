@@ -369,7 +369,7 @@ function drawState(page) {
   page.summaryBox.hidden = active; // a resumed run has not ended
   if (log.complete && !active && drawn.complete !== log.complete) {
     drawn.complete = log.complete;
-    fill(page.summaryBox, summary(run, log, page.about));
+    fill(page.summaryBox, summary(run, log));
   }
 }
 
