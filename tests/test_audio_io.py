@@ -133,6 +133,18 @@ def test_a_long_file_is_read_in_blocks_without_a_seam(write_sound: Write) -> Non
 # Broken files
 
 
+def test_the_sides_of_a_loud_stereo_recording_are_turned_down_together() -> None:
+    sides = np.stack([sine(440, 0.2, RATE, peak=2.0)[:, 0], sine(660, 0.2, RATE, peak=0.5)[:, 0]], axis=1)
+    heard = Recording(sides, RATE, "WAV", len(sides)).mono_or_stereo(RATE)
+    np.testing.assert_allclose(heard, sides / np.abs(sides).max(), atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8])
+def test_a_recording_that_is_not_stereo_is_mixed(channels: int) -> None:
+    recording = Recording(sine(440, 0.2, 44_100, channels), 44_100, "WAV", 8820)
+    np.testing.assert_array_equal(recording.mono_or_stereo(RATE), recording.mono(RATE))
+
+
 @pytest.mark.parametrize(("suffix", "kind", "subtype"), FORMATS)
 def test_a_file_cut_in_half_is_never_taken_for_a_whole_one(
     write_sound: Write, suffix: str, kind: str, subtype: str

@@ -210,6 +210,17 @@ def test_fewer_levels_give_another_sound(world: Path, tmp_path: Path) -> None:
     assert not np.allclose(made[1], made[2])
 
 
+def test_stereo_comes_back_stereo_unless_mono_is_asked_for(world: Path, tmp_path: Path) -> None:
+    sound, made = tmp_path / "wide.wav", {}
+    soundfile.write(sound, np.stack([tone(220, 0.3), tone(550, 0.3)], axis=1), RATE)
+    for name, options in {"stereo": (), "mono": ("--mono",)}.items():
+        said = run("reconstruct", world / "models" / "kit.distill", sound, *options, "-o", tmp_path / name)
+        assert said.code == 0, said.err
+        made[name] = soundfile.read(tmp_path / name / sound.name)[0]
+    assert (made["stereo"].shape, made["mono"].shape) == ((14_400, 2), (14_400,))
+    assert np.abs(made["stereo"][:, 0] - made["stereo"][:, 1]).max() > 0.01
+
+
 def test_sounds_of_the_same_name_do_not_overwrite_each_other(world: Path, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         soundfile.write(write_collection(tmp_path / folder, 1) / "kick.wav", tone(80, 0.2), RATE)

@@ -232,6 +232,48 @@ def test_a_name_with_brackets_is_shown_as_it_is(tmp_path: Path) -> None:
     assert f"\n{name}: 1 epoch" in made.said.out
 
 
+# The rate
+
+
+def rate_of(made: Run) -> tuple[int, int]:
+    """The rate that the run's record names, and that of a reconstruction by its model."""
+    (model,), (sound, *_) = made.models.glob("*.distill"), sorted(made.sounds.iterdir())
+    assert run("reconstruct", model, sound, "-o", made.folder / "made").code == 0
+    played = soundfile.info(made.folder / "made" / sound.name)
+    assert played.duration == pytest.approx(soundfile.info(sound).duration, abs=1e-3)
+    return made.facts()["spectrogram_config"]["sample_rate"], played.samplerate
+
+
+def test_sounds_of_one_rate_give_a_model_of_that_rate_and_it_is_said(tmp_path: Path) -> None:
+    made = train(tmp_path, *FEW, sounds=write_collection(tmp_path / "kit", 2, rate=44_100))
+    assert made.said.out.count("trained at 44,100 Hz, the rate of all sounds\n") == 1
+    assert rate_of(made) == (44_100, 44_100)
+
+
+def test_sounds_of_several_rates_give_a_model_of_the_usual_rate(tmp_path: Path) -> None:
+    sounds = write_collection(tmp_path / "kit", 2)
+    soundfile.write(sounds / "other.wav", np.sin(np.arange(8000) / 9), 44_100)
+    made = train(tmp_path, "--epochs", 1, sounds=sounds)
+    assert " Hz" not in made.said.out
+    assert rate_of(made) == (RATE, RATE)
+
+
+def test_a_rate_that_was_asked_for_is_kept_when_the_run_goes_on(tmp_path: Path, start: Any) -> None:
+    sounds, folder, models = write_collection(tmp_path / "kit", 2), tmp_path / "run", tmp_path / "models"
+    places = ("--output-dir", folder, "--models-dir", models)
+    running = start("train", sounds, *THREE, "--rate", 22_050, *places, before=IN_EPOCH_2)
+    running.wait_for("trained at 22,050 Hz\n")
+    running.wait_for("epoch 1/")
+    running.kill(signal.SIGINT)
+    running.end()
+    resumed = run("train", "--resume", folder, "--json")
+    assert resumed.code == 0, resumed.err
+    lines = [strict(line) for line in resumed.out.splitlines()]
+    assert {"event": "Notice", "message": "trained at 22,050 Hz"} in lines
+    assert lines[-1]["sample_rate"] == 22_050
+    assert rate_of(Run(sounds, folder, models, resumed)) == (22_050, 22_050)
+
+
 # Places at which a run waits until it is asked to stop.
 IN_KMEANS = partial(hold, "distill.models.quantizer.kmeans", 0)
 IN_EPOCH_2 = partial(hold, "distill.training.run_folder.RunFolder.append_usage", 1)

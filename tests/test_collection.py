@@ -10,6 +10,7 @@ import soundfile
 
 from distill.data.collection import Collection, find_audio_files
 from distill.data.opening import open_collection
+from distill.data.waveforms import WaveformStore
 from distill.errors import CollectionError
 from support.sounds import RATE, tone
 
@@ -226,3 +227,49 @@ def test_files_are_left_out_alike_whether_sounds_are_kept_or_not(write_sound: Wr
         "zz_copy.wav": f"duplicate of {collection / 'tone_00.wav'}",
         "text.wav": "not readable as audio",
     }
+
+
+# The rate to train at
+
+
+@pytest.mark.parametrize(
+    ("rates", "common"),
+    [
+        ((44_100, 44_100), 44_100), ((16_000, 16_000), 16_000), ((48_000, 48_000), 48_000), ((22_050,), 22_050),
+        ((44_100, 48_000), None), ((8_000, 8_000), None), ((96_000, 96_000), None), ((), None),
+    ],
+)  # fmt: skip
+def test_sounds_have_a_rate_in_common_if_a_model_can_have_it(
+    write_sound: Write, rates: tuple[int, ...], common: int | None
+) -> None:
+    paths = [write_sound(f"{n}.wav", tone(220 * (n + 1), 0.1, rate=rate), rate) for n, rate in enumerate(rates)]
+    opened = open_collection(paths, usual_rate=RATE)
+    assert opened.common_rate == common
+    assert opened.sample_rate == (common or RATE)
+    assert all(len(sound.waveform) == pytest.approx(0.1 * (common or RATE), abs=1) for sound in opened.sounds)
+
+
+def test_files_that_are_not_used_have_no_say_in_the_rate(write_sound: Write, tmp_path: Path) -> None:
+    sound = write_sound("a.wav", tone(440, 0.1, rate=44_100), 44_100)
+    shutil.copy(sound, sound.with_name("copy.wav"))
+    write_sound("mute.wav", np.zeros(2205), 22_050)
+    (tmp_path / "sounds" / "text.wav").write_text("no sound")
+    assert open_collection(find_audio_files(tmp_path / "sounds"), usual_rate=RATE).sample_rate == 44_100
+
+
+@pytest.mark.parametrize("rates", [(44_100, 44_100), (44_100, 48_000), (48_000, 22_050), (8_000, 8_000)])
+@pytest.mark.parametrize("memory", [0, 1 << 20])
+def test_sounds_opened_without_a_rate_are_those_opened_at_the_rate_that_was_found(
+    write_sound: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rates: tuple[int, int], memory: int
+) -> None:
+    """To the bit, because a run that is resumed opens them at the rate in its record."""
+    monkeypatch.setattr("distill.data.opening.WaveformStore", lambda: WaveformStore(memory, tmp_path / "cache"))
+    loud = np.stack([3 * tone(440, 0.2, rate=rates[0]), tone(660, 0.2, rate=rates[0])], axis=1)
+    paths = [
+        write_sound("loud.wav", loud, rates[0], subtype="FLOAT"),
+        write_sound("soft.wav", tone(330, 0.2, rate=rates[1]), rates[1]),
+    ]
+    opened = open_collection(paths, usual_rate=RATE)
+    for one, other in zip(opened.sounds, open_collection(paths, opened.sample_rate).sounds, strict=True):
+        assert (one.path, one.digest) == (other.path, other.digest)
+        np.testing.assert_array_equal(one.waveform[:], other.waveform[:])

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill.audio.settings import SpectrogramConfig
 from distill.errors import ConfigError
 from distill.families import get_family
 from distill.training.config import (
@@ -48,8 +49,33 @@ def test_the_codes_of_a_preset_take_at_most_12_kbit_a_second(files):
     mel = get_family("vqvae").spectrogram
     vectors_per_second = mel.rows / 16 * mel.sample_rate / mel.hop_length / 8
     bits = vectors_per_second * config.num_quantizers * math.log2(config.codebook_size)
-    assert config.kilobits == pytest.approx(bits / 1000)
+    assert config.kilobits(mel.frame_rate) == pytest.approx(bits / 1000)
     assert bits <= 12_000
+
+
+@pytest.mark.parametrize(
+    ("rate", "n_fft", "hop_length"),
+    [(16_000, 1024, 256), (22_050, 1024, 256), (24_000, 1024, 256), (32_000, 2048, 512), (44_100, 2048, 512)],
+)
+@pytest.mark.parametrize("family", ["vqvae", "vae"])
+def test_windows_halve_at_low_rates_so_that_frames_last_about_as_long(family, rate, n_fft, hop_length):
+    usual = get_family(family).spectrogram or SpectrogramConfig()
+    mel = usual.at_rate(rate)
+    assert (mel.sample_rate, mel.n_fft, mel.hop_length, mel.rows) == (rate, n_fft, hop_length, usual.rows)
+    assert usual.frame_rate / 2 < mel.frame_rate <= usual.frame_rate
+
+
+@given(st.integers(16_000, 48_000))
+def test_at_no_rate_the_codes_take_more_than_at_the_usual_one(rate):
+    config, usual = get_adaptive_vqvae_config(1000), get_family("vqvae").spectrogram
+    assert config.kilobits(usual.at_rate(rate).frame_rate) <= config.kilobits(usual.frame_rate)
+    assert usual.at_rate(usual.sample_rate) == usual
+
+
+@pytest.mark.parametrize("rate", [15_999, 48_001])
+def test_a_rate_that_no_model_has_is_refused(rate):
+    with pytest.raises(ConfigError, match=f"sample_rate is {rate}; it must be from 16000 to 48000"):
+        SpectrogramConfig().at_rate(rate)
 
 
 CONSERVATIVE = (0.4, 0.05, 5e-4, 100, 0.5, 0.5, 15)

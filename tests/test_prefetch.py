@@ -45,7 +45,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every collection is long: half a second of it is a part that is mixed, and more than the start of a model has use for."""
+    """Every collection is long: half a second is a part that is mixed, and more than a model starts from."""
     monkeypatch.setattr(probe, "_LONG_BYTES", 0)
     monkeypatch.setattr(probe, "_LONG_S", 0)
     monkeypatch.setattr(chunks, "_PART_S", 0.5)
@@ -387,6 +387,17 @@ def test_worker_processes_begin_when_all_is_there(folder: Path) -> None:
     paths = find_audio_files(folder)
     here, apart = (create_data_loaders(paths, config(num_workers=workers))[0] for workers in (0, 1))
     assert all(torch.equal(one, other) for one, other in zip(here, apart, strict=True))
+
+
+def test_the_rate_of_a_long_collection_is_that_of_its_headers(folder: Path, tmp_path: Path) -> None:
+    assert TrainingRequest.for_folder(folder).spectrogram_config.sample_rate == RATE
+    other = write_collection(tmp_path / "other", 3, rate=44_100)
+    request = TrainingRequest.for_folder(other)
+    assert request.spectrogram_config.sample_rate == 44_100
+    for sound in request.sounds:
+        assert isinstance(sound.waveform, PrefetchedWaveform)
+        assert len(sound.waveform) == soundfile.info(sound.path).frames
+    assert TrainingRequest.for_folder(other, sample_rate=RATE).spectrogram_config.sample_rate == RATE
 
 
 def test_part_of_what_is_awaited_is_part_of_what_was_decoded(folder: Path) -> None:

@@ -9,10 +9,14 @@ from torch import Tensor
 
 from distill.audio import vocoder
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig, mark_end
-from distill.models import reconstruct
+from distill.errors import AudioError
+from distill.models import loaded, reconstruct
 from distill.models.blocks import STRIDE
+from distill.models.loaded import LoadedVQModel
+from distill.models.persistence import load_model_v2
 from distill.models.reconstruct import reconstruct_waveform
 from distill.models.vqvae import ConvVQVAE
+from support.models import save_rvq_vae, small_rvq_vae
 from support.sounds import RATE, tone
 
 TINY = AudioSpectrogram(SpectrogramConfig(sample_rate=8000, n_fft=256, hop_length=64, n_mels=32))
@@ -131,3 +135,76 @@ def test_a_steady_tone_has_no_click_and_no_jump_in_level_at_a_block_boundary(mon
     assert np.ptp(levels) < 1.5
     # The fourth difference of so low a tone is next to nothing; that of a step of height h is 3 h.
     assert np.abs(np.diff(inside, n=4)).max() < 1e-3
+
+
+# Stereo
+
+
+class Lossless(LoadedVQModel):
+    """A model at 16,000 Hz with codes, which gives back the mels that it gets: only the phases are lost."""
+
+    def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
+        return mel
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> LoadedVQModel:
+    """A loaded model; tests only read it."""
+    return Lossless(**vars(load_model_v2(save_rvq_vae(small_rvq_vae(), tmp_path_factory.mktemp("models")))))
+
+
+def sides(rate: int = 16_000) -> np.ndarray:
+    """A different tone on either side: float32 `[S, 2]`."""
+    return np.stack([tone(330, 0.4, rate=rate), tone(880, 0.4, decay=3, rate=rate, seed=1)], axis=1)
+
+
+def test_a_stereo_sound_comes_back_stereo_each_side_as_if_alone(small):
+    sound = sides()
+    made = small.reconstruct(sound, 16_000)
+    assert (made.shape, made.dtype) == (sound.shape, np.float32)
+    for side in (0, 1):
+        np.testing.assert_array_equal(made[:, side], small.reconstruct(sound[:, side].copy(), 16_000))
+    assert np.abs(made[:, 0] - made[:, 1]).max() > 0.01
+
+
+def test_a_stereo_file_comes_back_stereo_and_mono_on_request(small, write_sound):
+    path = write_sound("a.wav", sides(RATE), subtype="FLOAT")
+    assert small.reconstruct(path).shape == small.reconstruct(str(path), levels=1).shape == (6400, 2)
+    assert small.reconstruct(path, mono=True).shape == (6400,)
+    np.testing.assert_allclose(small.heard(path, mono=True), small.waveform(sides(RATE).mean(axis=1), RATE), atol=1e-6)
+
+
+def test_sides_that_are_alike_are_reconstructed_once_and_stay_alike(small, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        loaded, "reconstruct_waveform", lambda *given: (calls.append(1), reconstruct_waveform(*given))[1]
+    )
+    made = small.reconstruct(np.repeat(sides()[:, :1], 2, axis=1))
+    assert len(calls) == 1
+    np.testing.assert_array_equal(made[:, 0], made[:, 1])
+    small.reconstruct(sides())
+    assert len(calls) == 3
+
+
+def test_a_side_that_is_silent_stays_silent(small):
+    made = small.reconstruct(sides() * np.array([1, 0], np.float32))
+    assert np.abs(made[:, 0]).max() > 0.01
+    assert np.abs(made[:, 1]).max() < 1e-4
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8])
+def test_other_numbers_of_channels_are_mixed(small, channels):
+    many = np.repeat(tone(330, 0.2, rate=16_000)[:, None], channels, axis=1)
+    assert small.reconstruct(many).shape == (3200,)
+    np.testing.assert_allclose(small.heard(many), many[:, 0], atol=1e-6)
+
+
+def test_the_codes_of_a_stereo_sound_are_those_of_its_mix(small):
+    assert torch.equal(small.codes(sides()), small.codes(sides().mean(axis=1)))
+    assert small.code_grid(sides()).codes.shape == small.codes(sides()).shape
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 2), (2, 400), (400, 0), (4, 4, 4), ()])
+def test_an_array_that_is_no_sound_is_refused(small, shape):
+    with pytest.raises(AudioError, match="expected samples"):
+        small.reconstruct(np.zeros(shape, np.float32))

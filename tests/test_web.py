@@ -244,6 +244,23 @@ def test_the_plan_says_what_would_be_trained_and_why(web: Web, collection: Path)
         assert (answer.status_code, names in answer.json()["error"]) == (422, True), answer.text
 
 
+def test_a_plan_and_its_run_have_the_rate_of_the_sounds(web: Web, tmp_path: Path) -> None:
+    folder = write_collection(tmp_path / "kit", 4, rate=22_050)
+    soundfile.write(folder / "z.wav", tone(330, 0.3), RATE)
+    key = web.opened(folder)["id"]
+    mixed, alike = (web.post(f"/api/collections/{key}/plan", excluded=names) for names in ([], ["z.wav"]))
+    assert not any("Hz" in sentence for sentence in mixed["why"])
+    assert "The model is trained at 22,050 Hz, the rate of all sounds." in alike["why"]
+    assert alike["kbits"] / mixed["kbits"] == pytest.approx((22_050 / 256) / (48_000 / 512))
+    assert f"{alike['kbits']:.1f} kbit/s" in alike["why"][0]
+    wishes = {"excluded": ["z.wav"], "settings": SMALL | {"max_epochs": 1}}
+    run = web.post("/api/runs", collection=key, name="low", **wishes)["id"]
+    web.wait(f"/api/runs/{run}", state="finished")
+    info = web.state.runs.info(run)
+    assert (info.spectrogram_config["sample_rate"], info.spectrogram_config["hop_length"]) == (22_050, 256)
+    assert load_any(info.model_path).sample_rate == 22_050
+
+
 # Runs
 
 
@@ -687,6 +704,20 @@ def test_a_sound_is_heard_level_by_level_and_its_codes_are_shown(web: Web, train
     assert made[4] == pytest.approx(model.reconstruct(played, RATE).clip(-1, 1), abs=1e-4)
     assert np.abs(made[1] - made[4]).max() > 1e-3
     for which in ("original", "reconstruction"):
+        picture = web.client.get(f"/api/sounds/{heard['sound']}/mel", params={"which": which})
+        assert picture.content.startswith(b"\x89PNG")
+
+
+def test_a_stereo_sound_is_heard_in_stereo_and_has_one_grid(web: Web, trained) -> None:
+    buffer, wide = io.BytesIO(), np.stack([tone(330, 0.4), tone(770, 0.4)], axis=1)
+    soundfile.write(buffer, wide, RATE, format="WAV")
+    place = {"params": {"name": "wide.wav"}, "content": buffer.getvalue()}
+    heard = web.client.post(f"/api/models/{trained['id']}/sounds", **place).json()
+    assert (heard["channels"], len(heard["codes"]), len(heard["outline"])) == (2, 4, 400)
+    for which in ("original", "reconstruction"):
+        played = samples(web.client.get(f"/api/sounds/{heard['sound']}/{which}").content)
+        assert played.shape == wide.shape
+        assert np.abs(played[:, 0] - played[:, 1]).max() > 0.01
         picture = web.client.get(f"/api/sounds/{heard['sound']}/mel", params={"which": which})
         assert picture.content.startswith(b"\x89PNG")
 

@@ -73,7 +73,8 @@ def measure(split: Split, variant: str, minutes: float, seed: int) -> Row:
         (path,) = models.glob("*.distill")
         loaded = distill.load(path)
         assert isinstance(loaded, LoadedVQModel)
-        sounds = [at_48_khz(torch.from_numpy(loaded.reconstruct(path)), loaded.sample_rate) for path in split.test]
+        made = (torch.from_numpy(loaded.reconstruct(path, mono=True)) for path in split.test)
+        sounds = [at_48_khz(sound, loaded.sample_rate) for sound in made]
     return {
         "system": variant,
         "minutes": minutes,

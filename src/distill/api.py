@@ -19,13 +19,15 @@ def train(
     models_dir: Path | str | None = None,
     output_dir: Path | str | None = None,
     family: str = "vqvae",
+    sample_rate: int | None = None,
     callback: "MetricsCallback | None" = None,
     **settings: Any,
 ) -> LoadedFamily:
     """Train a model on the sounds in `folder`, save it in the library, and return it ready for use.
 
     `settings` are fields of `VQVAEConfig`, or of `TrainingConfig` for the family "vae" (minutes=2, seed=1, …), and
-    override the preset for that much sound.
+    override the preset for that much sound. Without a `sample_rate` in Hz, the model has that of the sounds if all have
+    the same, from 16,000 to 48,000, else 48,000.
     Raises `CollectionError`, `ConfigError`, `StorageError`, `TrainingError`.
     """
     from distill.training.execution import run_training  # here, so that `load` does not wait for it
@@ -38,6 +40,7 @@ def train(
         model_name=model_name,
         models_dir=Path(models_dir) if models_dir else None,
         output_dir=Path(output_dir) if output_dir else None,
+        sample_rate=sample_rate,
         **settings,
     )
     result = run_training(request, callback)

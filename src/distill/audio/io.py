@@ -24,13 +24,13 @@ def read_waveform(path: Path, sample_rate: int, limits: AudioLimits | None = Non
 
 
 def write_wav(path: Path, samples: Samples, sample_rate: int) -> Path:
-    """Write float `[frames]` to a 24-bit WAV file, clipped to [-1, 1]; raises `StorageError`."""
+    """Write float `[frames]` or `[frames, channels]` to a 24-bit WAV file, clipped to ±1; raises `StorageError`."""
     atomic_write(path, wav_bytes(samples, sample_rate))
     return path
 
 
 def wav_bytes(samples: Samples, sample_rate: int) -> bytes:
-    """Float `[frames]` as the content of a 24-bit WAV file, clipped to [-1, 1]."""
+    """Float `[frames]` or `[frames, channels]` as the content of a 24-bit WAV file, clipped to [-1, 1]."""
     buffer = io.BytesIO()
     # Clipped here, because samples beyond full scale would wrap round.
     soundfile.write(buffer, np.clip(samples, -1.0, 1.0), sample_rate, format="WAV", subtype="PCM_24")

@@ -43,11 +43,22 @@ class Recording:
 
     def mono(self, sample_rate: int) -> Samples:
         """Float32 `[frames]` at `sample_rate` Hz: the mean of the channels, scaled down if it exceeds ±1."""
-        resampled = np.asarray(soxr.resample(self.mixed, self.sample_rate, sample_rate), dtype=np.float32)
-        resampled = resampled if len(resampled) else self.mixed[:1]  # a few frames at a high rate: keep one
-        peak = peak_of(resampled)
-        # Scaled down as a whole, because clipping would distort it.
-        return resampled / np.float32(peak) if peak > 1 else resampled
+        return within_full_scale(self.mixed, self.sample_rate, sample_rate)
+
+    def mono_or_stereo(self, sample_rate: int) -> Samples:
+        """Float32 `[frames, 2]` at `sample_rate` Hz of a stereo recording; `mono`, `[frames]`, of any other."""
+        if self.samples.shape[1] != 2:
+            return self.mono(sample_rate)
+        return within_full_scale(self.samples, self.sample_rate, sample_rate)
+
+
+def within_full_scale(samples: Samples, sample_rate: int, wanted_rate: int) -> Samples:
+    """Float32 `[frames]` or `[frames, channels]` from one rate in Hz to another, scaled down if it exceeds ±1."""
+    resampled = np.asarray(soxr.resample(samples, sample_rate, wanted_rate), dtype=np.float32)
+    resampled = resampled if len(resampled) else samples[:1]  # a few frames at a high rate: keep one
+    peak = peak_of(resampled)
+    # Scaled down as a whole, because clipping would distort it, and a factor for each channel would move the sound.
+    return resampled / np.float32(peak) if peak > 1 else resampled
 
 
 def peak_of(samples: Samples) -> float:

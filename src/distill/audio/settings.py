@@ -1,8 +1,11 @@
 """The settings that define a mel; part of every model file. Imports no torch."""
 
+from dataclasses import replace
+
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from distill.audio.rates import LOWEST_RATE, USUAL_RATE
 from distill.errors import ConfigError
 from distill.schema import VALIDATED, Validated
 
@@ -41,6 +44,22 @@ class SpectrogramConfig(Validated):
                 f"detail_mels is {self.detail_mels}",
                 f"that needs a power, and an n_fft and a hop_length that are multiples of {DETAIL_RATIO}",
             )
+
+    def at_rate(self, sample_rate: int) -> "SpectrogramConfig":
+        """These settings for a lower rate in Hz; raises `ConfigError` for one that no new model has.
+
+        At half the rate and below, the windows have half as many samples, so that time keeps its detail. Between, that
+        would give more frames in a second, and so more codes, than there are now.
+        """
+        if not LOWEST_RATE <= sample_rate <= USUAL_RATE:
+            raise ConfigError(f"sample_rate is {sample_rate}", f"it must be from {LOWEST_RATE} to {USUAL_RATE}")
+        share = 2 if 2 * sample_rate <= self.sample_rate else 1
+        return replace(self, sample_rate=sample_rate, n_fft=self.n_fft // share, hop_length=self.hop_length // share)
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames in a second."""
+        return self.sample_rate / self.hop_length
 
     @property
     def rows(self) -> int:

@@ -14,12 +14,16 @@ def reconstruct(
     files: Annotated[list[Path], typer.Argument(help="Sound files, or folders of them; any length.")],
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="The folder for the WAV files.")],
     levels: Annotated[int | None, typer.Option(min=1, max=4, help="Use only the first N levels of codes.")] = None,
+    mono: Annotated[bool, typer.Option("--mono", help="Mix stereo sounds to mono.")] = False,
     limit: Limits = None,
     models_dir: ModelsDir = None,
     device: Device = DeviceName.auto,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
 ) -> None:
-    """Turn sounds into codes and back: hear what the model makes of them."""
+    """Turn sounds into codes and back: hear what the model makes of them.
+
+    Stereo comes back stereo, each side coded by itself; sounds with more channels are mixed to mono.
+    """
     limits = audio_limits(context, limit)
     targets = _targets(files, output_dir, overwrite)
     from distill.api import load
@@ -32,8 +36,9 @@ def reconstruct(
     loaded = load(model, models_dir=models_dir, device=str(resolve_device(device)))
     with AudioReader(limits) as reader:
         for source, target in targets.items():
-            waveform = reader.read(source).mono(loaded.sample_rate)
-            made = loaded.reconstruct(waveform, loaded.sample_rate, levels)
+            recording, rate = reader.read(source), loaded.sample_rate
+            heard = recording.mono(rate) if mono else recording.mono_or_stereo(rate)
+            made = loaded.reconstruct(heard, rate, levels)
             write_wav(target, made, loaded.sample_rate)
             out.print(f"{printable(source)} → {printable(target)}", markup=False)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from distill.audio.rates import LOWEST_RATE, USUAL_RATE
 from distill.cli.messages import COMMAND_LINE
 from distill.cli.options import Device, DeviceName, Limits, ModelsDir, audio_limits, family_named
 from distill.cli.streams import flush_output
@@ -84,6 +85,16 @@ def train(
             "--augment/--no-augment", help="Vary the gain, speed and cut of the sounds.", show_default="--augment"
         ),
     ] = None,
+    rate: Annotated[
+        int | None,
+        typer.Option(
+            metavar="HZ",
+            min=LOWEST_RATE,
+            max=USUAL_RATE,
+            help="The sample rate of the model.",
+            show_default=f"that of the sounds if all have the same, else {USUAL_RATE}",
+        ),
+    ] = None,
     device: Device = DeviceName.auto,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**32 - 1, help="Same seed, same machine: same model.", show_default="0")
@@ -110,7 +121,13 @@ def train(
     overrides = {name: value for name, value in settings.items() if value is not None}
     family = family_named(context, model)
     _check_settings(context, family, set(overrides))
-    new_only = {"--model": model, "--model-name": model_name, "--output-dir": output_dir, "--limit": limit}
+    new_only = {
+        "--model": model,
+        "--model-name": model_name,
+        "--output-dir": output_dir,
+        "--rate": rate,
+        "--limit": limit,
+    }
     _check_usage(context, folder, resume, overrides | new_only)
     limits = audio_limits(context, limit)
     from distill.training.request import TrainingRequest
@@ -128,6 +145,7 @@ def train(
             models_dir=models_dir,
             output_dir=None if is_worker else output_dir,
             audio_limits=limits,
+            sample_rate=rate,
             device=device.value,
             **overrides,
         )
@@ -141,11 +159,10 @@ def _with_sounds(request: "TrainingRequest", folder: Path, *, quiet: bool, is_wo
     """Complete a request with the sounds in `folder`; the training code is imported while they are read."""
     from distill.cli.progress import file_progress
     from distill.data.collection import find_audio_files
-    from distill.data.opening import open_collection
 
-    paths, rate = find_audio_files(folder), request.spectrogram_config.sample_rate
+    paths = find_audio_files(folder)
     with _background_imports(), file_progress(quiet=quiet or is_worker) as progress:
-        collection = open_collection(paths, rate, progress=progress, limits=request.audio_limits)
+        collection = request.open(paths, progress)
     request = request.with_sounds(collection, folder)
     if not is_worker:
         _warn_left_out([f"{printable(file.path)}: {file.worded(COMMAND_LINE)}" for file in collection.left_out])
@@ -220,6 +237,8 @@ def _run(request: "TrainingRequest", json: bool) -> int:
     runner, events = TrainingRunner(), queue.SimpleQueue[Any]()
     signals = _StopSignals(runner.cancel)
     with _choose_view(request, json) as view, _QueueHandler(events):
+        if request.rate_remark:
+            view.say(request.rate_remark)
         runner.start_request(request, events.put)
         if signals.received:  # before there was a run to cancel
             runner.cancel()

@@ -157,6 +157,7 @@ def outcome(view: View, result: dict[str, Any]) -> dict[str, Any]:
         "directions": [c["name"] for c in (result.get("analysis") or {}).get("components", []) if "name" in c],
         "validation_vectors": (info.validation_vectors if info else None) or 0,
         "settings": dataclasses.asdict(view.request.config) | {"max_epochs": info.total_epochs if info else None},
+        "sample_rate": view.request.spectrogram_config.sample_rate,
         "overridden": sorted(view.request.chosen),
         "warnings": list(view.warnings.values()),
         "elapsed_seconds": history.epoch_metrics[-1].elapsed_seconds,

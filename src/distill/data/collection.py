@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 
+from distill.audio.rates import LOWEST_RATE, USUAL_RATE
 from distill.audio.recording import Recording, peak_of
 from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.data.waveforms import Waveform
@@ -94,6 +95,7 @@ class Collection:
     files: tuple[SoundFile, ...]
     unreadable: tuple[UnreadableFile, ...]
     sounds: tuple[Sound, ...] | None = field(default=None, repr=False)  # the usable ones, by digest, where kept
+    sample_rate: int | None = None  # Hz, of `sounds`
 
     @property
     def usable(self) -> tuple[SoundFile, ...]:
@@ -110,6 +112,13 @@ class Collection:
     def duration_s(self) -> float:
         """Seconds of sound in the readable files."""
         return sum(file.duration_s for file in self.files)
+
+    @property
+    def common_rate(self) -> int | None:
+        """The rate in Hz of all usable files, if they have the same and models can be trained at it."""
+        rates = {file.sample_rate for file in self.usable}
+        only = rates.pop() if len(rates) == 1 else 0
+        return only if LOWEST_RATE <= only <= USUAL_RATE else None
 
     def count(self, what: Callable[[SoundFile], object]) -> dict[str, int]:
         """The number of readable files with each value of `what`, most frequent first."""

@@ -23,6 +23,8 @@ from distill.models.vqvae import ConvVQVAE
 if TYPE_CHECKING:
     from distill.models.format import CheckedFile
 
+_MAX_CHANNELS = 8  # of an array, as of a file: more are samples, in an array that has its axes the other way round
+
 
 @dataclass(frozen=True)
 class CodeGrid:
@@ -112,31 +114,70 @@ class LoadedFamily(ABC):
         return self.spectrogram.config.sample_rate
 
     def reconstruct(
-        self, sound: Path | str | Samples, sample_rate: int | None = None, levels: int | None = None
+        self,
+        sound: Path | str | Samples,
+        sample_rate: int | None = None,
+        levels: int | None = None,
+        *,
+        mono: bool = False,
     ) -> Samples:
-        """Reconstruct a sound file, or mono float `[S]` at `sample_rate`: float32 `[S']`.
+        """Reconstruct a sound file, or float `[S]` or `[S, channels]` at `sample_rate`: float32 `[S']` or `[S', 2]`.
 
         The result is at the model's rate and lasts as long as the sound; `levels` limits it to the first levels of
-        codes. Raises `AudioError` for an unreadable file, `ConfigError` for impossible levels.
+        codes. It is stereo if the sound is, each side coded by itself. Other numbers of channels are mixed to mono, and
+        with `mono` stereo too. Raises `AudioError` for an unreadable file, `ConfigError` for impossible levels.
         """
-        waveform = torch.from_numpy(self.waveform(sound, sample_rate)).to(self.device)
+        heard = self.heard(sound, sample_rate, mono=mono)
+        if heard.ndim == 1:
+            return self._reconstruct_mono(heard, levels)
+        left, right = np.ascontiguousarray(heard.T)
+        made = self._reconstruct_mono(left, levels)
+        # A mono sound is often kept in a stereo file: then the work is done once.
+        return np.stack([made, made if np.array_equal(left, right) else self._reconstruct_mono(right, levels)], axis=1)
+
+    def _reconstruct_mono(self, waveform: Samples, levels: int | None) -> Samples:
+        """Reconstruct float32 `[S]` at the model's rate: float32 `[S]`."""
         made = reconstruct_waveform(
-            lambda mel: self._mel_to_mel(mel, levels), self.spectrogram, waveform, self._context()
+            lambda mel: self._mel_to_mel(mel, levels),
+            self.spectrogram,
+            torch.from_numpy(waveform).to(self.device),
+            self._context(),
         )
         samples: Samples = made.cpu().numpy()
         return samples
 
     def waveform(self, sound: Path | str | Samples, sample_rate: int | None = None) -> Samples:
         """A sound, given as to `reconstruct`, as mono float32 `[S]` at the model's rate; raises `AudioError`."""
-        if isinstance(sound, Path | str):
-            from distill.audio.io import read_waveform  # imported late: loading a model need not wait for the decoder
+        return self.heard(sound, sample_rate, mono=True)
 
-            return read_waveform(Path(sound), self.sample_rate)
-        samples = np.asarray(sound, np.float32)
-        if samples.ndim != 1 or len(samples) == 0 or not np.isfinite(samples).all():
-            raise AudioError(f"expected mono samples, finite numbers [S]; found an array of shape {samples.shape}")
+    def heard(self, sound: Path | str | Samples, sample_rate: int | None = None, *, mono: bool = False) -> Samples:
+        """A sound, given as to `reconstruct`, at the model's rate: float32 `[S, 2]` if stereo, else the mix `[S]`.
+
+        With `mono`, stereo is mixed as well. Raises `AudioError`.
+        """
+        if isinstance(sound, Path | str):
+            from distill.audio.io import read_recording  # imported late: loading a model need not wait for the decoder
+
+            recording = read_recording(Path(sound))
+            return recording.mono(self.sample_rate) if mono else recording.mono_or_stereo(self.sample_rate)
+        samples = _checked(np.asarray(sound, np.float32))
+        if samples.ndim == 2 and (mono or samples.shape[1] != 2):
+            samples = samples.mean(axis=1)
         resampled = soxr.resample(samples, sample_rate or self.sample_rate, self.sample_rate)
         return np.asarray(resampled, dtype=np.float32)
+
+
+def _checked(samples: Samples) -> Samples:
+    """Return `samples`; raises `AudioError` unless they are finite numbers `[S]` or `[S, channels]`."""
+    channels = samples.shape[1] if samples.ndim == 2 else 1
+    if samples.ndim not in (1, 2) or not 1 <= channels <= _MAX_CHANNELS or len(samples) == 0:
+        raise AudioError(
+            f"expected samples [S], or [S, channels] with up to {_MAX_CHANNELS} channels; "
+            f"found an array of shape {samples.shape}"
+        )
+    if not np.isfinite(samples).all():
+        raise AudioError("expected finite numbers as samples; found others among them")
+    return samples
 
 
 @dataclass(frozen=True)

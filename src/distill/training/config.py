@@ -45,14 +45,17 @@ class EngineConfig(Validated):
         """The size of the model in a few words."""
         return ""
 
-    def why(self, file_count: int, seconds: float, chosen: Collection[str]) -> str:
-        """The reason for the model's size, in a sentence; the sounds last `seconds`, the user set `chosen`."""
-        del seconds, chosen
+    def why(self, file_count: int, seconds: float, chosen: Collection[str], frame_rate: float) -> str:
+        """The reason for the model's size, in a sentence; the sounds last `seconds`, the user set `chosen`.
+
+        Mels have `frame_rate` frames in a second.
+        """
+        del seconds, chosen, frame_rate
         return f"The settings are those for {file_count} files."
 
-    @property
-    def kilobits(self) -> float | None:
-        """The bit rate of the codes in kbit/s, or None for a model without codes."""
+    def kilobits(self, frame_rate: float) -> float | None:
+        """The bit rate of the codes in kbit/s at `frame_rate` frames in a second; None for a model without codes."""
+        del frame_rate
         return None
 
 
@@ -70,21 +73,20 @@ class VQVAEConfig(EngineConfig, CodeSettings):
         """The number of levels and of codes per level."""
         return f"{self.num_quantizers} levels of {self.codebook_size} codes"
 
-    def why(self, file_count: int, seconds: float, chosen: Collection[str]) -> str:
+    def why(self, file_count: int, seconds: float, chosen: Collection[str], frame_rate: float) -> str:
         """The reason for the number of codes, in a sentence."""
         del file_count
-        codes = f"{self.headline()}, about {self.kilobits:.1f} kbit/s"
+        codes = f"{self.headline()}, about {self.kilobits(frame_rate):.1f} kbit/s"
         if {"num_quantizers", "codebook_size"} & set(chosen):
             return f"{codes}: partly chosen by you."
-        vectors = seconds * VECTORS_PER_SECOND / self.codebook_size
+        vectors = seconds * frame_rate * VECTORS_PER_FRAME / self.codebook_size
         lasts = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
         more = "With more sound the codebooks would be larger." if self.codebook_size < _LARGE else "That is enough."
         return f"{codes}: {lasts} of sound give each code about {vectors:.0f} examples to learn from. {more}"
 
-    @property
-    def kilobits(self) -> float:
-        """The bit rate of the codes in kbit/s."""
-        return self.num_quantizers * math.log2(self.codebook_size) * VECTORS_PER_SECOND / 1000
+    def kilobits(self, frame_rate: float) -> float:
+        """The bit rate of the codes in kbit/s at `frame_rate` frames in a second."""
+        return self.num_quantizers * math.log2(self.codebook_size) * frame_rate * VECTORS_PER_FRAME / 1000
 
 
 @dataclass(config=VALIDATED)
@@ -105,9 +107,9 @@ class TrainingConfig(EngineConfig, LatentSettings):
         """The number of latent dimensions."""
         return f"{self.latent_dim} latent dimensions"
 
-    def why(self, file_count: int, seconds: float, chosen: Collection[str]) -> str:
+    def why(self, file_count: int, seconds: float, chosen: Collection[str], frame_rate: float) -> str:
         """The number of latent dimensions and the basis of the settings, in a sentence."""
-        del seconds, chosen
+        del seconds, chosen, frame_rate
         return f"{self.latent_dim} numbers describe a sound; the settings are those for {file_count} files."
 
 
@@ -124,7 +126,8 @@ def validation_fraction(file_count: int) -> float:
 
 _LARGE = 1024  # codes: with four levels as many as 12 kbit/s allow
 _SMALL = 128
-VECTORS_PER_SECOND = 281.25  # of the grid, at the family's spectrogram: 48,000 / (512 · 8) columns of 24 vectors
+VECTORS_PER_FRAME = 3  # of the grid, for mels of the family's spectrogram: 24 vectors in a column, one every 8 frames
+VECTORS_PER_SECOND = 48_000 / 512 * VECTORS_PER_FRAME  # at 48 kHz; the presets are for this many
 _VECTORS_PER_CODE = 2  # with fewer, a large codebook cannot be filled; varied sounds give many times as many
 _LONG_S = 100.0  # of sound, of which one pass is an epoch; of less, several
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from distill.audio.limits import AudioLimits
 from distill.audio.settings import SpectrogramConfig
-from distill.data.collection import Collection, Sound, find_audio_files
+from distill.data.collection import Collection, Progress, Sound, find_audio_files
 from distill.data.opening import open_collection
 from distill.errors import CheckpointError, CollectionError, ConfigError, StorageError, UsedFolder
 from distill.families import Family, get_family
@@ -41,6 +41,7 @@ class TrainingRequest:
     device: str = "auto"  # overrides the device of the configuration, unless it is "auto"
     chosen: frozenset[str] = frozenset()  # settings that the user set; the others are the preset's
     spectrogram_config: SpectrogramConfig = field(default_factory=SpectrogramConfig)
+    sample_rate: int | None = None  # Hz, if the user has set it; otherwise the rate follows the sounds
     audio_limits: AudioLimits = field(default_factory=AudioLimits)
     sounds: tuple[Sound, ...] | None = field(default=None, repr=False, compare=False)  # of the files, if opened
 
@@ -59,13 +60,16 @@ class TrainingRequest:
         models_dir: Path | None = None,
         output_dir: Path | None = None,
         audio_limits: AudioLimits | None = None,
+        sample_rate: int | None = None,
         **settings: Any,
     ) -> Self:
         """A request whose sounds are not yet known, checked as far as possible before they are read.
 
-        `settings` override the preset. Raises `ConfigError`, `StorageError`.
+        `settings` override the preset. Without a `sample_rate` in Hz, the rate follows the sounds. Raises
+        `ConfigError`, `StorageError`.
         """
         name = model_name or dataset_name or "model"
+        usual = _usual_spectrogram(family)
         request = cls(
             family_name=family,
             config=get_family(family).preset(0, 0.0, **settings),  # until `with_sounds` knows how much sound there is
@@ -74,7 +78,8 @@ class TrainingRequest:
             dataset_name=dataset_name,
             model_name=name,
             chosen=frozenset(settings),
-            spectrogram_config=get_family(family).spectrogram or SpectrogramConfig(),
+            spectrogram_config=usual if sample_rate is None else usual.at_rate(sample_rate),
+            sample_rate=sample_rate,
             audio_limits=audio_limits or AudioLimits(),
         )
         request._check()
@@ -87,8 +92,12 @@ class TrainingRequest:
         Raises `CollectionError`, `ConfigError`, `StorageError`.
         """
         request = cls.new(printable(folder.resolve().name), **options)
-        paths, rate = find_audio_files(folder), request.spectrogram_config.sample_rate
-        return request.with_sounds(open_collection(paths, rate, limits=request.audio_limits), folder)
+        return request.with_sounds(request.open(find_audio_files(folder)), folder)
+
+    def open(self, paths: Sequence[Path], progress: Progress | None = None) -> Collection:
+        """Open a collection and keep its sounds at the rate to train at; raises `StorageError`."""
+        usual = self.spectrogram_config.sample_rate
+        return open_collection(paths, self.sample_rate, usual_rate=usual, progress=progress, limits=self.audio_limits)
 
     @classmethod
     def of_arguments(
@@ -116,7 +125,7 @@ class TrainingRequest:
             models_dir=Path(models_dir) if models_dir is not None else None,
             resume_from=Path(resume_from) if resume_from is not None else None,
             device=str(device),
-            spectrogram_config=spectrogram_config or get_family(family).spectrogram or SpectrogramConfig(),
+            spectrogram_config=spectrogram_config or _usual_spectrogram(family),
             audio_limits=audio_limits or AudioLimits(),
             sounds=tuple(sounds) if sounds is not None else None,
             dataset_name=dataset_name,
@@ -137,20 +146,38 @@ class TrainingRequest:
             raise ConfigError(f"{self.output_dir} holds a run already", UsedFolder())
 
     def with_sounds(self, collection: Collection, shown_as: Path | str | None = None) -> Self:
-        """The request for the usable sounds of a collection, with the preset for that much sound.
+        """The request for the usable sounds of a collection, with the preset for that much sound and their rate.
 
         Raises `CollectionError` when there is too little to train on; `shown_as` names the collection in the message.
         """
         check_usable(shown_as or self.dataset_name, collection)
         seconds = sum(file.duration_s for file in collection.usable)
         settings = {name: getattr(self.config, name) for name in self.chosen}
+        mel = self.spectrogram_config
+        rate = collection.sample_rate or self.sample_rate or collection.common_rate or mel.sample_rate
         return dataclasses.replace(
             self,
             config=self.family.preset(len(collection.usable), seconds, **settings),
             file_paths=tuple(file.path for file in collection.usable),
             seconds=seconds,
             sounds=collection.sounds,
+            spectrogram_config=mel if rate == mel.sample_rate else _usual_spectrogram(self.family_name).at_rate(rate),
         )
+
+    @property
+    def kilobits(self) -> float | None:
+        """The bit rate of the codes in kbit/s, or None for a model without codes."""
+        return self.config.kilobits(self.spectrogram_config.frame_rate)
+
+    @property
+    def rate_remark(self) -> str:
+        """The rate of the model and its reason, in words; empty for the usual one."""
+        rate = self.spectrogram_config.sample_rate
+        if rate == _usual_spectrogram(self.family_name).sample_rate:
+            return ""
+        # The record of a run that is resumed does not hold the reason.
+        follows = self.sample_rate is None and self.resume_from is None
+        return f"trained at {rate:,} Hz" + (", the rate of all sounds" if follows else "")
 
     @classmethod
     def resume(cls, run_folder: Path, *, device: str = "auto", models_dir: Path | None = None) -> Self:
@@ -218,6 +245,10 @@ def new_run_folder(name: str) -> Path:
     """A new folder below the default one for runs, named after the model and the time; it is not created."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return default_runs_dir() / f"{safe_stem(name)}-{stamp}"
+
+
+def _usual_spectrogram(family: str) -> SpectrogramConfig:
+    return get_family(family).spectrogram or SpectrogramConfig()
 
 
 def check_usable(folder: Path | str, collection: Collection) -> None:

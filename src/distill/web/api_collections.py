@@ -155,6 +155,6 @@ def plan_training(key: str, body: TrainingBody, state: InState) -> Any:
             "why": reasons(request, set(body.settings)),
             "files": len(request.file_paths),
             "seconds": request.seconds,
-            "kbits": request.config.kilobits,
+            "kbits": request.kilobits,
         }
     )

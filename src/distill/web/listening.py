@@ -11,7 +11,7 @@ import anyio
 import torch
 from anyio import to_thread
 
-from distill.audio.io import read_waveform, wav_bytes
+from distill.audio.io import wav_bytes
 from distill.audio.recording import Samples
 from distill.audio.spectrogram import mark_end
 from distill.errors import LibraryError
@@ -30,7 +30,7 @@ Kept = TypeVar("Kept")
 
 @dataclass(frozen=True)
 class UploadedSound:
-    """A sound as a model hears it: mono float32 `[S]` at the model's rate."""
+    """A sound as a model hears it: float32 `[S]`, or `[S, 2]` of a stereo sound, at the model's rate."""
 
     name: str
     model_path: Path
@@ -83,13 +83,14 @@ class Listening:
     def add(self, model_path: Path, file: Path) -> dict[str, Any]:
         """Add a sound file for a model: returns the sound's id, its outline and its codes; raises `AudioError`."""
         model, key = self.model(model_path), uuid.uuid4().hex[:16]
-        sound = UploadedSound(file.stem, model_path, model.sample_rate, read_waveform(file, model.sample_rate))
+        sound = UploadedSound(file.stem, model_path, model.sample_rate, model.heard(file))
         self._sounds.fetch(key, lambda: sound)
         about = {
             "sound": key,
             "name": file.name,
             "seconds": len(sound.waveform) / model.sample_rate,
             "sample_rate": model.sample_rate,
+            "channels": sound.waveform.shape[1] if sound.waveform.ndim == 2 else 1,
             "outline": outline(sound.waveform, _OUTLINE_PARTS),
         }
         return about | _grid(model, sound)
@@ -158,5 +159,5 @@ def _grid(model: LoadedFamily, sound: UploadedSound) -> dict[str, Any]:
 
 
 def _picture(model: LoadedFamily, samples: Samples) -> bytes:
-    waveform = mark_end(torch.from_numpy(samples))[None, None]
+    waveform = mark_end(torch.from_numpy(model.waveform(samples)))[None, None]
     return mel_picture(model.spectrogram.decibels(model.spectrogram.waveform_to_mel(waveform))[0, 0])

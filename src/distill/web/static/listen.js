@@ -159,7 +159,7 @@ function heard(sound, about, signal) {
       "div.row.between",
       {},
       el("h3", {}, sound.name),
-      el("span.small.muted", {}, `${duration(sound.seconds)}, heard at ${rate(sound.sample_rate)}, mono`),
+      el("span.small.muted", {}, `${duration(sound.seconds)}, heard at ${rate(sound.sample_rate)}, ${sound.channels === 2 ? "stereo" : "mono"}`),
     ),
     one.node,
     error,
