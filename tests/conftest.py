@@ -15,7 +15,7 @@ from distill.audio.worker_process import WorkerProcess
 from support.decoders import decoders_kept
 from support.models import NARROW
 from support.running import start as start
-from support.runs import no_picture
+from support.runs import make_runs_quick
 from support.sounds import RATE, write_collection
 
 # Two workers on two cores: a second thread in each would only make them wait for each other.
@@ -85,9 +85,8 @@ def narrow_nets() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def quick_runs(narrow_nets: None) -> Iterator[None]:
-    """Narrow nets, and no picture at the end of a run."""
+def quick_runs() -> Iterator[None]:
+    """Runs with narrow nets, a short start, and no picture at the end."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("loop.draw_vqvae_run", "vae_loop.draw_vae_run"):
-            patch.setattr(f"distill.training.{name}", no_picture)
+        make_runs_quick(patch)
         yield

@@ -39,9 +39,9 @@ from distill.training.run_folder import RunFolder
 from support.checkpoints import checkpoint, same
 from support.commands import run
 from support.faults import Disk, FaultyOS, failing, kill, striking
-from support.models import NARROW, write_model
+from support.models import write_model
 from support.processes import in_child
-from support.runs import run_info, same_run, small_config
+from support.runs import make_runs_quick, run_info, same_run, small_config
 from support.sounds import write_collection
 from support.stops import StopAt
 
@@ -50,7 +50,7 @@ from support.stops import StopAt
 def small_and_quick() -> Iterator[None]:
     """Nets of a tenth of the width, and a picture that costs no time: the files are what matters here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.models.blocks.WIDTHS", NARROW)
+        make_runs_quick(patch)
         patch.setattr("distill.training.loop.draw_vqvae_run", lambda path, *_: atomic_write(path, b"picture" * 5000))
         yield
 

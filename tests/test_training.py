@@ -15,6 +15,7 @@ from distill.data.collection import find_audio_files
 from distill.errors import CollectionError, TrainingError
 from distill.models import load_model_v2
 from distill.models.vqvae import ConvVQVAE
+from distill.training import loop
 from distill.training.checkpoint import list_checkpoints, load_vqvae_checkpoint
 from distill.training.execution import run_training
 from distill.training.loop import train_vqvae, train_vqvae_epoch, validate_vqvae_epoch
@@ -33,6 +34,8 @@ from support.runs import RESULT_KEYS, run_info, small_config, ticking
 from support.sounds import write_collection
 from support.waiting import PATIENCE_S
 
+START_VECTORS = loop._START_VECTORS  # as many as a user's models start from
+
 pytestmark = pytest.mark.usefixtures("quick_runs")
 
 
@@ -47,7 +50,8 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     events = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.training.loop.draw_vqvae_run", draw_vqvae_run)
+        patch.setattr(loop, "draw_vqvae_run", draw_vqvae_run)
+        patch.setattr(loop, "_START_VECTORS", START_VECTORS)
         result = train_vqvae(
             small_config(augmentation_copies=12, max_epochs=3),
             find_audio_files(write_collection(folder / "sounds")),

@@ -18,12 +18,9 @@ import pytest
 import torch
 
 from distill.cli.app import main
-from distill.models import blocks
-from distill.training import loop
 from support.commands import Said
-from support.models import NARROW
 from support.processes import FRESH
-from support.runs import no_picture
+from support.runs import make_runs_quick
 from support.waiting import until
 
 
@@ -33,7 +30,7 @@ def _distill(
     """`distill ARGUMENTS`, after `before`, with `out` as the terminal (where `columns` are given) or as a file."""
     os.environ.update(DISTILL_HOME=str(home), TERM="xterm-256color")
     torch.set_num_threads(1)
-    blocks.WIDTHS, loop.draw_vqvae_run = NARROW, no_picture
+    make_runs_quick(pytest.MonkeyPatch())  # for as long as the process lives
     target = os.open(out, os.O_WRONLY | os.O_CREAT if not columns else os.O_RDWR)
     if columns:
         os.login_tty(target)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from distill.models import load_model_v2
@@ -16,6 +17,7 @@ from distill.training.metrics import PreviewEvent
 from distill.training.run_folder import RunFolder
 from distill.training.run_info import RunInfo
 from support.checkpoints import same
+from support.models import NARROW
 
 RESULT_KEYS = {
     "vqvae": {"model", "metrics_history", "output_dir", "best_checkpoint_path", "final_codebook_health"},
@@ -34,8 +36,12 @@ def small_vae_config(**changes) -> TrainingConfig:
     return TrainingConfig(**(settings | {"preview_interval": 99} | changes))
 
 
-def no_picture(*_: object) -> None:
-    """Takes the place of what costs more than a whole run here, and is no part of what is compared."""
+def make_runs_quick(patch: pytest.MonkeyPatch) -> None:
+    """Narrow nets that start from few vectors, and no picture at the end: what costs more than a whole run here."""
+    patch.setattr("distill.models.blocks.WIDTHS", NARROW)
+    patch.setattr("distill.training.loop._START_VECTORS", 10_000)
+    for name in ("loop.draw_vqvae_run", "vae_loop.draw_vae_run"):
+        patch.setattr(f"distill.training.{name}", lambda *_: None)
 
 
 def ticking(seconds: float = 0.5) -> Callable[[], float]:

@@ -14,9 +14,8 @@ import torch
 from distill.training.execution import run_training
 from distill.training.request import TrainingRequest
 from distill.training.runner import TrainingRunner
-from support.models import NARROW
 from support.processes import in_fresh_process
-from support.runs import models_of, no_picture
+from support.runs import make_runs_quick, models_of
 from support.waiting import until
 
 
@@ -114,9 +113,7 @@ def asked_to_go_on(*jobs: Job) -> tuple[int, str]:
 def _go_on(jobs: tuple[Job, ...]) -> None:
     torch.set_num_threads(1)
     patch = pytest.MonkeyPatch()  # for as long as the process lives
-    patch.setattr("distill.models.blocks.WIDTHS", NARROW)
-    for name in ("loop.draw_vqvae_run", "vae_loop.draw_vae_run"):
-        patch.setattr(f"distill.training.{name}", no_picture)
+    make_runs_quick(patch)
     for folder, stop in jobs:
         request = TrainingRequest.resume(folder, models_dir=models_of(folder))
         torch.manual_seed(5)

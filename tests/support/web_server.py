@@ -18,8 +18,7 @@ from distill.web.guard import own_hosts
 from distill.web.run_queue import RunQueue
 from distill.web.server import PageServer, listen
 from distill.web.state import AppState
-from support.models import NARROW
-from support.runs import no_picture
+from support.runs import make_runs_quick
 from support.waiting import PATIENCE_S, until
 
 TOKEN = "the-token-of-this-test"
@@ -72,9 +71,7 @@ def web_server(home: Path) -> Iterator[Web]:
     with pytest.MonkeyPatch.context() as patch, listen("127.0.0.1", 0) as listener:
         patch.setattr(feed, "_POLL_S", 0.1)
         patch.setattr(folders, "_SOON_S", PATIENCE_S)
-        patch.setattr("distill.models.blocks.WIDTHS", NARROW)
-        for name in ("loop.draw_vqvae_run", "vae_loop.draw_vae_run"):
-            patch.setattr(f"distill.training.{name}", no_picture)
+        make_runs_quick(patch)
         port = listener.getsockname()[1]
         state = AppState(
             ModelLibrary(home / "models"), Folders(home / "collections"), RunQueue(home / "runs"), home / "work"

@@ -111,9 +111,13 @@ def start_from_components(
 
 def _moment(vectors: Iterator[Tensor]) -> tuple[Tensor, int]:
     """The mean outer product `[N, N]` of vectors, which come as `[n, N]`, and the number of those that are not 0."""
-    total, count = torch.zeros(()), 0
+    total, count = None, 0
     for some in vectors:
-        total, count = total + some.T @ some, count + int(some.any(dim=1).sum())
+        if total is None:
+            total = some.new_zeros(some.shape[1], some.shape[1])
+        total.addmm_(some.T, some)  # in place: the matrix is larger than most batches
+        count += int(some.any(dim=1).sum())
+    assert total is not None
     return total / max(1, count), count
 
 

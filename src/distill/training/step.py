@@ -143,9 +143,7 @@ class _Recording:
     def __init__(self, take: Callable[[Batch, Tensor], Outcome], optimizers: Sequence[Optimizer], batch: Batch) -> None:
         self._groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         # A replay reads its inputs from the addresses that were recorded.
-        self._batch = Batch(
-            batch.mel.clone(), None if batch.waveform is None else batch.waveform.clone(), batch.power
-        )
+        self._batch = Batch(batch.mel.clone(), None if batch.waveform is None else batch.waveform.clone(), batch.power)
         device = batch.mel.device
         self._progress = torch.zeros((), device=device)
         self._rates = [torch.zeros((), device=device) for _ in self._groups]
