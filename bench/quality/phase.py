@@ -22,6 +22,6 @@ def with_true_phase(spectrogram: AudioSpectrogram, mel: Tensor, original: Tensor
         center=True, pad_mode="constant", return_complex=True,
     )  # fmt: skip
     bands = mel_scale.magnitudes(mel[:, 0, : config.n_mels].mT)
-    magnitude = nonnegative_least_squares(bands, mel_scale)
+    magnitude = nonnegative_least_squares(bands, mel_scale).mT
     spectrum = torch.polar(magnitude, true.angle())
     return torch.istft(spectrum, config.n_fft, config.hop_length, window=window, center=True, length=len(original))[0]

@@ -10,14 +10,16 @@ _FADE = 24  # samples from silence: 0.5 ms at 48 kHz, too short to soften an att
 
 def limit_peaks(sound: Tensor) -> Tensor:
     """Turn float `[B, 1, S]` down around every peak beyond full scale, to within [-1, 1]."""
+    loudness = sound.abs()
+    if loudness.max() <= 1:
+        return sound
     window = 2 * _AROUND + 1
-    needed = F.max_pool1d(sound.abs(), window, 1, _AROUND).clamp(min=1).reciprocal()
+    needed = F.max_pool1d(loudness, window, 1, _AROUND).clamp(min=1).reciprocal()
     # The mean of gains each of which suffices for the peak in the middle suffices for it, too.
     return sound * F.avg_pool1d(needed, window, 1, _AROUND, count_include_pad=False)
 
 
 def fade_in(sound: Tensor) -> Tensor:
     """Begin float `[B, 1, S]` at 0."""
-    ramp = torch.ones(sound.shape[-1], device=sound.device)
-    ramp[:_FADE] = torch.linspace(0, 1, _FADE + 1, device=sound.device)[: min(_FADE, sound.shape[-1])]
-    return sound * ramp
+    ramp = torch.hann_window(2 * _FADE, device=sound.device)[: min(_FADE, sound.shape[-1])]
+    return torch.cat([sound[..., :_FADE] * ramp, sound[..., _FADE:]], dim=-1)

@@ -20,10 +20,15 @@ SILENCE = -0.999
 _MAX_VALUE = 1.5  # 30 dB above the ceiling by default: a model may overshoot a little, but no sound is that loud
 
 
+def band_edges(sample_rate: int, n_mels: int) -> Tensor:
+    """Frequencies in Hz, float64 `[n_mels + 2]`: band b rises from edge b to b + 1, and falls to b + 2."""
+    top = _hz_to_mel(torch.tensor(sample_rate / 2, dtype=torch.float64))
+    return _mel_to_hz(torch.linspace(0, float(top), n_mels + 2, dtype=torch.float64))
+
+
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
     """Slaney's area-normalised triangular filters from 0 Hz to half the rate: float32 `[n_mels, n_fft/2 + 1]`."""
-    top = _hz_to_mel(torch.tensor(sample_rate / 2, dtype=torch.float64))
-    edges = _mel_to_hz(torch.linspace(0, float(top), n_mels + 2, dtype=torch.float64))
+    edges = band_edges(sample_rate, n_mels)
     bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
     rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]

@@ -1,7 +1,15 @@
 """The short-time Fourier transform and its inverse, made fast for the phase search."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+
+_CACHED_SAMPLES = (
+    2**18
+)  # in frames that are changed at once: more do not fit a processor's cache, and take twice as long
+
+Change = Callable[[Tensor, int], Tensor]  # of spectra, from the number of their first frame on
 
 
 def stft(sound: Tensor, window: Tensor, hop: int) -> Tensor:
@@ -11,13 +19,40 @@ def stft(sound: Tensor, window: Tensor, hop: int) -> Tensor:
     )  # fmt: skip
 
 
-def istft(spectrum: Tensor, window: Tensor, hop: int) -> Tensor:
-    """Sound float32 `[B, (T - 1) · hop]` of a spectrum `[B, F, T]`, in half the time of `torch.istft`."""
-    frames = torch.fft.irfft(spectrum.mT, n=len(window)) * window
-    overlap = window.square().expand(1, spectrum.shape[-1], -1)
-    centred = slice(len(window) // 2, -(len(window) // 2))
-    # Divided by the sum of squared windows: the least-squares estimate of Griffin and Lim (1984).
-    return _overlap_add(frames, hop)[:, centred] / _overlap_add(overlap, hop)[:, centred].clamp(min=1e-8)
+def istft(spectra: Tensor, window: Tensor, hop: int) -> Tensor:
+    """Sound float32 `[B, (T - 1) · hop]` whose spectra come closest to `[B, T, F]`."""
+    silence = torch.zeros(len(spectra), (spectra.shape[1] - 1) * hop, device=spectra.device)
+    return resynthesized(silence, window, hop, lambda part, start: spectra[:, start : start + part.shape[1]])
+
+
+def resynthesized(sound: Tensor, window: Tensor, hop: int, change: Change) -> Tensor:
+    """Sound float32 `[B, (T - 1) · hop]` whose spectra come closest to those of `[B, S]` with a change.
+
+    Spectra are complex64 `[B, T, F]`, T = 1 + S // hop. `change` is called with a part `[B, T', F]` of them and the
+    number of its first frame, and returns others in their place. The result is the least-squares estimate of Griffin
+    and Lim (1984): the sum of frames, divided by the sum of squared windows.
+    """
+    length = len(window)
+    frames = nn.functional.pad(sound, (length // 2, length - length // 2)).unfold(1, length, hop)
+    count = 1 + sound.shape[-1] // hop
+    hops = -(-length // hop)  # that a frame reaches
+    total = sound.new_zeros(len(sound), count + hops - 1, hop)
+    at_once = max(1, _CACHED_SAMPLES // (length * len(sound)))
+    for start in range(0, count, at_once):
+        spectra = change(torch.fft.rfft(frames[:, start : min(count, start + at_once)] * window), start)
+        _overlap_add(total[:, start:], torch.fft.irfft(spectra, n=length) * window)
+    weight = sound.new_zeros(1, count + hops - 1, hop)
+    _overlap_add(weight, window.square().expand(1, count, -1))
+    centred = slice(length // 2, length // 2 + (count - 1) * hop)
+    return total.flatten(1)[:, centred] / weight.flatten(1)[:, centred].clamp(min=1e-8)
+
+
+def hann_response(bins: Tensor) -> Tensor:
+    """How strong a sine is in bins of a long Hann window that lie `bins` beside its frequency; 1 in the middle.
+
+    The Fourier transform of a Hann window is a sum of three sinc functions.
+    """
+    return bins.sinc() + (bins - 1).sinc() / 2 + (bins + 1).sinc() / 2
 
 
 def magnitudes(spectrum: Tensor) -> Tensor:
@@ -25,14 +60,24 @@ def magnitudes(spectrum: Tensor) -> Tensor:
     return (spectrum.real.square() + spectrum.imag.square()).sqrt()
 
 
-def _overlap_add(frames: Tensor, hop: int) -> Tensor:
-    """Add up frames `[B, T, N]` that begin `hop` samples apart: `[B, (T - 1) · hop + N]`."""
+def scaled(spectrum: Tensor, factor: Tensor) -> Tensor:
+    """A complex `spectrum` times real factors of the same shape."""
+    # On the real view: otherwise torch converts the factors to complex numbers.
+    return torch.view_as_complex(torch.view_as_real(spectrum) * factor.unsqueeze(-1))
+
+
+def with_magnitudes(spectrum: Tensor, magnitude: Tensor) -> Tensor:
+    """The phases of a complex `spectrum` with other magnitudes, of the same shape."""
+    power = spectrum.real.square() + spectrum.imag.square()
+    return scaled(spectrum, power.clamp_(min=1e-20).rsqrt_().mul_(magnitude))
+
+
+def _overlap_add(total: Tensor, frames: Tensor) -> None:
+    """Add frames `[B, T, N]`, each beginning one hop after the last, to the hops of a sound `[B, at least T, hop]`."""
     batch, count, length = frames.shape
+    hop = total.shape[-1]
     if length % hop:
         frames = nn.functional.pad(frames, (0, -length % hop))
-    pieces = frames.reshape(batch, count, -1, hop)
-    sound = frames.new_zeros(batch, count + pieces.shape[2] - 1, hop)
     # A few additions of long tensors, one for each hop within a frame, rather than one for each frame.
-    for number, piece in enumerate(pieces.unbind(dim=2)):
-        sound[:, number : number + count] += piece
-    return sound.flatten(1)[:, : (count - 1) * hop + length]
+    for number, piece in enumerate(frames.reshape(batch, count, -1, hop).unbind(dim=2)):
+        total[:, number : number + count] += piece

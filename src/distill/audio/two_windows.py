@@ -1,50 +1,28 @@
 """The way back from mels that have detail: a phase search that is held to what both of their windows show."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from distill.audio.limiter import fade_in, limit_peaks
 from distill.audio.mel import MelScale
 from distill.audio.settings import DETAIL_RATIO
-from distill.audio.stft import istft, magnitudes, stft
+from distill.audio.starting_phases import StartingPhases
+from distill.audio.stft import istft, magnitudes, resynthesized, scaled, stft
 from distill.audio.vocoder import (
     BIN_STEPS,
     MEL_STEPS,
     MOMENTUM,
     PhaseSearch,
-    interleaved,
-    match_bands,
+    keep_phases,
     nonnegative_least_squares,
-    scaled,
+    set_bands,
+    set_bins,
 )
 
+_HELD_BINS = 3  # the lowest, which keep their starting phases: tones meet their mirror images, and the search drifts
 _DETAIL_WEIGHT = 0.4  # of the short window's estimate in the mean of both
 _LEVEL_FRAMES = 17  # over which the level is compared: a gain that follows single frames would flutter
 _MAX_LEVEL_GAIN = 2.0
-
-
-@dataclass(frozen=True)
-class _View:
-    """A block of sound as it should look through one window: `bands` `[B, T, M]`, and the bins that explain them."""
-
-    scale: MelScale
-    window: Tensor
-    bands: Tensor
-    target: Tensor
-
-    @classmethod
-    def of(cls, scale: MelScale, window: Tensor, bands: Tensor) -> "_View":
-        return cls(scale, window, bands, interleaved(nonnegative_least_squares(bands, scale)))
-
-    def spectrum(self, sound: Tensor, by_bins: bool) -> Tensor:
-        """The spectrum of float `[B, S]` with the phases it has, and the magnitudes it should have."""
-        spectrum = stft(sound, self.window, self.scale.config.hop_length)[..., : self.bands.shape[1]]
-        return scaled(spectrum.sgn(), self.target) if by_bins else match_bands(spectrum, self.bands, self.scale)
-
-    def sound(self, spectrum: Tensor) -> Tensor:
-        return istft(spectrum, self.window, self.scale.config.hop_length)
 
 
 class TwoWindowSearch(PhaseSearch):
@@ -60,6 +38,7 @@ class TwoWindowSearch(PhaseSearch):
     def __init__(self, mel_scale: MelScale, detail_scale: MelScale) -> None:
         super().__init__(mel_scale)
         self.detail_scale = detail_scale
+        self.starting_phases = StartingPhases(mel_scale)
         self.register_buffer("detail_window", torch.hann_window(detail_scale.config.n_fft), persistent=False)
 
     @torch.no_grad()
@@ -76,26 +55,28 @@ class TwoWindowSearch(PhaseSearch):
         return rows[..., : self.mel_scale.config.n_mels], rows[..., self.mel_scale.config.n_mels :]
 
     def search(self, bands: Tensor, fixed_phases: Tensor | None = None) -> Tensor:
-        """Sound `[B, (T - 1) · hop]` of magnitudes `[B, T, M]`, its first frames with `fixed_phases` `[B, F, T']`."""
+        """Sound `[B, (T - 1) · hop]` of magnitudes `[B, T, M]`, its first frames with `fixed_phases` `[B, T', F]`."""
         bands, moments = self._split(bands)
-        frames = bands.shape[1]
-        moments = moments.reshape(len(moments), frames * DETAIL_RATIO, -1)  # [B, 4 · T, bands of the detail]
-        long = _View.of(self.mel_scale, self.window, bands)
-        short = _View.of(self.detail_scale, self.detail_window, moments)
-        bins = self.mel_scale.filters.shape[1]
-        phase = torch.ones(len(bands), bins, frames, dtype=torch.complex64, device=bands.device)
-        if fixed_phases is not None:
-            phase[..., : fixed_phases.shape[-1]] = fixed_phases
-        sound = estimate = long.sound(scaled(phase, long.target))
-        samples = sound.shape[-1]
+        moments = moments.reshape(len(moments), bands.shape[1] * DETAIL_RATIO, -1)  # [B, 4 · T, bands of the detail]
+        long_magnitude = nonnegative_least_squares(bands, self.mel_scale)
+        short_magnitude = nonnegative_least_squares(moments, self.detail_scale)
+        start = self.starting_phases(bands, fixed_phases)
+        hop = self.mel_scale.config.hop_length
+        sound = estimate = istft(scaled(start, long_magnitude), self.window, hop)
         for step in range(BIN_STEPS + MEL_STEPS):
-            spectrum = long.spectrum(sound, step < BIN_STEPS)
+            if step < BIN_STEPS:
+                long, short = set_bins(long_magnitude), set_bins(short_magnitude)
+                long = keep_phases(long, start[..., :_HELD_BINS])
+            else:
+                long, short = set_bands(bands, self.mel_scale), set_bands(moments, self.detail_scale)
             if fixed_phases is not None:
-                fixed = spectrum[..., : fixed_phases.shape[-1]]
-                spectrum[..., : fixed_phases.shape[-1]] = magnitudes(fixed) * fixed_phases
-            padded = nn.functional.pad(sound, (0, self.mel_scale.config.hop_length))
-            from_short = short.sound(short.spectrum(padded, step < BIN_STEPS))[:, :samples]
-            last, estimate = estimate, torch.lerp(long.sound(spectrum), from_short, _DETAIL_WEIGHT)
+                long = keep_phases(long, fixed_phases)
+            from_long = resynthesized(sound, self.window, hop, long)
+            padded = nn.functional.pad(sound, (0, hop - 1))  # to the end of the last frame, as in the mel
+            from_short = resynthesized(padded, self.detail_window, hop // DETAIL_RATIO, short)[:, : sound.shape[-1]]
+            # Within full scale, as sounds are: phases that pile up to higher peaks would only be turned down.
+            both = torch.lerp(from_long, from_short, _DETAIL_WEIGHT).clamp_(-1, 1)
+            last, estimate = estimate, both
             sound = torch.lerp(last, estimate, 1 + MOMENTUM)
         return estimate * self._level_gain(estimate, bands)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.audio.mel import MelScale
-from distill.audio.stft import istft, magnitudes, stft
+from distill.audio.stft import Change, hann_response, istft, magnitudes, resynthesized, scaled, stft, with_magnitudes
 
 _NNLS_STEPS = 8
 _NNLS_FRAMES = 128  # solved at once: more do not fit a processor's cache, and take twice as long
@@ -70,7 +70,7 @@ class PhaseSearch(nn.Module):
         hop = self._hop
         overlap = sound[:, start * hop :]
         fixed = overlap.shape[-1] // hop - len(self.window) // hop  # frames whose windows end within the sound so far
-        block = self.search(bands, stft(overlap, self.window, hop)[..., :fixed].sgn())
+        block = self.search(bands, stft(overlap, self.window, hop).mT[:, :fixed].sgn())
         # Fade in the middle half of the fixed frames, where both have the same phases.
         begin, end = fixed * hop // 4, fixed * hop * 3 // 4
         fade = torch.ones(overlap.shape[-1], device=sound.device)
@@ -80,7 +80,7 @@ class PhaseSearch(nn.Module):
         return torch.cat([sound[:, : -overlap.shape[-1]], joined, block[:, overlap.shape[-1] :]], dim=-1)
 
     def search(self, bands: Tensor, fixed_phases: Tensor | None = None) -> Tensor:
-        """Sound `[B, (T - 1) · hop]` of band magnitudes `[B, T, M]`, its first frames with `fixed_phases` `[B, F, T']`.
+        """Sound `[B, (T - 1) · hop]` of band magnitudes `[B, T, M]`, its first frames with `fixed_phases` `[B, T', F]`.
 
         Steps that set every bin to its least-squares magnitude put overtones where they belong. But those magnitudes
         are more detailed than the mel they come from, and no sound has exactly these: the final steps only scale the
@@ -91,51 +91,72 @@ class PhaseSearch(nn.Module):
         """
         magnitude = nonnegative_least_squares(bands, self.mel_scale)
         # Phases of zero rather than random ones, so that a mel always gives the same sound.
-        phase = torch.ones_like(magnitude, dtype=torch.complex64)
-        fixed = 0 if fixed_phases is None else fixed_phases.shape[-1]
+        start = magnitude.to(torch.complex64)
         if fixed_phases is not None:
-            phase[..., :fixed] = fixed_phases
-        target = interleaved(magnitude)
+            fixed = fixed_phases.shape[1]
+            start[:, :fixed] = fixed_phases * magnitude[:, :fixed]
         hop, short_hop = self._hop, self._hop // _SHORT_RATIO
-        sound = estimate = istft(scaled(phase, target), self.window, hop)
+        sound = estimate = istft(start, self.window, hop)
         samples = sound.shape[-1]
         short_frames = -(-samples // short_hop)
-        short_target = interleaved(self._short_magnitude(magnitude, 1 + short_frames))
+        short = set_bins(self._short_magnitude(magnitude, 1 + short_frames))
         for step in range(BIN_STEPS + MEL_STEPS):
-            spectrum = stft(sound, self.window, hop)
-            spectrum = (
-                scaled(spectrum.sgn(), target) if step < BIN_STEPS else match_bands(spectrum, bands, self.mel_scale)
-            )
+            long = set_bins(magnitude) if step < BIN_STEPS else set_bands(bands, self.mel_scale)
             if fixed_phases is not None:
-                spectrum[..., :fixed] = magnitudes(spectrum[..., :fixed]) * fixed_phases
+                long = keep_phases(long, fixed_phases)
             padded = nn.functional.pad(sound, (0, short_frames * short_hop - samples))
-            short_phase = stft(padded, self.short_window, short_hop).sgn()
-            short_estimate = istft(scaled(short_phase, short_target), self.short_window, short_hop)[:, :samples]
-            last, estimate = estimate, torch.lerp(istft(spectrum, self.window, hop), short_estimate, _SHORT_WEIGHT)
+            from_short = resynthesized(padded, self.short_window, short_hop, short)[:, :samples]
+            last, estimate = (
+                estimate,
+                torch.lerp(resynthesized(sound, self.window, hop, long), from_short, _SHORT_WEIGHT),
+            )
             sound = torch.lerp(last, estimate, 1 + MOMENTUM)  # momentum: beyond the estimate, where it was heading
         return estimate
 
     def _short_magnitude(self, magnitude: Tensor, frames: int) -> Tensor:
-        """Magnitudes `[B, F', frames]` expected through the short window, given the long one's `[B, F, T]`."""
-        power = (self.short_response @ magnitude.square()).clamp(min=1e-14)
-        log = nn.functional.interpolate(power.log(), size=frames, mode="linear", align_corners=True)
-        return (log / 2).exp()
+        """Magnitudes `[B, frames, F']` expected through the short window, given the long one's `[B, T, F]`."""
+        power = (magnitude.square() @ self.short_response.T).clamp(min=1e-14)
+        log = nn.functional.interpolate(power.log().mT, size=frames, mode="linear", align_corners=True)
+        return (log.mT / 2).exp()
 
 
-def match_bands(spectrum: Tensor, bands: Tensor, mel_scale: MelScale) -> Tensor:
-    """Scale the bins of a complex `spectrum` `[B, F, T]` so that its bands come close to `bands` `[B, T, M]`."""
-    magnitude = magnitudes(spectrum).mT
-    gain = torch.zeros_like(magnitude)
-    for rows, bins in mel_scale.blocks:
-        current = magnitude[..., bins] @ mel_scale.filters[rows, bins].T
-        ratio = (bands[..., rows] / current.clamp_(min=1e-10)).clamp_(max=_MAX_GAIN)
-        gain[..., bins] += ratio @ mel_scale.shares[rows, bins]
-    return scaled(spectrum, interleaved(gain.mT))
+def set_bins(magnitude: Tensor) -> Change:
+    """Set every bin of spectra to a magnitude, of `[B, T, F]` in all."""
+    return lambda spectra, start: with_magnitudes(spectra, magnitude[:, start : start + spectra.shape[1]])
+
+
+def set_bands(bands: Tensor, mel_scale: MelScale) -> Change:
+    """Scale the bins of spectra so that their bands come close to `[B, T, M]`."""
+
+    def change(spectra: Tensor, start: int) -> Tensor:
+        magnitude = magnitudes(spectra)
+        wanted = bands[:, start : start + spectra.shape[1]]
+        gain = torch.zeros_like(magnitude)
+        for rows, bins in mel_scale.blocks:
+            current = magnitude[..., bins] @ mel_scale.filters[rows, bins].T
+            ratio = (wanted[..., rows] / current.clamp_(min=1e-10)).clamp_(max=_MAX_GAIN)
+            gain[..., bins] += ratio @ mel_scale.shares[rows, bins]
+        return scaled(spectra, gain)
+
+    return change
+
+
+def keep_phases(change: Change, phases: Tensor) -> Change:
+    """Make a change, but give the first frames and the lowest bins of the result the `phases` `[B, T', F']`."""
+    bins = phases.shape[2]
+
+    def kept(spectra: Tensor, start: int) -> Tensor:
+        spectra = change(spectra, start)
+        some = phases[:, start : start + spectra.shape[1]]
+        spectra[:, : some.shape[1], :bins] = scaled(some, magnitudes(spectra[:, : some.shape[1], :bins]))
+        return spectra
+
+    return kept
 
 
 def nonnegative_least_squares(bands: Tensor, mel_scale: MelScale) -> Tensor:
-    """STFT magnitudes `[B, F, T]` whose bands come closest to `[B, T, M]`, by Lee and Seung's updates (2001)."""
-    return torch.cat([_nnls(part, mel_scale) for part in torch.split(bands, _NNLS_FRAMES, dim=1)], dim=1).mT
+    """STFT magnitudes `[B, T, F]` whose bands come closest to `[B, T, M]`, by Lee and Seung's updates (2001)."""
+    return torch.cat([_nnls(part, mel_scale) for part in torch.split(bands, _NNLS_FRAMES, dim=1)], dim=1)
 
 
 def _nnls(bands: Tensor, mel_scale: MelScale) -> Tensor:
@@ -155,19 +176,5 @@ def _nnls(bands: Tensor, mel_scale: MelScale) -> Tensor:
 def _short_response(n_fft: int, short: int) -> Tensor:
     """Map of steady noise's power in the bins of a long Hann window to a short one's: `[short/2 + 1, n_fft/2 + 1]`."""
     bins = torch.arange(n_fft // 2 + 1) * (short / n_fft) - torch.arange(short // 2 + 1)[:, None]
-    # The Fourier transform of a Hann window is a sum of three sinc functions.
-    response = bins.sinc() + (bins - 1).sinc() / 2 + (bins + 1).sinc() / 2
-    power = response.square()
+    power = hann_response(bins).square()
     return power / power.sum(dim=1, keepdim=True) * (short / n_fft)
-
-
-def interleaved(magnitude: Tensor) -> Tensor:
-    """Repeat magnitudes `[B, F, T]` for real and imaginary parts: `[B, F, T, 2]`."""
-    # Laid out in memory as `torch.stft` lays out its spectra, so that `scaled` goes through both in the same order.
-    return magnitude.mT.unsqueeze(-1).expand(-1, -1, -1, 2).contiguous().transpose(1, 2)
-
-
-def scaled(spectrum: Tensor, magnitude: Tensor) -> Tensor:
-    """Complex `spectrum` `[B, F, T]` times an interleaved `magnitude` `[B, F, T, 2]`."""
-    # On the real view: otherwise torch converts the real factor to complex every time.
-    return torch.view_as_complex(torch.view_as_real(spectrum) * magnitude)
