@@ -16,7 +16,7 @@ from distill.training.config import EngineConfig
 from distill.training.families import VAE
 from distill.training.metrics import EVENT_TYPES, EpochEvent, EpochMetrics, History, StepEvent, StepMetrics
 from distill.training.run_folder import RunFolder
-from support.models import write_model
+from support.models import save_rvq_vae, small_rvq_vae, write_model
 from support.runs import run_info
 from support.sounds import RATE, tone, write_collection
 from support.waiting import PATIENCE_S
@@ -220,6 +220,25 @@ def test_every_view_is_readable_in_light_and_dark_wide_and_narrow(open_page, sch
     assert (page.evaluate(ground) < 128) is not (scheme == "dark")
     page.reload()
     assert (page.evaluate(ground) < 128) is not (scheme == "dark")
+
+
+@pytest.mark.parametrize("width", [1280, 800, 390])
+def test_a_long_sound_scrolls_in_its_grid_and_not_the_page(web: Web, open_page, tmp_path: Path, width: int) -> None:
+    save_rvq_vae(small_rvq_vae(), web.state.library.folder)
+    soundfile.write(tmp_path / "long.wav", tone(300, 20, decay=0.0), RATE)
+    page = open_page("#/library", viewport={"width": width, "height": 800})
+    by(page, "model-card").get_by_role("link").first.click()
+    by(page, "sound-input").set_input_files(tmp_path / "long.wav")
+    grid = by(page, "code-grid")
+    expect_drawn(grid, 2)
+    grid.focus()
+    page.keyboard.press("End")
+    expect(page.locator(".readout")).to_contain_text("to 20.00 s")
+    at_its_end = "e => e.scrollWidth > e.clientWidth && e.scrollLeft + e.clientWidth >= e.scrollWidth - 1"
+    assert page.locator(".grid-scroll").evaluate(at_its_end)
+    expect_drawn(grid, 2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert_accessible(page)
 
 
 def test_the_keyboard_alone_is_enough(open_page, collection: Path) -> None:

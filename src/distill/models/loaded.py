@@ -32,7 +32,8 @@ class CodeGrid:
 
     codes: Tensor
     counts: Tensor
-    column_seconds: float
+    column_seconds: float  # from one column to the next
+    span_seconds: float  # that a column describes; where columns overlap, the first begins before the sound does
 
 
 class LoadedFamily(ABC):
@@ -208,7 +209,8 @@ class LoadedVQModel(LoadedFamily):
     def code_grid(self, sound: Path | str | Samples, sample_rate: int | None = None) -> CodeGrid:
         """The codes of a sound, given as to `reconstruct`, and their use counts."""
         codes = self.codes(sound, sample_rate)
-        return CodeGrid(codes, self.model.quantizer.code_counts(codes.flatten(1).T), self.column_seconds)
+        counts, step = self.model.quantizer.code_counts(codes.flatten(1).T), self.column_seconds
+        return CodeGrid(codes, counts, step, step * (1 + self.model.grid.overlap))
 
     @property
     def column_seconds(self) -> float:

@@ -152,6 +152,7 @@ def _grid(model: LoadedFamily, sound: UploadedSound) -> dict[str, Any]:
         "rows": rows,
         "columns": columns,
         "column_seconds": grid.column_seconds,
+        "span_seconds": grid.span_seconds,
         "codes": grid.codes.tolist(),
         "codebook_size": grid.counts.shape[1],
         "counts": grid.counts.tolist(),

@@ -1,15 +1,21 @@
-// The code grid: rows are levels × positions, columns are time. Holds no fetches and no audio: it takes codes and
-// callbacks. An editor of codes would hand in changed codes through `setCodes` and listen to `onActivate`.
+// The code grid: rows are levels × vectors of a column, columns are time. Holds no fetches and no audio: it takes codes
+// and callbacks. An editor of codes would hand in changed codes through `setCodes` and listen to `onActivate`. Only the
+// columns in view are drawn: no canvas could be as wide as a long sound.
 import { drawn, prepared } from "./canvas.js";
 import { codePalette, levelVariable, themeColour } from "./colours.js";
 import { el, setText } from "./dom.js";
 
-const ROW = 11;
+const ROW = 6; // so that four levels of 24 rows fit on a screen
 const GAP = 8; // between levels
-const NARROWEST = 12;
+const EDGE = 2; // above the first row, for the outline of a cell there
+const AXIS = 18; // below the last row, for the seconds
+const [NARROWEST, WIDEST] = [12, 36]; // of a column
+const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10]; // seconds from label to label
+const LABEL = 56;
 
-// `onActivate(column)`: click or Enter. `describe(cell)`: the sentence for a cell {level, row, column, code}.
-export function codeGrid({ codes, codebookSize, levelNames, describe, onActivate }) {
+// `columnAt(seconds)`: the place of a moment, in columns. `onActivate(column)`: click or Enter. `describe(cell)`: the
+// sentence for a cell {level, row, column, code}.
+export function codeGrid({ codes, codebookSize, levelNames, columnAt, describe, onActivate }) {
   const canvas = el("canvas.cells", {
     tabindex: "0",
     role: "application",
@@ -18,21 +24,21 @@ export function codeGrid({ codes, codebookSize, levelNames, describe, onActivate
   });
   const marks = el("canvas.marks", { "aria-hidden": "true" });
   const head = el("div.playhead", { "aria-hidden": "true" });
-  const stage = el("div.grid-stage", {}, canvas, marks, head);
+  const track = el("div.grid-track", {}, el("div.grid-view", {}, canvas, marks), head);
+  const scroller = el("div.grid-scroll", { on: { scroll: () => (canvas.redraw(), marks.redraw()) } }, track);
   const readout = el("p.readout", { role: "status" }, "Point at a cell, or use the arrow keys.");
   const names = el("div.grid-names", { "aria-hidden": "true" });
-  const node = el("div.grid", {}, el("div.grid-frame", {}, names, el("div.grid-scroll", {}, stage)), readout);
+  const node = el("div.grid", {}, el("div.grid-frame", {}, names, scroller), readout);
   let [levels, rows, columns] = [0, 0, 0];
   let shownLevels = Infinity; // levels above are drawn faintly: they are not heard
   let cursor = { level: 0, row: 0, column: 0 };
-  let palette = [];
+  let headAt = 0;
 
   function setCodes(next) {
     codes = next;
     [levels, rows, columns] = [codes.length, codes[0]?.length ?? 0, codes[0]?.[0]?.length ?? 0];
-    const height = levels * (rows * ROW + GAP) - GAP;
-    stage.style.minWidth = `${columns * NARROWEST}px`;
-    stage.style.height = `${height}px`;
+    track.style.width = `clamp(${columns * NARROWEST}px, 100%, ${columns * WIDEST}px)`;
+    track.style.height = `${top(levels, 0) - GAP + AXIS}px`;
     names.replaceChildren(
       ...codes.map((_, level) =>
         el(
@@ -44,44 +50,66 @@ export function codeGrid({ codes, codebookSize, levelNames, describe, onActivate
     );
     canvas.redraw();
   }
-  const top = (level, row) => level * (rows * ROW + GAP) + row * ROW;
+  const top = (level, row) => EDGE + level * (rows * ROW + GAP) + row * ROW;
+  const inView = () => canvas.size?.width ?? 0;
+  const cellWidth = () => Math.max(NARROWEST, inView() / columns);
+  const left = (column) => column * cellWidth() - scroller.scrollLeft;
 
   drawn(canvas, () => {
     const { context, width } = prepared(canvas);
-    palette = codePalette(codebookSize);
-    const cell = width / columns;
+    const [first, cell] = [Math.floor(scroller.scrollLeft / cellWidth()), cellWidth()];
+    const end = Math.min(columns, first + Math.ceil(width / cell) + 1);
+    drawCells(context, first, end, left(first), cell);
+    drawSeconds(context, first, end);
+  });
+  drawn(marks, drawMarks);
+
+  function drawCells(context, first, end, start, cell) {
+    const palette = codePalette(codebookSize);
     const blank = themeColour("--sunken");
     for (let level = 0; level < levels; level += 1) {
       context.globalAlpha = level < shownLevels ? 1 : 0.22;
       for (let row = 0; row < rows; row += 1) {
-        const line = codes[level][row];
-        const y = top(level, row);
-        for (let column = 0; column < columns; column += 1) {
+        const [line, y] = [codes[level][row], top(level, row)];
+        for (let column = first; column < end; column += 1) {
           context.fillStyle = line[column] < 0 ? blank : palette[line[column] % palette.length];
-          context.fillRect(column * cell, y, cell - 1, ROW - 1);
+          context.fillRect(start + (column - first) * cell, y, cell - 1, ROW - 1);
         }
       }
     }
-  });
-  drawn(marks, drawMarks);
+    context.globalAlpha = 1;
+  }
+  function drawSeconds(context, first, end) {
+    const perSecond = columnAt(1) - columnAt(0);
+    const step = STEPS.find((seconds) => seconds * perSecond * cellWidth() >= LABEL) ?? STEPS.at(-1);
+    const y = top(levels, 0) - GAP;
+    context.font = "11px system-ui, sans-serif";
+    context.fillStyle = themeColour("--muted");
+    for (let mark = Math.max(0, Math.floor((first - columnAt(0)) / perSecond / step)); ; mark += 1) {
+      const place = columnAt(mark * step);
+      if (place >= end || (columns - place) * cellWidth() < 34) break; // there is no room for a label at the very end
+      context.fillRect(left(place), y, 1, 5);
+      context.fillText(`${(mark * step).toFixed(step < 1 ? 1 : 0)} s`, left(place) + 4, y + 14);
+    }
+  }
 
-  // The cell under the cursor, and all others with the same code on its level.
+  // The cell under the cursor, and all others in view with the same code on its level.
   function drawMarks() {
     const { context, width } = prepared(marks);
-    const cell = width / columns;
     const code = codeAt(cursor);
     if (code === undefined || !marks.wanted) return;
+    const cell = cellWidth();
     context.strokeStyle = themeColour("--ink");
     context.lineWidth = 1;
-    if (code >= 0) {
-      codes[cursor.level].forEach((line, row) =>
-        line.forEach((other, column) => {
-          if (other === code) context.strokeRect(column * cell + 0.5, top(cursor.level, row) + 0.5, cell - 2, ROW - 2);
-        }),
-      );
-    }
-    context.lineWidth = 2.5;
-    context.strokeRect(cursor.column * cell, top(cursor.level, cursor.row), cell - 1, ROW - 1);
+    codes[cursor.level].forEach((line, row) =>
+      line.forEach((other, column) => {
+        const x = left(column);
+        if (code >= 0 && other === code && x > -cell && x < width)
+          context.strokeRect(x - 0.5, top(cursor.level, row) - 0.5, cell, ROW);
+      }),
+    );
+    context.lineWidth = 2;
+    context.strokeRect(left(cursor.column) - 1, top(cursor.level, cursor.row) - 1, cell + 1, ROW + 1);
   }
   const codeAt = ({ level, row, column }) => codes[level]?.[row]?.[column];
 
@@ -95,13 +123,10 @@ export function codeGrid({ codes, codebookSize, levelNames, describe, onActivate
   function cellAt(event) {
     const box = canvas.getBoundingClientRect();
     const y = event.clientY - box.top;
-    const level = Math.min(levels - 1, Math.floor(y / (rows * ROW + GAP)));
-    const row = Math.min(rows - 1, Math.floor((y - level * (rows * ROW + GAP)) / ROW));
-    return {
-      level,
-      row,
-      column: Math.min(columns - 1, Math.floor(((event.clientX - box.left) / box.width) * columns)),
-    };
+    const level = Math.max(0, Math.min(levels - 1, Math.floor((y - EDGE) / (rows * ROW + GAP))));
+    const row = Math.max(0, Math.min(rows - 1, Math.floor((y - top(level, 0)) / ROW)));
+    const column = Math.floor((event.clientX - box.left + scroller.scrollLeft) / cellWidth());
+    return { level, row, column: Math.min(columns - 1, column) };
   }
   function stepBy(rowStep, columnStep) {
     const flat = Math.max(0, Math.min(levels * rows - 1, cursor.level * rows + cursor.row + rowStep));
@@ -109,11 +134,10 @@ export function codeGrid({ codes, codebookSize, levelNames, describe, onActivate
     moveTo({ level: Math.floor(flat / rows), row: flat % rows, column });
     reveal(column);
   }
+  const isSeen = (place) => left(place) >= 0 && left(place) <= inView();
   function reveal(column) {
-    const frame = stage.parentElement;
-    const x = (column / columns) * stage.clientWidth;
-    if (x < frame.scrollLeft || x > frame.scrollLeft + frame.clientWidth - NARROWEST * 2)
-      frame.scrollLeft = x - frame.clientWidth / 2;
+    const [x, cell] = [left(column), cellWidth()];
+    if (x < 0 || x + cell > inView()) scroller.scrollLeft += x - inView() / 2;
   }
   const KEYS = {
     ArrowUp: [-1, 0],
@@ -144,9 +168,12 @@ export function codeGrid({ codes, codebookSize, levelNames, describe, onActivate
       shownLevels = count;
       canvas.redraw();
     },
-    // 0..1 of the time that the columns span
-    setPlayhead(share) {
-      head.style.transform = `translateX(${Math.min(1, share) * stage.clientWidth}px)`;
+    // Follows the playhead out of view, but does not fetch it back where somebody has scrolled away from it.
+    setPlayhead(seconds) {
+      const seen = isSeen(headAt);
+      headAt = Math.min(columns, columnAt(seconds));
+      head.style.transform = `translateX(${headAt * cellWidth()}px)`;
+      if (seen && !isSeen(headAt)) scroller.scrollLeft += left(headAt) - cellWidth();
     },
   };
 }

@@ -2,7 +2,7 @@
 import * as api from "./api.js";
 import { el, fill, setText } from "./dom.js";
 import { dropZone, fileButton } from "./files.js";
-import { duration, percent, plural, rate } from "./format.js";
+import { duration, plural, rate } from "./format.js";
 import { codeGrid } from "./grid.js";
 import { levelName } from "./health.js";
 import { player } from "./player.js";
@@ -77,12 +77,11 @@ function heard(sound, about, signal) {
   signal.addEventListener("abort", () => asking.abort());
   let level = total;
   let grid = null;
-  const span = sound.columns * sound.column_seconds;
   const one = player({
     labels: ["Original", labelFor(total)],
     signal,
     name: sound.name,
-    onPosition: (seconds) => grid?.setPlayhead(seconds / span),
+    onPosition: (seconds) => grid?.setPlayhead(seconds),
   });
   const download = el("a.button", { "data-testid": "download", download: "" }, "Download the reconstruction");
   const mel = { original: melImage("Original"), reconstruction: melImage("Reconstruction") };
@@ -143,8 +142,9 @@ function heard(sound, about, signal) {
       codes: sound.codes,
       codebookSize: sound.codebook_size,
       levelNames: about.level_names,
+      columnAt: (seconds) => (seconds + lead(sound) / 2) / sound.column_seconds, // its middle is the middle of its time
       describe: (cell) => describeCell(cell, sound, about),
-      onActivate: (column) => (one.touch(), one.sound.play(around(column, sound))),
+      onActivate: (column) => (one.touch(), one.sound.play(timeOf(column, sound, sound.column_seconds))),
     });
   }
   mel.original.firstChild.src = `/api${base}/mel?which=original`;
@@ -166,11 +166,7 @@ function heard(sound, about, signal) {
     switcher?.node,
     grid && [
       el("h3", {}, "Codes"),
-      el(
-        "p.small.muted",
-        {},
-        `Each column is ${Math.round(sound.column_seconds * 1000)} ms, each cell one code; the same colour is the same code. Click a column to hear what is around it.`,
-      ),
+      el("p.small.muted", {}, aboutGrid(sound)),
       grid.node,
     ],
     el("h3", {}, "Pictures"),
@@ -189,16 +185,33 @@ function melImage(label) {
   );
 }
 
-function around(column, { column_seconds: width, seconds }) {
-  return [Math.max(0, (column - 1) * width), Math.min(seconds, (column + 2) * width)];
+function aboutGrid({ column_seconds: step, span_seconds: span, rows, codebook_size: codes, channels }) {
+  const ms = (seconds) => `${Math.round(seconds * 1000)} ms`;
+  return [
+    `Each column is ${ms(span)} of sound${span > step ? `, and a new one begins every ${ms(step)}` : ""}.`,
+    `The ${rows} rows of a level are not pitch ranges: each describes the whole column from another side.`,
+    `Within a level, a code has one colour${codes > 64 ? ", though with so many codes some look alike" : ""}.`,
+    "Click a column to hear what is around it.",
+    channels === 2 ? "The codes shown are those of both sides mixed." : "",
+  ].join(" ");
+}
+
+// Columns that overlap begin before the sound does, by this much.
+function lead({ column_seconds: step, span_seconds: span }) {
+  return span - step;
+}
+
+function timeOf(column, sound, more = 0) {
+  const start = column * sound.column_seconds - lead(sound);
+  return [Math.max(0, start - more), Math.min(sound.seconds, start + sound.span_seconds + more)];
 }
 
 function describeCell({ level, row, column, code }, sound, about) {
-  const time = `${(column * sound.column_seconds).toFixed(2)} s`;
-  if (code < 0) return `${time}: silence, no code.`;
+  const time = timeOf(column, sound).map((seconds) => seconds.toFixed(2));
+  const place = `${levelName(about, level)}, row ${row + 1}, ${time.join(" to ")} s`;
+  if (code < 0) return `${place}: silence, no code.`;
   const count = sound.counts[level][code];
-  const cells = sound.rows * sound.columns;
-  return `${levelName(about, level)}, position ${row + 1}, ${time}: code ${code}, ${count === 1 ? "once" : `${count} times`} in this sound (${percent(count / cells)} of its cells).`;
+  return `${place}: code ${code}, ${count === 1 ? "once" : `${count} times`} in this sound.`;
 }
 
 function levelSwitch(levels, about) {
