@@ -293,7 +293,7 @@ def test_show_tells_origin_settings_and_health(models: Path) -> None:
     about = strict(run("models", "show", models / "kit.distill", "--json").out)
     assert about["metadata"]["name"] == about["metadata"]["dataset_name"] == "kit"
     assert about["metadata"]["epochs"] == 1
-    assert about["settings"]["num_quantizers"] == 3
+    assert (about["settings"]["num_quantizers"], about["sample_rate"]) == (3, 48_000)
     assert about["health"].keys() == {"level_0", "level_1", "level_2"}
 
 

@@ -251,11 +251,13 @@ def test_a_plan_and_its_run_have_the_rate_of_the_sounds(web: Web, tmp_path: Path
     mixed, alike = (web.post(f"/api/collections/{key}/plan", excluded=names) for names in ([], ["z.wav"]))
     assert not any("Hz" in sentence for sentence in mixed["why"])
     assert "The model is trained at 22,050 Hz, the rate of all sounds." in alike["why"]
+    assert (mixed["sample_rate"], alike["sample_rate"]) == (48_000, 22_050)
     assert alike["kbits"] / mixed["kbits"] == pytest.approx((22_050 / 256) / (48_000 / 512))
     assert f"{alike['kbits']:.1f} kbit/s" in alike["why"][0]
     wishes = {"excluded": ["z.wav"], "settings": SMALL | {"max_epochs": 1}}
     run = web.post("/api/runs", collection=key, name="low", **wishes)["id"]
-    web.wait(f"/api/runs/{run}", state="finished")
+    made = web.wait(f"/api/runs/{run}", state="finished")
+    assert made["sample_rate"] == web.get(f"/api/models/{made['model_id']}")["sample_rate"] == 22_050
     info = web.state.runs.info(run)
     assert (info.spectrogram_config["sample_rate"], info.spectrogram_config["hop_length"]) == (22_050, 256)
     assert load_any(info.model_path).sample_rate == 22_050
@@ -693,6 +695,7 @@ def test_a_sound_is_heard_level_by_level_and_its_codes_are_shown(web: Web, train
     played = samples(web.client.get(f"/api/sounds/{heard['sound']}/original").content)
     assert (heard["levels"], heard["rows"], len(heard["outline"])) == (4, 24, 400)
     assert heard["codes"] == model.codes(played, RATE).tolist()
+    assert heard["span_seconds"] == 2 * heard["column_seconds"]
     for level, counts in zip(heard["codes"], heard["counts"]):
         assert sum(counts) == sum(code >= 0 for row in level for code in row)
     made = {

@@ -103,7 +103,8 @@ def show_model(model: ModelArgument, models_dir: ModelsDir = None, json: Json = 
     if json:
         print_json(dataclasses.asdict(header) | {"path": str(path)})
         return
-    facts = {"file": path, "model_type": header.model_type, **dataclasses.asdict(header.metadata), **header.settings}
+    about = {"file": path, "model_type": header.model_type, "sample_rate": header.sample_rate}
+    facts = about | dataclasses.asdict(header.metadata) | header.settings
     for name, value in facts.items():
         out.print(f"{name:>24}  {value}", markup=False)
     if header.lacks:

@@ -70,6 +70,7 @@ class Header(Validated):
     model_type: Annotated[str, Field(max_length=64)]
     metadata: ModelMetadata
     settings: dict[str, Any] = field(default_factory=dict)
+    sample_rate: int | None = None  # Hz
     health: dict[str, dict[str, float]] | None = None
     analysis: LatentAnalysis | None = None
     curves: dict[str, list[float | None]] | None = None  # losses, one value per epoch
@@ -98,9 +99,14 @@ def read_header(path: Path) -> Header:
             model_type=content["model_type"],
             metadata=ModelMetadata(**content["metadata"]),
             settings=(content.get(family.file.settings_key) if family else None) or {},
+            sample_rate=_sample_rate(content.get("spectrogram_config")),
             health=content.get("codebook_health_snapshot"),
             analysis=content.get("latent_analysis"),
             curves=content.get("loss_curve_history"),
         )
     except (KeyError, TypeError, ConfigError) as error:
         raise ModelFileError(f"{path}: its metadata is damaged ({error})") from error
+
+
+def _sample_rate(spectrogram_config: Any) -> Any:
+    return spectrogram_config.get("sample_rate") if isinstance(spectrogram_config, dict) else None

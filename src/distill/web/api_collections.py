@@ -155,6 +155,7 @@ def plan_training(key: str, body: TrainingBody, state: InState) -> Any:
             "why": reasons(request, set(body.settings)),
             "files": len(request.file_paths),
             "seconds": request.seconds,
+            "sample_rate": request.spectrogram_config.sample_rate,
             "kbits": request.kilobits,
         }
     )

@@ -68,6 +68,7 @@ def show_model(key: str, state: InState) -> Any:
     return to_json(
         as_entry(entry)
         | {
+            "sample_rate": header.sample_rate,
             "settings": header.settings,
             "metadata": dataclasses.asdict(header.metadata),
             "health": header.health,

@@ -165,8 +165,17 @@ def about(state: AppState, key: str) -> dict[str, Any]:
         "model_id": _model_of(state, info),
         "codebook_size": config.get("codebook_size"),
         "levels": config.get("num_quantizers"),
+        "sample_rate": _rate(info, request),
         "validation_vectors": info.validation_vectors if info else None,
     }
+
+
+def _rate(info: RunInfo | None, request: TrainingRequest | None) -> int | None:
+    """The rate in Hz of what a run trains, if it is known."""
+    if info is None:
+        return request.spectrogram_config.sample_rate if request else None
+    rate: int | None = info.spectrogram_config.get("sample_rate")
+    return rate
 
 
 def _model_of(state: AppState, info: RunInfo | None) -> str | None:

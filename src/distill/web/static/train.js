@@ -2,7 +2,7 @@
 import * as api from "./api.js";
 import { el, fill, later, setText } from "./dom.js";
 import { familyOf } from "./families.js";
-import { duration, figure, plural } from "./format.js";
+import { duration, figure, plural, rate } from "./format.js";
 import { outOf } from "./report.js";
 import { formValues } from "./store.js";
 
@@ -168,9 +168,9 @@ function settingsOf(values, family) {
   return Object.fromEntries(Object.entries(settings).filter(([name]) => family.settings.includes(name)));
 }
 
-function tellPlan(view, fields, { config, why, files, seconds, kbits }, values) {
+function tellPlan(view, fields, { config, why, files, seconds, kbits, sample_rate: hertz }, values) {
   view.error.hidden = true;
-  const parts = [plural(files, "sound"), duration(seconds)];
+  const parts = [plural(files, "sound"), duration(seconds), rate(hertz)];
   if (config.num_quantizers) parts.push(plural(config.num_quantizers, "level"), `${config.codebook_size} codes each`);
   if (kbits) parts.push(`${figure(kbits, 2)} kbit/s`);
   setText(view.facts, parts.join(" · "));

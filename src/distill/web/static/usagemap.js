@@ -1,9 +1,11 @@
-// The heat map of a level: one column per epoch, one row per code. New epochs are added, the rest is not drawn again.
+// The heat map of a level: one column per epoch, one row per code, or per group of codes where there are more than can
+// be seen. New epochs are added, the rest is not drawn again.
 import { drawn } from "./canvas.js";
 import { heatRamp, isDark } from "./colours.js";
 import { el } from "./dom.js";
 
 const FIRST_CAPACITY = 64;
+const MOST_ROWS = 128; // about one per pixel: of more, a browser would leave some out
 
 export function usageMap(level, name) {
   const canvas = el("canvas.usage", {
@@ -32,7 +34,7 @@ export function usageMap(level, name) {
   }
   function paint() {
     if (!columns.length) return;
-    if (canvas.height !== columns[0].length || columns.length > canvas.width || dark !== isDark()) wipe();
+    if (canvas.height !== rowsOf(columns[0]).length || columns.length > canvas.width || dark !== isDark()) wipe();
     paintFrom(painted);
     painted = columns.length;
     canvas.style.width = `${(100 * canvas.width) / painted}%`; // what is not filled yet is cut off
@@ -41,7 +43,7 @@ export function usageMap(level, name) {
     let capacity = FIRST_CAPACITY;
     while (capacity < columns.length) capacity *= 2;
     canvas.width = capacity;
-    canvas.height = columns[0].length;
+    canvas.height = rowsOf(columns[0]).length;
     dark = isDark();
     ramp = heatRamp(level);
     painted = 0;
@@ -51,8 +53,8 @@ export function usageMap(level, name) {
     if (!wide) return;
     const image = new ImageData(wide, canvas.height);
     for (let x = 0; x < wide; x += 1) {
-      columns[first + x].forEach((value, code) => {
-        const at = (code * wide + x) * 4;
+      rowsOf(columns[first + x]).forEach((value, row) => {
+        const at = (row * wide + x) * 4;
         for (let channel = 0; channel < 4; channel += 1) image.data[at + channel] = ramp[value * 4 + channel];
       });
     }
@@ -61,6 +63,16 @@ export function usageMap(level, name) {
   clear();
   drawn(canvas, paint);
   return { node, add, clear };
+}
+
+// The root mean square of each group: a single code in use can still be seen among idle ones.
+function rowsOf(codes) {
+  const size = Math.ceil(codes.length / MOST_ROWS);
+  if (size === 1) return codes;
+  return Array.from({ length: Math.ceil(codes.length / size) }, (_, row) => {
+    const group = codes.subarray(row * size, (row + 1) * size);
+    return Math.round(Math.sqrt(group.reduce((sum, value) => sum + value * value, 0) / group.length));
+  });
 }
 
 // Fetches /usage from the last known epoch on; one question at a time.

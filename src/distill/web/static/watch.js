@@ -5,7 +5,7 @@ import { lineChart } from "./charts.js";
 import { levelVariable } from "./colours.js";
 import { el, fill, setText } from "./dom.js";
 import { familyOf, lossSeries } from "./families.js";
-import { duration, figure, plural, when } from "./format.js";
+import { duration, figure, plural, rate, when } from "./format.js";
 import { levelName, levelPanel } from "./health.js";
 import { previewsPanel } from "./previews.js";
 import { RunLog } from "./runlog.js";
@@ -388,6 +388,7 @@ function factsOf(run, family) {
     run.levels && `${plural(run.levels, "level")} of ${run.codebook_size} codes`,
     run.files && plural(run.files, "sound"),
     run.duration_s && duration(run.duration_s),
+    run.sample_rate && rate(run.sample_rate),
     run.started && `begun ${when(run.started)}`,
   ];
   return facts.filter(Boolean).join(" · ");
