@@ -20,6 +20,7 @@ from bench.quality.models import warning_kind
 from bench.quality.opus import packet_bytes
 from bench.quality.phase import with_reconstructed_phase, with_true_phase
 from bench.quality.picture import spread_out
+from bench.quality.pictures import Pair, decibels, draw
 from bench.quality.report import report
 from bench.quality.split import Distances, Split
 from bench.quality.stft_distance import stft_distance
@@ -310,3 +311,12 @@ def test_a_page_without_the_markers_is_refused():
 def test_labels_that_would_overlap_are_moved_apart():
     assert spread_out([1.0, 1.1, 5.0], 0.5) == [1.0, 1.5, 5.0]
     assert np.all(np.diff(spread_out([2.0, 2.0, 2.0], 0.5)) >= 0.5)
+
+
+def test_a_picture_has_the_same_colours_for_a_sound_and_its_copy_and_darker_ones_for_a_softer(tmp_path):
+    sound = torch.from_numpy(tone(440, 0.5))
+    first, second = decibels(Pair("tone", sound, sound / 10))
+    assert (first.max(), second.max()) == pytest.approx((0, -20), abs=0.01)
+    assert first.min() == second.min() == -80
+    pairs = [Pair("tone", sound, sound), Pair("half as long", sound[: len(sound) // 2], sound)]
+    assert draw(tmp_path / "picture.png", pairs, seconds=0.4).read_bytes().startswith(b"\x89PNG")

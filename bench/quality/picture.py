@@ -13,6 +13,7 @@ from distill.storage import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _DISTILL = SYSTEMS["vqvae"]
 _COLOURS = {_DISTILL: "#2f6f8f", "opus": "#d0743c", FIRST_PLAN: "#7a7a7a", INVERSION: "#5b8c5a"}
@@ -27,7 +28,7 @@ _HEADROOM = 1.22  # leaves space above the highest mark for its label
 
 def draw(path: Path, measured: Measured) -> Path:
     """Draw a panel for each collection to a PNG at `path`."""
-    from matplotlib.figure import Figure  # slow to import
+    from matplotlib.figure import Figure  # slow to import; the one above is for types alone
 
     names = sorted({key.collection for key in measured})
     columns = min(_COLUMNS, len(names))
@@ -40,8 +41,13 @@ def draw(path: Path, measured: Measured) -> Path:
         _draw_collection(axes, name, measured)
     figure.supylabel("mel distance from the original (lower is closer)", fontsize=11)
     figure.supxlabel("kbit/s", fontsize=11)
+    return save(figure, path)
+
+
+def save(figure: "Figure", path: Path) -> Path:
+    """Write a figure to a PNG at `path`."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110)
+    figure.savefig(buffer, format="png", dpi=110)
     atomic_write(path, buffer.getbuffer())
     return path
 
