@@ -33,6 +33,7 @@ from distill.web.feed import Feed, Tail, entries_from
 from distill.web.fresh_thread import in_fresh_thread
 from distill.web.log_entries import annotated
 from distill.web.messages import in_page_words
+from distill.web.pictures import code_tints
 from distill.web.queue_file import QueueFile
 from support.runs import run_info
 from support.sounds import RATE, tone, write_collection
@@ -695,6 +696,7 @@ def test_a_sound_is_heard_level_by_level_and_its_codes_are_shown(web: Web, train
     played = samples(web.client.get(f"/api/sounds/{heard['sound']}/original").content)
     assert (heard["levels"], heard["rows"], len(heard["outline"])) == (4, 24, 400)
     assert heard["codes"] == model.codes(played, RATE).tolist()
+    assert np.shape(heard["tints"]) == (*np.shape(heard["counts"]), 2)
     assert heard["span_seconds"] == 2 * heard["column_seconds"]
     for level, counts in zip(heard["codes"], heard["counts"]):
         assert sum(counts) == sum(code >= 0 for row in level for code in row)
@@ -709,6 +711,18 @@ def test_a_sound_is_heard_level_by_level_and_its_codes_are_shown(web: Web, train
     for which in ("original", "reconstruction"):
         picture = web.client.get(f"/api/sounds/{heard['sound']}/mel", params={"which": which})
         assert picture.content.startswith(b"\x89PNG")
+
+
+def test_codes_that_are_alike_have_like_colours_and_long_ones_strong_ones() -> None:
+    angles = torch.tensor([0.0, 0.1, 2.0, 2.1, 4.1, 4.2])
+    lengths = torch.tensor([1.0, 6.0, 2.0, 5.0, 3.0, 4.0])
+    codebook = lengths[:, None] * torch.stack([angles.cos(), angles.sin()], dim=1)
+    for codes in (codebook, codebook[:, :1]):
+        (tints,) = code_tints(codes[None])
+        assert sorted(hue for hue, _ in tints) == pytest.approx(np.arange(6) / 6, abs=1e-3)
+    hues = np.array([hue for hue, _ in code_tints(codebook[None])[0]])
+    assert all(min(abs(a - b), 1 - abs(a - b)) < 0.2 for a, b in zip(hues[::2], hues[1::2]))
+    assert np.argsort([strength for _, strength in code_tints(codebook[None])[0]]).tolist() == [0, 2, 4, 5, 3, 1]
 
 
 def test_a_stereo_sound_is_heard_in_stereo_and_has_one_grid(web: Web, trained) -> None:

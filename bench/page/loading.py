@@ -14,12 +14,13 @@ _DRAW_GRIDS = """async () => {
     const { codeGrid } = await import("/static/grid.js");
     const codes = Array.from({ length: 4 }, (_, level) => Array.from({ length: 24 }, (_, row) =>
         Array.from({ length: 500 }, (_, column) => (level * 97 + row * 31 + column * 17) % 1024)));
+    const tints = codes.map(() => Array.from({ length: 1024 }, (_, code) => [code / 1024, 0.5]));
     const columnAt = (seconds) => seconds / 0.085;
     const options = { levelNames: ["a", "b", "c", "d"], columnAt, describe: () => "", onActivate: () => {} };
     const times = [];
     for (let turn = 0; turn < 20; turn += 1) {
         const start = performance.now();
-        const grid = codeGrid({ codes, codebookSize: 1024, ...options });
+        const grid = codeGrid({ codes, tints, ...options });
         document.querySelector("main").append(grid.node);
         grid.node.scrollIntoView();
         grid.setCodes(codes);

@@ -28,10 +28,11 @@ _MAX_CHANNELS = 8  # of an array, as of a file: more are samples, in an array th
 
 @dataclass(frozen=True)
 class CodeGrid:
-    """The codes of a sound, int64 `[Q, H, W]` with -1 where nothing sounds, and the use counts of codes, `[Q, K]`."""
+    """The codes of a sound, int64 `[Q, H, W]` with -1 where nothing sounds, and what there is to know of each code."""
 
     codes: Tensor
-    counts: Tensor
+    counts: Tensor  # of its uses in the sound, [Q, K]
+    codebooks: Tensor  # [Q, K, D]
     column_seconds: float  # from one column to the next
     span_seconds: float  # that a column describes; where columns overlap, the first begins before the sound does
 
@@ -209,8 +210,9 @@ class LoadedVQModel(LoadedFamily):
     def code_grid(self, sound: Path | str | Samples, sample_rate: int | None = None) -> CodeGrid:
         """The codes of a sound, given as to `reconstruct`, and their use counts."""
         codes = self.codes(sound, sample_rate)
-        counts, step = self.model.quantizer.code_counts(codes.flatten(1).T), self.column_seconds
-        return CodeGrid(codes, counts, step, step * (1 + self.model.grid.overlap))
+        quantizer, step = self.model.quantizer, self.column_seconds
+        counts = quantizer.code_counts(codes.flatten(1).T)
+        return CodeGrid(codes, counts, quantizer.codebooks.cpu(), step, step * (1 + self.model.grid.overlap))
 
     @property
     def column_seconds(self) -> float:

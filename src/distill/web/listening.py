@@ -18,7 +18,7 @@ from distill.errors import LibraryError
 from distill.models.loaded import LoadedFamily
 from distill.models.persistence import load_any
 from distill.web.fresh_thread import Result, in_fresh_thread
-from distill.web.pictures import mel_picture, outline
+from distill.web.pictures import code_tints, mel_picture, outline
 
 _MODELS = 2  # that stay in memory
 _SOUNDS = 8  # that stay in memory
@@ -155,6 +155,7 @@ def _grid(model: LoadedFamily, sound: UploadedSound) -> dict[str, Any]:
         "span_seconds": grid.span_seconds,
         "codes": grid.codes.tolist(),
         "codebook_size": grid.counts.shape[1],
+        "tints": code_tints(grid.codebooks),
         "counts": grid.counts.tolist(),
     }
 

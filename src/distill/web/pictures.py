@@ -58,6 +58,26 @@ def _spectrogram(config: "SpectrogramConfig") -> "AudioSpectrogram":
     return AudioSpectrogram(config)
 
 
+def code_tints(codebooks: "Tensor") -> list[list[list[float]]]:
+    """A hue and a strength in [0, 1] for each code of `[Q, K, D]`: like hues for codes that point in like directions.
+
+    Both are ranks, so that every level uses all hues and strengths.
+    """
+    return [_tints(codebook).tolist() for codebook in codebooks]
+
+
+def _tints(codebook: "Tensor") -> "Tensor":
+    import torch
+    from torch.nn import functional as F
+
+    directions = F.pad(F.normalize(codebook.double(), dim=1), (0, 1))  # one more: a plane needs two, codes may have one
+    directions = directions - directions.mean(dim=0)
+    plane = directions @ torch.linalg.eigh(directions.T @ directions)[1][:, -2:]  # in which they differ most
+    y, x = (plane / plane.square().mean(dim=0).sqrt().clamp(min=1e-9)).T
+    ranks = torch.stack([torch.atan2(y, x), codebook.norm(dim=1)], dim=1).argsort(dim=0).argsort(dim=0)
+    return (ranks / len(codebook) * 1000).round() / 1000
+
+
 def usage_bytes(counts: list[list[list[int]]]) -> bytes:
     """Code counts `[E][Q][K]` as one byte each, on a log scale from 0 for unused to 255 for the level's maximum."""
     if not counts:

@@ -3,8 +3,9 @@
 const LEVEL_VARIABLES = ["--level-0", "--level-1", "--level-2", "--level-3"];
 
 const known = new Map(); // asking for the style makes the browser work it out
+let palettes = new WeakMap();
 
-document.addEventListener("themechange", () => known.clear());
+document.addEventListener("themechange", () => (known.clear(), (palettes = new WeakMap())));
 
 export function themeColour(variable) {
   if (!known.has(variable))
@@ -27,12 +28,17 @@ export function channels(hex) {
   return [value >> 16, (value >> 8) & 255, value & 255];
 }
 
-// A palette over all codes of a level, neighbours far apart in hue so that adjacent code numbers can be told apart.
-export function codePalette(size) {
-  const lightness = isDark() ? [62, 52, 70] : [52, 64, 42];
-  return Array.from({ length: size }, (_, code) => {
-    const hue = (code * 360 * 0.61803398875) % 360;
-    return `hsl(${hue.toFixed(1)} 48% ${lightness[code % 3]}%)`;
+// The colours of a level's codes, from a hue and a strength (0 to 1) for each: what is weak is near the background.
+export function codePalette(tints) {
+  if (!palettes.has(tints)) palettes.set(tints, newPalette(tints));
+  return palettes.get(tints);
+}
+
+function newPalette(tints) {
+  const [weak, strong] = isDark() ? [30, 68] : [80, 42];
+  return tints.map(([hue, strength]) => {
+    const lightness = weak + (strong - weak) * strength;
+    return `hsl(${(360 * hue).toFixed(1)} ${(25 + 40 * strength).toFixed(1)}% ${lightness.toFixed(1)}%)`;
   });
 }
 

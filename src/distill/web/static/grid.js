@@ -13,9 +13,9 @@ const [NARROWEST, WIDEST] = [12, 36]; // of a column
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10]; // seconds from label to label
 const LABEL = 56;
 
-// `columnAt(seconds)`: the place of a moment, in columns. `onActivate(column)`: click or Enter. `describe(cell)`: the
+// `tints`: of each level, a hue and a strength for each code. `columnAt(seconds)`: the place of a moment, in columns. `onActivate(column)`: click or Enter. `describe(cell)`: the
 // sentence for a cell {level, row, column, code}.
-export function codeGrid({ codes, codebookSize, levelNames, columnAt, describe, onActivate }) {
+export function codeGrid({ codes, tints, levelNames, columnAt, describe, onActivate }) {
   const canvas = el("canvas.cells", {
     tabindex: "0",
     role: "application",
@@ -65,14 +65,14 @@ export function codeGrid({ codes, codebookSize, levelNames, columnAt, describe, 
   drawn(marks, drawMarks);
 
   function drawCells(context, first, end, start, cell) {
-    const palette = codePalette(codebookSize);
+    const palettes = tints.map(codePalette);
     const blank = themeColour("--sunken");
     for (let level = 0; level < levels; level += 1) {
       context.globalAlpha = level < shownLevels ? 1 : 0.22;
       for (let row = 0; row < rows; row += 1) {
         const [line, y] = [codes[level][row], top(level, row)];
         for (let column = first; column < end; column += 1) {
-          context.fillStyle = line[column] < 0 ? blank : palette[line[column] % palette.length];
+          context.fillStyle = line[column] < 0 ? blank : palettes[level][line[column]];
           context.fillRect(start + (column - first) * cell, y, cell - 1, ROW - 1);
         }
       }

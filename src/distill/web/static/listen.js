@@ -140,7 +140,7 @@ function heard(sound, about, signal) {
   if (sound.codes) {
     grid = codeGrid({
       codes: sound.codes,
-      codebookSize: sound.codebook_size,
+      tints: sound.tints,
       levelNames: about.level_names,
       columnAt: (seconds) => (seconds + lead(sound) / 2) / sound.column_seconds, // its middle is the middle of its time
       describe: (cell) => describeCell(cell, sound, about),
@@ -185,12 +185,12 @@ function melImage(label) {
   );
 }
 
-function aboutGrid({ column_seconds: step, span_seconds: span, rows, codebook_size: codes, channels }) {
+function aboutGrid({ column_seconds: step, span_seconds: span, rows, channels }) {
   const ms = (seconds) => `${Math.round(seconds * 1000)} ms`;
   return [
     `Each column is ${ms(span)} of sound${span > step ? `, and a new one begins every ${ms(step)}` : ""}.`,
-    `The ${rows} rows of a level are not pitch ranges: each describes the whole column from another side.`,
-    `Within a level, a code has one colour${codes > 64 ? ", though with so many codes some look alike" : ""}.`,
+    `The ${rows} rows of a level are not pitch ranges: each describes the whole column from another side, and the first say most.`,
+    "Within a level, similar codes have similar colours: strong where they add much, faint where they add little.",
     "Click a column to hear what is around it.",
     channels === 2 ? "The codes shown are those of both sides mixed." : "",
   ].join(" ");
