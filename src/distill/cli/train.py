@@ -69,7 +69,7 @@ def train(
         int | None, typer.Option(min=2, max=65536, help="Codes per level.", show_default="auto")
     ] = None,
     codebook_dim: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Length of a code's vector.", show_default="16")
+        int | None, typer.Option(min=1, max=1024, help="Length of a code's vector.", show_default="18")
     ] = None,
     commitment_weight: Annotated[
         float | None,
