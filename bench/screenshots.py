@@ -51,6 +51,7 @@ def shoot(page: Page, path: Path, dark: bool = False) -> None:
     page.emulate_media(color_scheme="dark" if dark else "light")
     page.set_viewport_size({"width": _WIDTH, "height": _MAX_HEIGHT})  # only what is in sight is drawn
     page.wait_for_timeout(_SETTLE_MS)
+    page.wait_for_function("() => [...document.images].every((image) => image.complete)")
     page.set_viewport_size({"width": _WIDTH, "height": _HEIGHT})
     page.evaluate("scrollTo(0, 0)")
     height = min(_MAX_HEIGHT, page.evaluate("document.documentElement.scrollHeight"))

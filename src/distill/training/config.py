@@ -76,7 +76,7 @@ class VQVAEConfig(EngineConfig, CodeSettings):
     def why(self, file_count: int, seconds: float, chosen: Collection[str], frame_rate: float) -> str:
         """The reason for the number of codes, in a sentence."""
         del file_count
-        codes = f"{self.headline()}, about {self.kilobits(frame_rate):.1f} kbit/s"
+        codes = f"{self.headline()}, about {self.kilobits(frame_rate):.4g} kbit/s"
         if {"num_quantizers", "codebook_size"} & set(chosen):
             return f"{codes}: partly chosen by you."
         vectors = seconds * frame_rate * VECTORS_PER_FRAME / self.codebook_size

@@ -172,7 +172,7 @@ function tellPlan(view, fields, { config, why, files, seconds, kbits, sample_rat
   view.error.hidden = true;
   const parts = [plural(files, "sound"), duration(seconds), rate(hertz)];
   if (config.num_quantizers) parts.push(plural(config.num_quantizers, "level"), `${config.codebook_size} codes each`);
-  if (kbits) parts.push(`${figure(kbits, 2)} kbit/s`);
+  if (kbits) parts.push(`${figure(kbits, 4)} kbit/s`);
   setText(view.facts, parts.join(" · "));
   setText(
     view.size,
