@@ -90,6 +90,14 @@ class GeneratingFamily(Remedy):
         return f"use a model of the family {self.families}; reconstruct plays sounds through this one"
 
 
+@dataclass(frozen=True)
+class TrainPrior(Remedy):
+    """Train a prior for the model, on the sounds it was trained on."""
+
+    def __str__(self) -> str:
+        return "distill.train_prior(model, folder) adds one, from the sounds that the model was trained on"
+
+
 Vocabulary = Mapping[type[Remedy], Callable[[Any], str]]
 
 

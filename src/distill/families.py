@@ -102,6 +102,7 @@ class Family:
     panel: FigurePanel | None = None
     has_codes: bool = False
     generates: bool = False
+    part_of: str | None = None  # the family whose models this trains a part of; it has no model files of its own
 
     @property
     def objective_type(self) -> "type[Objective]":
@@ -137,15 +138,13 @@ def unregister(name: str) -> None:
 
 
 def all_families() -> Iterable[Family]:
-    """The entries, the default family first."""
-    # Imported here, for the built-in entries import this module.
-    importlib.import_module(_BUILT_IN)
-    return tuple(_registry.values())
+    """The entries of families with models of their own, the default family first."""
+    return tuple(family for family in _entries() if family.part_of is None)
 
 
 def find_family(name: object) -> Family | None:
     """The entry of a family, or None when there is none of that name."""
-    return next((family for family in all_families() if family.name == name), None)
+    return next((family for family in _entries() if family.name == name), None)
 
 
 def get_family(name: str) -> Family:
@@ -155,6 +154,18 @@ def get_family(name: str) -> Family:
         known = ", ".join(family.name for family in all_families())
         raise ConfigError(f"there is no family {str(name)[:80]!r}", f"there are {known}")
     return family
+
+
+def family_of_event(event: object) -> Family | None:
+    """The entry whose steps or epochs an event is one of, or None for an event that all families have."""
+    kinds = ((family, (family.history.step_type, family.history.epoch_type)) for family in _entries())
+    return next((family for family, of_family in kinds if type(event) in of_family), None)
+
+
+def _entries() -> Iterable[Family]:
+    # Imported here, for the built-in entries import this module.
+    importlib.import_module(_BUILT_IN)
+    return tuple(_registry.values())
 
 
 def _resolved(reference: Any) -> Any:

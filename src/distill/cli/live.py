@@ -1,6 +1,7 @@
 """The view of a run on a terminal: progress, losses and the state of the model, redrawn in place."""
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Group, RenderableType
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from distill.cli.console import duration, out, plural
 from distill.cli.tables import level_table
-from distill.cli.views import TextView
+from distill.cli.views import TextView, part_title
 from distill.training.metrics import EpochEvent, Event, PreviewEvent, StepEvent, TrainingCompleteEvent
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class LiveView(TextView):
         self._step: StepEvent | None = None
         self._epoch: EpochEvent | None = None
         self._vectors = 0
+        self._part = ""
         self._remark, self._notice = "looking at the sounds", ""
         self._live = Live(console=out, refresh_per_second=8, get_renderable=self._draw)
 
@@ -42,6 +44,8 @@ class LiveView(TextView):
         """Update the view."""
         super().event(event)
         if isinstance(event, StepEvent):
+            if type(event) is not type(self._step):  # a part of the model, whose epochs are counted anew
+                self._epoch, self._part = None, part_title(event)
             self._step = event
             if event.step:  # a remark from between two epochs stays for the first step
                 self._remark = ""
@@ -51,7 +55,7 @@ class LiveView(TextView):
                 info = self.info()
                 self._vectors = (info.validation_vectors if info else None) or 0
         elif isinstance(event, PreviewEvent):
-            self._remark = f"previews in {self.request.output_dir / 'previews'}"
+            self._remark = f"previews in {Path(event.audio_path).parent}"
         elif isinstance(event, TrainingCompleteEvent):
             self._remark = self._notice = ""
 
@@ -83,9 +87,9 @@ class LiveView(TextView):
             return grid
         total = epoch.total_epochs if epoch else self.request.config.max_epochs
         # With a time budget, the number of epochs is planned only after the first of them has been timed.
-        settled = epoch is not None or self.request.config.minutes is None
+        settled = epoch is not None or (self.request.config.minutes is None and not self._part)
         grid.add_row(
-            f"epoch {step.epoch + 1}/{total if settled else '?'}",
+            f"{self._part}epoch {step.epoch + 1}/{total if settled else '?'}",
             ProgressBar(total=total, completed=step.epoch + (step.step + 1) / step.total_steps, width=30),
             f"{duration(epoch.eta_seconds)} left" if epoch else "",
         )

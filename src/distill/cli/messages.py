@@ -9,6 +9,7 @@ from distill.errors import (
     NewRun,
     RaiseLimit,
     ResumeRun,
+    TrainPrior,
     UsedFolder,
     Vocabulary,
 )
@@ -23,6 +24,7 @@ COMMAND_LINE: Vocabulary = {
     GeneratingFamily: lambda it: (
         f"`distill reconstruct` plays sounds through it; a model trained with --model {it.families} makes new ones"
     ),
+    TrainPrior: lambda _: "`distill train --prior-only MODEL FOLDER` adds one, from the sounds that it was trained on",
     ListModels: lambda _: "`distill models list` shows which models there are",
 }
 

@@ -3,6 +3,7 @@
 import dataclasses
 import shlex
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.markup import escape
@@ -11,6 +12,7 @@ from distill.cli.console import duration, err, out, plural, print_json
 from distill.cli.messages import COMMAND_LINE
 from distill.cli.tables import level_table
 from distill.errors import CheckpointError
+from distill.families import family_of_event
 from distill.notices import Notice
 from distill.training.health import verdict
 from distill.training.metrics import (
@@ -192,6 +194,12 @@ class TextView(View):
             out.print(f"{label + ':':<12}{path}", markup=False)
 
 
+def part_title(event: Event) -> str:
+    """The title of the part of a model that is being trained, with a colon; empty where it is the model itself."""
+    family = family_of_event(event)
+    return f"{family.title}: " if family and family.part_of else ""
+
+
 class PlainView(TextView):
     """A view of plain lines for a log: one per epoch, and each warning when it is new."""
 
@@ -210,18 +218,19 @@ class PlainView(TextView):
             out.print(self._epoch_line(event), markup=False)
         elif isinstance(event, PreviewEvent) and event.epoch != self._previewed:  # there is an event for each file
             self._previewed = event.epoch
-            out.print(f"epoch {event.epoch + 1}: previews in {self.request.output_dir / 'previews'}", markup=False)
+            out.print(f"epoch {event.epoch + 1}: previews in {Path(event.audio_path).parent}", markup=False)
 
     def _epoch_line(self, event: EpochEvent) -> str:
         health = getattr(event, "codebook_health", None)
         parts = self._levels(health) if health else [self.state] if self.state else self._losses(event)
         return (
-            f"epoch {event.epoch + 1}/{event.total_epochs} train {event.train_loss:.4f} validation "
+            f"{part_title(event)}epoch {event.epoch + 1}/{event.total_epochs} train {event.train_loss:.4f} validation "
             f"{event.val_loss:.4f} | {' | '.join(parts)} | {duration(event.eta_seconds)} left"
         )
 
     def _losses(self, event: EpochEvent) -> list[str]:
-        return [f"{loss.label} {getattr(event, loss.field):.4f}" for loss in self.request.family.losses]
+        family = family_of_event(event) or self.request.family
+        return [f"{loss.label} {getattr(event, loss.field):.4f}" for loss in family.losses]
 
     def _levels(self, health: CodebookHealth) -> list[str]:
         info = self.info()

@@ -26,15 +26,17 @@ def named_directions(loaded: LoadedModel) -> dict[str, dict[str, Any]]:
     return {c["name"]: c for c in loaded.analysis["components"] if "name" in c}
 
 
-def sample_latents(loaded: LoadedModel, count: int, seed: int) -> Tensor:
+def sample_latents(loaded: LoadedModel, count: int, seed: int, temperature: float = 1.0) -> Tensor:
     """Sample latents float `[count, L]` from the Gaussian fitted to the training sounds; same seed, same latents.
+
+    Its deviations are multiplied by the `temperature`.
 
     For a model without an analysis, as one rescued from a checkpoint, the Gaussian is the prior.
     """
     mean, directions, spread = _basis(loaded)
     # On the CPU, so that a seed gives the same sounds on every device.
     noise = torch.randn(count, len(spread), generator=torch.Generator().manual_seed(seed))
-    return (mean + (noise * spread) @ directions).to(loaded.device)
+    return (mean + (noise * spread * temperature) @ directions).to(loaded.device)
 
 
 def move(loaded: LoadedModel, latents: Tensor, amounts: Mapping[str, float]) -> Tensor:

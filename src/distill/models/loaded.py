@@ -81,15 +81,40 @@ class LoadedFamily(ABC):
         """The directions in which new sounds can be moved, each with its safe range in standard deviations."""
         return {}
 
+    @property
+    def generates(self) -> bool:
+        """True if it makes new sounds."""
+        return False
+
     def generate(
-        self, count: int, seed: int = 0, seconds: float = 1.0, moves: Mapping[str, float] | None = None
-    ) -> Iterator[Samples]:
+        self, count: int, seed: int = 0, seconds: float | None = None, moves: Mapping[str, float] | None = None,
+        *, temperature: float = 1.0, loop: bool = False,
+    ) -> Iterator[Samples]:  # fmt: skip
         """Generate new sounds, float32 `[S]` each; the same seed gives the same sounds.
 
-        `moves` says how far to move them along named directions, in standard deviations. Raises `ConfigError` where the
-        family makes no new sounds, or has no such direction.
+        Without `seconds`, they last as long as those of the collection. `moves` says how far to move them along named
+        directions, in standard deviations; with a `temperature` below 1, what is usual is made more often; the end of a
+        `loop` meets its beginning. Raises `ConfigError` where the model cannot do it.
         """
-        del count, seed, seconds, moves
+        del count, seed, seconds, moves, temperature, loop
+        raise self._no_new_sounds()
+
+    def vary(self, sound: Path | str | Samples, strength: float, count: int = 1, seed: int = 0) -> Iterator[Samples]:
+        """Sounds float32 `[S]` that differ from one as far as `strength`, 0 (as reconstructed) to 1 (a new sound).
+
+        The sound is given as to `reconstruct`. Raises `ConfigError` where the model cannot do it, or for other numbers.
+        """
+        del sound, strength, count, seed
+        raise self._no_new_sounds()
+
+    def extend(self, sound: Path | str | Samples, seconds: float, seed: int = 0, temperature: float = 1.0) -> Samples:
+        """A sound, as reconstructed, and `seconds` of how it could go on: float32 `[S]`; raises as `vary` does."""
+        del sound, seconds, seed, temperature
+        raise self._no_new_sounds()
+
+    def inpaint(self, sound: Path | str | Samples, start: float, end: float, seed: int = 0) -> Samples:
+        """A sound, as reconstructed, but what is from `start` to `end` (seconds) is new; raises as `vary` does."""
+        del sound, start, end, seed
         raise self._no_new_sounds()
 
     def interpolate(
@@ -169,6 +194,11 @@ class LoadedFamily(ABC):
         return np.asarray(resampled, dtype=np.float32)
 
 
+def _refuse_moves(moves: Mapping[str, float] | None) -> None:
+    if moves:
+        raise ConfigError(f"{next(iter(moves))!r} is not a direction of this model", "a model of codes has none")
+
+
 def _checked(samples: Samples) -> Samples:
     """Return `samples`; raises `AudioError` unless they are finite numbers `[S]` or `[S, channels]`."""
     channels = samples.shape[1] if samples.ndim == 2 else 1
@@ -200,6 +230,52 @@ class LoadedVQModel(LoadedFamily):
         """The model of a file that was checked."""
         return cls(file.model, file.spectrogram, file.metadata, file.device, file.record, file.model.settings)
 
+    @property
+    def generates(self) -> bool:
+        """True if it has a prior."""
+        return not self.lacks
+
+    def generate(
+        self, count: int, seed: int = 0, seconds: float | None = None, moves: Mapping[str, float] | None = None,
+        *, temperature: float = 1.0, loop: bool = False,
+    ) -> Iterator[Samples]:  # fmt: skip
+        """Draw new sounds from the prior, as `LoadedFamily.generate` says; the n-th has the seed `seed` + n."""
+        from distill.models import new_sounds  # imported late: it imports this module
+
+        _refuse_moves(moves)
+        asked = new_sounds.NewSounds(range(seed, seed + count), seconds, temperature)
+        return (new_sounds.loop if loop else new_sounds.generate)(self, asked)
+
+    def vary(self, sound: Path | str | Samples, strength: float, count: int = 1, seed: int = 0) -> Iterator[Samples]:
+        """Draw codes from the prior that are near to those of a sound, as `LoadedFamily.vary` says."""
+        from distill.models import new_sounds
+
+        return new_sounds.vary(self, self.waveform(sound), strength, range(seed, seed + count))
+
+    def extend(self, sound: Path | str | Samples, seconds: float, seed: int = 0, temperature: float = 1.0) -> Samples:
+        """Draw codes that follow those of a sound, as `LoadedFamily.extend` says."""
+        from distill.models import new_sounds
+
+        return new_sounds.extend(self, self.waveform(sound), seconds, seed, temperature)
+
+    def inpaint(self, sound: Path | str | Samples, start: float, end: float, seed: int = 0) -> Samples:
+        """Draw codes between those of a sound, as `LoadedFamily.inpaint` says."""
+        from distill.models import new_sounds
+
+        return new_sounds.inpaint(self, self.waveform(sound), start, end, seed)
+
+    def interpolate(
+        self, first: Path | str | Samples, second: Path | str | Samples, shares: Sequence[float],
+        seconds: float | None = None, moves: Mapping[str, float] | None = None,
+    ) -> Iterator[Samples]:  # fmt: skip
+        """Draw codes that are near to both of two sounds, as `LoadedFamily.interpolate` says."""
+        from distill.models import new_sounds
+
+        _refuse_moves(moves)
+        ends = [self.waveform(sound) for sound in (first, second)]
+        for sound in new_sounds.morph(self, ends[0], ends[1], shares, seed=0):
+            yield sound if seconds is None else new_sounds.finished(self, sound, seconds)
+
     @torch.no_grad()
     def codes(self, sound: Path | str | Samples, sample_rate: int | None = None) -> Tensor:
         """The grid of codes int64 `[Q, H, W]` of a sound, given as to `reconstruct`; -1 where nothing sounds."""
@@ -215,9 +291,14 @@ class LoadedVQModel(LoadedFamily):
         return CodeGrid(codes, counts, quantizer.codebooks.cpu(), step, step * (1 + self.model.grid.overlap))
 
     @property
+    def column_samples(self) -> int:
+        """The number of samples from one column of the grid to the next."""
+        return self.model.grid.hop * self.spectrogram.config.hop_length
+
+    @property
     def column_seconds(self) -> float:
         """The time in seconds from one column of the grid to the next."""
-        return self.model.grid.hop * self.spectrogram.config.hop_length / self.sample_rate
+        return self.column_samples / self.sample_rate
 
     def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
         if levels is not None and not 1 <= levels <= self.model.quantizer.levels:
@@ -247,15 +328,23 @@ class LoadedModel(LoadedFamily):
         components = self.analysis["components"] if self.analysis else []
         return {component["name"]: component["safe_range"] for component in components if "name" in component}
 
+    @property
+    def generates(self) -> bool:
+        """True: any VAE does."""
+        return True
+
     def generate(
-        self, count: int, seed: int = 0, seconds: float = 1.0, moves: Mapping[str, float] | None = None
-    ) -> Iterator[Samples]:
+        self, count: int, seed: int = 0, seconds: float | None = None, moves: Mapping[str, float] | None = None,
+        *, temperature: float = 1.0, loop: bool = False,
+    ) -> Iterator[Samples]:  # fmt: skip
         """Generate new sounds, as `LoadedFamily.generate` says; a long one goes on towards the next and back."""
         from distill.models.generate import move, render, sample_latents  # imported late: it imports this module
 
-        latents = move(self, sample_latents(self, count, seed), moves or {})
+        if loop:
+            raise ConfigError("a continuous VAE makes no loops")
+        latents = move(self, sample_latents(self, count, seed, temperature), moves or {})
         for latent, towards in zip(latents, latents.roll(-1, dims=0)):  # a single one is its own next, and stays
-            yield render(self, latent, seconds, towards)
+            yield render(self, latent, 1.0 if seconds is None else seconds, towards)
 
     def interpolate(
         self, first: Path | str | Samples, second: Path | str | Samples, shares: Sequence[float],

@@ -192,6 +192,22 @@ def rename_model(library: ModelLibrary, entry: ModelEntry, name: str) -> Path:
     return new
 
 
+def add_part_to_file(path: Path, name: str, part: torch.nn.Module) -> Path:
+    """Give the model at `path` a part, in place of one that it has; returns its absolute path.
+
+    The file is replaced as a whole. Raises `ModelFileError`, `StorageError`.
+    """
+    content = read_content(path)
+    family = family_of(path, content)
+    prefix = f"{name}."
+    weights = {key: value for key, value in content["model_state_dict"].items() if not key.startswith(prefix)}
+    content["model_state_dict"] = weights | {prefix + key: value.cpu() for key, value in part.state_dict().items()}
+    content[family.file.settings_key] = {**content[family.file.settings_key], name: part.settings}
+    check_file(path, content, family)
+    _write(path, content)
+    return path.absolute()
+
+
 def add_to_library(content: dict[str, Any], metadata: ModelMetadata, models_dir: Path) -> Path:
     """Write a model file under a free name and add it to the index; fills in the metadata's id and date.
 

@@ -91,7 +91,7 @@ class ResidualQuantizer(nn.Module):
         if self.training and not self.ready:
             self.initialize(x.detach()[coded])
         flat, weight = x.flatten(0, 1), coded.flatten().to(x.dtype)
-        found = None if self.training else self._search(flat.detach())
+        found = None if self.training or self.beam == 1 else self._search(flat.detach())
         total, residuals, chosen, errors = torch.zeros_like(flat), [flat.detach()], [], []
         for level, codebook in enumerate(self.codebooks):
             chosen.append(_nearest(residuals[level], codebook) if found is None else found[level])

@@ -36,6 +36,17 @@ class VQVAESettings(CodeSettings):
 
 
 @dataclass(config=VALIDATED)
+class PriorSettings(Validated):
+    """The settings of a `CodePrior`, beside those that follow from the model whose codes it knows."""
+
+    width: int = Field(default=160, ge=8, le=1024)  # of the memory of what has sounded
+    hidden: int = Field(default=128, ge=8, le=1024)  # of the networks that code a column in depth
+    layers: int = Field(default=2, ge=1, le=8)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    examples: int = Field(default=256, ge=1, le=4096)  # of the collection's lengths and levels, to draw from
+
+
+@dataclass(config=VALIDATED)
 class LatentSettings(Validated):
     """The settings of a `ConvVAE` that a user can choose."""
 

@@ -142,6 +142,14 @@ class ConvVQVAE(nn.Module):
         """Encode a mel `[B, 1, M, T]` to codes int64 `[B, H·W, Q]`."""
         return self.quantize(self.encode(mel), self.grid.sounding(mel))[1]
 
+    def columns(self, codes: Tensor) -> Tensor:
+        """Arrange codes `[B, H·W, Q]` column by column: `[B, W, H, Q]`."""
+        return codes.reshape(len(codes), self.grid.rows, -1, codes.shape[-1]).transpose(1, 2)
+
+    def decode_columns(self, codes: Tensor) -> Tensor:
+        """`decode_codes` for codes `[B, W, H, q]`."""
+        return self.decode_codes(codes.transpose(1, 2).flatten(1, 2), self.grid.rows)
+
     @torch.no_grad()
     def reconstruct(self, mel: Tensor, levels: int | None = None) -> Tensor:
         """Reconstruct a mel `[B, 1, M, T]` from its first `levels` levels of codes, from all of them if None."""

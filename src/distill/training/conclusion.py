@@ -19,7 +19,7 @@ def save_and_draw(run: Run, save: Callable[[Path], Path], draw: Callable[[Path],
         # A finished run that is resumed, or one that was killed right after saving, must not add a second model.
         library = ModelLibrary(run.info.models_dir)
         saved = [library.path(entry) for entry in library.entries() if entry.model_id == run.info.model_id]
-        run.update_info(model_path=str((saved[0] if saved else save(library.folder)).absolute()))
+        run.model_path = (saved[0] if saved else save(library.folder)).absolute()
     draw(run.folder.picture_path)
 
 

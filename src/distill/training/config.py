@@ -3,12 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Collection
+from pathlib import PurePath
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from distill.models.settings import CodeSettings, LatentSettings
+from distill.models.settings import CodeSettings, LatentSettings, PriorSettings
 from distill.schema import VALIDATED, Validated
 
 LEVEL_NAMES = ("Structure", "Timbre", "Detail", "Fine")
@@ -61,7 +62,9 @@ class EngineConfig(Validated):
 
 @dataclass(config=VALIDATED)
 class VQVAEConfig(EngineConfig, CodeSettings):
-    """Settings of an RVQ-VAE run (v1.1): the engine's and the model's."""
+    """Settings of an RVQ-VAE run (v1.1): the engine's and the model's, and whether a prior is trained after it."""
+
+    with_prior: bool = False  # the preset has one; it needs a model file, so a library
 
     def model_settings(self) -> dict[str, Any]:
         """The fields that `ConvVQVAE` takes, by its argument names."""
@@ -90,6 +93,21 @@ class VQVAEConfig(EngineConfig, CodeSettings):
 
 
 @dataclass(config=VALIDATED)
+class PriorConfig(EngineConfig, PriorSettings):
+    """Settings of a run that trains the prior of a saved model: the engine's and the prior's."""
+
+    model_file: str = ""
+
+    def model_settings(self) -> PriorSettings:
+        """The settings of the `CodePrior`."""
+        return PriorSettings(**_part(self, PriorSettings))
+
+    def headline(self) -> str:
+        """The model that the prior is for."""
+        return f"prior of {PurePath(self.model_file).name}"
+
+
+@dataclass(config=VALIDATED)
 class TrainingConfig(EngineConfig, LatentSettings):
     """Settings of a continuous VAE run (v1): the engine's, the model's and the KL term's."""
 
@@ -113,7 +131,7 @@ class TrainingConfig(EngineConfig, LatentSettings):
         return f"{self.latent_dim} numbers describe a sound; the settings are those for {file_count} files."
 
 
-def _part(config: EngineConfig, of: type[CodeSettings] | type[LatentSettings]) -> dict[str, Any]:
+def _part(config: EngineConfig, of: type[CodeSettings] | type[LatentSettings] | type[PriorSettings]) -> dict[str, Any]:
     return {field.name: getattr(config, field.name) for field in dataclasses.fields(of)}
 
 
@@ -141,7 +159,7 @@ def get_adaptive_vqvae_config(file_count: int, seconds: float | None = None, **o
     length = file_count if seconds is None else seconds
     # No dropout: augmentation, above all in speed, does its job.
     preset: dict[str, Any] = {"val_fraction": validation_fraction(file_count), "dropout": 0.0}
-    preset |= {"codebook_dim": 18, "num_quantizers": 4}
+    preset |= {"codebook_dim": 18, "num_quantizers": 4, "with_prior": True}
     preset |= {"codebook_size": _LARGE if length * VECTORS_PER_SECOND >= _LARGE * _VECTORS_PER_CODE else _SMALL}
     if length > _LONG_S:
         preset |= {"decay": 0.98, "max_epochs": 300, "learning_rate": 2e-3}
@@ -149,6 +167,27 @@ def get_adaptive_vqvae_config(file_count: int, seconds: float | None = None, **o
         # Slow decay: a code for a rare sound has to survive the steps in which that sound is not seen.
         preset |= {"decay": 0.99, "max_epochs": 100, "learning_rate": 1e-3, "augmentation_copies": 8}
     return VQVAEConfig(**(preset | overrides))
+
+
+_PRIOR_CHUNK_S = 3.0  # of a sound that a prior is shown at once: from the onset to the end of most
+_PRIOR_EPOCHS = 40
+_PRIOR_STEPS = 20  # of an epoch, about
+
+
+def get_adaptive_prior_config(file_count: int, seconds: float | None = None, **overrides: Any) -> PriorConfig:
+    """The preset of a prior for `file_count` files that last `seconds` together; `overrides` replace fields of it."""
+    chunks = max(file_count, (seconds or 0.0) / _PRIOR_CHUNK_S, 1)
+    copies = max(1, round(_PRIOR_STEPS * 16 / chunks))
+    preset: dict[str, Any] = {
+        "val_fraction": validation_fraction(file_count),
+        "chunk_duration_s": _PRIOR_CHUNK_S,
+        "max_epochs": _PRIOR_EPOCHS,
+        "augmentation_copies": copies,
+        "learning_rate": 2e-3,
+        "dropout": 0.2,
+        "preview_interval": 10,
+    }
+    return PriorConfig(**(preset | overrides))
 
 
 def get_adaptive_config(file_count: int, seconds: float | None = None, **overrides: Any) -> TrainingConfig:

@@ -13,7 +13,7 @@ from distill import distributed
 from distill.errors import Cancelled
 from distill.training.checkpoint import best_checkpoint
 from distill.training.device import deterministic
-from distill.training.metrics import History, MetricsCallback, TrainingCompleteEvent
+from distill.training.metrics import Event, History, MetricsCallback, TrainingCompleteEvent
 from distill.training.rank_worker import run_worker, workers_shut_down
 from distill.training.request import TrainingRequest
 from distill.training.run import Run
@@ -56,10 +56,29 @@ def run_training(
                 return _result(model, request.family.history(), folder) | nothing
             try:
                 own = objective.conclude(run, Trainer(run).fit())
+                complete = run.model_path is not None and _train_part(objective.part_request(request, run), run)
             except Cancelled:  # while a resumed run without any steps left waited for its sounds
-                own = nothing
+                own, complete = nothing, False
+            if complete:
+                run.update_info(model_path=str(run.model_path))
             _complete(run)
             return _result(run.context.model, run.state.history, folder) | own
+
+
+def _train_part(request: TrainingRequest | None, run: Run) -> bool:
+    """Train a part of the model that the run has saved, if there is one; returns False if it was cancelled.
+
+    Its events are the run's, but for its end.
+    """
+
+    def passed_on(event: Event) -> None:
+        if run.callback and not isinstance(event, TrainingCompleteEvent):
+            run.callback(event)
+
+    if request is None:
+        return True
+    folder = RunFolder(run_training(request, passed_on, run.cancel_event, run.clock)["output_dir"])
+    return folder.info_path.exists() and folder.read_info().model_path is not None
 
 
 def _complete(run: Run) -> None:

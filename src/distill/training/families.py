@@ -4,11 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill.audio.settings import SpectrogramConfig
-from distill.families import Family, FigurePanel, FileLayout, Loss, register
+from distill.families import Family, FigurePanel, FileLayout, Loss, Part, register
 from distill.library.header import LatentAnalysis
-from distill.models.settings import VAESettings, VQVAESettings
-from distill.training.config import TrainingConfig, VQVAEConfig, get_adaptive_config, get_adaptive_vqvae_config
-from distill.training.metrics import MetricsHistory, VQMetricsHistory
+from distill.models.settings import PriorSettings, VAESettings, VQVAESettings
+from distill.training.config import (
+    PriorConfig,
+    TrainingConfig,
+    VQVAEConfig,
+    get_adaptive_config,
+    get_adaptive_prior_config,
+    get_adaptive_vqvae_config,
+)
+from distill.training.metrics import MetricsHistory, PriorHistory, VQMetricsHistory
 
 
 def _fits_latent_dim(settings: Mapping[str, Any], analysis: Any) -> bool:
@@ -19,11 +26,23 @@ def _fits_latent_dim(settings: Mapping[str, Any], analysis: Any) -> bool:
     return all(len(vector) == settings["latent_dim"] for vector in vectors)
 
 
+def _build_prior(codec: Any, settings: PriorSettings) -> Any:
+    from distill.models.prior import CodePrior  # which imports torch
+
+    return CodePrior.for_codec(codec, settings)
+
+
+def _large_prior_shapes(settings: PriorSettings) -> dict[str, tuple[int, ...]]:
+    from distill.models.prior import CodePrior
+
+    return CodePrior.large_shapes(settings)
+
+
 VQVAE = register(
     Family(
         name="vqvae",
         title="Codes (RVQ-VAE)",
-        summary="Learns a small alphabet of sound particles. Rebuilds sounds best.",
+        summary="Learns a small alphabet of sound particles, and how they follow each other. Sounds best.",
         config=VQVAEConfig,
         preset=get_adaptive_vqvae_config,
         history=VQMetricsHistory,
@@ -34,6 +53,7 @@ VQVAE = register(
             record_key="codebook_health_snapshot",
             record_type=dict[str, dict[str, float]] | None,
             foreign="Not a v2 VQ-VAE model. Use load_model() for v1 models.",
+            parts={"prior": Part(PriorSettings, _build_prior, _large_prior_shapes)},
             before={"transform": "blocks"},
         ),
         objective="distill.training.loop:VQVAEObjective",
@@ -43,6 +63,7 @@ VQVAE = register(
         spectrogram=SpectrogramConfig(power=0.15, detail_mels=64),
         losses=(Loss("val_commit_loss", "commit_losses", "Commitment", "How far sounds lie from their codes"),),
         has_codes=True,
+        generates=True,
     )
 )
 
@@ -74,5 +95,25 @@ VAE = register(
             {"kl_divergence": "KL divergence", "val_kl_loss": "KL loss", "kl_weight": "KL weight"},
         ),
         generates=True,
+    )
+)
+
+PRIOR = register(
+    Family(
+        name="prior",
+        title="New sounds (prior)",
+        summary="Learns how the codes of a model follow each other, so that it can make new sounds.",
+        config=PriorConfig,
+        preset=get_adaptive_prior_config,
+        history=PriorHistory,
+        file=VQVAE.file,
+        objective="distill.training.prior_loop:PriorObjective",
+        model="distill.models.prior:CodePrior",
+        loaded="distill.models.loaded:LoadedVQModel",
+        spectrogram=VQVAE.spectrogram,
+        losses=(
+            Loss("val_code_bits", "recon_losses", "Bits per code", "How surprising a code of the held-out sounds is"),
+        ),
+        part_of=VQVAE.name,
     )
 )

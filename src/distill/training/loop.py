@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from distill import distributed
 from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
 from distill.data.batches import Loader
@@ -38,6 +39,7 @@ from distill.training.metrics import (
 from distill.training.objective import Batch, Context, EpochResult, Evaluation, Objective, StepResult
 from distill.training.picture import draw_vqvae_run
 from distill.training.preview import generate_vqvae_reconstruction_preview
+from distill.training.prior_request import prior_request
 from distill.training.request import TrainingRequest
 from distill.training.run import Run
 from distill.training.step import TrainStep
@@ -57,6 +59,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _HEALTH_INTERVAL = 10  # steps
+_CODEC_SHARE = 2 / 3  # of a budget of minutes, where a prior is trained after the codec
 _START_VECTORS = 150_000  # that the start of a model is based on: more find no better components
 
 
@@ -68,6 +71,8 @@ class VQVAEObjective(Objective):
 
     def __init__(self, config: VQVAEConfig) -> None:
         self.config, self.commitment_weight = config, config.commitment_weight
+        if config.with_prior:
+            self.budget_share = _CODEC_SHARE
 
     def build_model(self, request: TrainingRequest) -> ConvVQVAE:
         """A `ConvVQVAE` for the bands of the request's mel."""
@@ -159,6 +164,13 @@ class VQVAEObjective(Objective):
         if finished:
             save_and_draw(run, save, draw)
         return {"final_codebook_health": health}
+
+    def part_request(self, request: TrainingRequest, run: Run) -> TrainingRequest | None:
+        """The request for the prior, unless it is trained already, or is not wanted."""
+        # The ranks of a distributed run wait for commands of its own epochs.
+        if not self.config.with_prior or distributed.world_size() > 1:
+            return None
+        return prior_request(request, run)
 
 
 def _joined(observed: Sequence[Tensor]) -> Tensor:

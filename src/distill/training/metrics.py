@@ -111,6 +111,37 @@ class VQEpochMetrics(EpochEvent):
 
 
 @dataclass(frozen=True)
+class PriorStepMetrics(StepEvent):
+    """One optimizer step of a prior; `code_bits` is the mean information in a code, in bits."""
+
+    epoch: int
+    step: int
+    total_steps: int
+    train_loss: float
+    code_bits: float
+    end_bits: float
+    learning_rate: float
+    step_time_s: float
+
+
+@dataclass(frozen=True)
+class PriorEpochMetrics(EpochEvent):
+    """One epoch of a prior; `unigram_bits` is what a code would take if only frequencies of codes were known."""
+
+    epoch: int
+    total_epochs: int
+    train_loss: float
+    val_loss: float
+    val_code_bits: float
+    val_end_bits: float
+    unigram_bits: float
+    overfitting_gap: float
+    learning_rate: float
+    eta_seconds: float
+    elapsed_seconds: float
+
+
+@dataclass(frozen=True)
 class PreviewEvent:
     """A preview was written to `audio_path`."""
 
@@ -304,3 +335,13 @@ class MetricsHistory(History[StepMetrics, EpochMetrics]):
     def get_loss_curves(self) -> dict[str, list[float]]:
         """One value per epoch: `train_losses`, `val_losses`, `recon_losses`, `kl_losses`."""
         return self._curves(kl_losses="val_kl_loss")
+
+
+class PriorHistory(History[PriorStepMetrics, PriorEpochMetrics]):
+    """The history of a prior."""
+
+    step_type, epoch_type = PriorStepMetrics, PriorEpochMetrics
+
+    def get_loss_curves(self) -> dict[str, list[float]]:
+        """One value per epoch: `train_losses`, `val_losses`, and `recon_losses`, the bits of a code."""
+        return self._curves(recon_losses="val_code_bits")

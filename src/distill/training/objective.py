@@ -99,6 +99,10 @@ class Objective(ABC):
     # The part of the run in which the training loss is weighted otherwise than the validation loss, which always has
     # the final weights; until then the two are not compared.
     warmup_fraction: float = 0.0
+    # Of a budget of minutes: the rest is for what `conclude` does.
+    budget_share: float = 1.0
+    # False where a step waits for the device, and cannot be recorded as a CUDA graph.
+    recordable: bool = True
 
     @abstractmethod
     def build_model(self, request: "TrainingRequest") -> nn.Module:
@@ -125,7 +129,8 @@ class Objective(ABC):
     def evaluate(self, model: nn.Module, batch: Batch, progress: Tensor) -> Evaluation:
         """Run `model` on a batch and compute its losses; `progress` is the part of the run that is done, 0 to 1.
 
-        In training nothing here may wait for the device once the model is ready: the step is recorded as a CUDA graph.
+        In training nothing here may wait for the device once the model is ready, unless the objective is not
+        `recordable`: the step is recorded as a CUDA graph.
         """
 
     @abstractmethod
@@ -156,6 +161,14 @@ class Objective(ABC):
         self, model: nn.Module, spectrogram: AudioSpectrogram, waveforms: Tensor, folder: Path, epoch: int
     ) -> list[Path]:
         """Write audible examples for waveforms `[B, 1, S]`; returns the paths to announce."""
+
+    def part_request(self, request: "TrainingRequest", run: "Run") -> "TrainingRequest | None":
+        """The request to train a part of the model that a finished run has saved; None where there is nothing to add.
+
+        It is trained before the run counts as complete, in a folder within the run's.
+        """
+        del request, run
+        return None
 
     @abstractmethod
     def conclude(self, run: "Run", finished: bool) -> dict[str, Any]:

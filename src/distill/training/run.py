@@ -5,6 +5,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -38,6 +39,7 @@ class Run:
     callback: MetricsCallback | None
     cancel_event: threading.Event | None
     clock: Callable[[], float]  # seconds
+    model_path: Path | None = None  # of the model file, once it is saved
     train_step: TrainStep = field(init=False)
     course: Course = field(init=False)
     began: float = field(init=False)  # clock reading at which it would have begun without interruptions
@@ -49,7 +51,9 @@ class Run:
 
     def renew_train_step(self) -> None:
         """Replace the training step after a state was loaded: recorded CUDA graphs use the optimizers' old tensors."""
-        self.train_step = TrainStep(self.context, self.optimizers, self.config.gradient_clip_norm, recorded=True)
+        self.train_step = TrainStep(
+            self.context, self.optimizers, self.config.gradient_clip_norm, recorded=self.context.objective.recordable
+        )
 
     def renew_course(self) -> None:
         """Follow the history of the state from its beginning, after a state was loaded."""

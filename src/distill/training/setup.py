@@ -41,7 +41,14 @@ from distill.training.state import State
 
 logger = logging.getLogger(__name__)
 
-_MAY_DIFFER = {"device", "num_workers", "checkpoint_interval", "preview_interval", "max_checkpoints"}  # when resuming
+_MAY_DIFFER = {
+    "device",
+    "num_workers",
+    "checkpoint_interval",
+    "preview_interval",
+    "max_checkpoints",
+    "with_prior",
+}  # when resuming
 _ABSENT = "not set"  # not None, which is a value that a setting can have
 
 

@@ -60,7 +60,8 @@ def _plan_epochs(run: Run, elapsed: float) -> None:
     if state.planned or minutes is None:
         return
     ends = [event.elapsed_seconds for event in state.history.epoch_metrics] + [elapsed]
-    state.total_epochs, state.planned = epochs_within(minutes * 60, ends)
+    budget = minutes * 60 * run.context.objective.budget_share
+    state.total_epochs, state.planned = epochs_within(budget, ends)
     if elapsed > minutes * 60 and len(ends) == 1:
         logger.warning(BudgetTooShort(minutes))
     if state.planned:

@@ -10,6 +10,7 @@ from distill.errors import (
     NewRun,
     RaiseLimit,
     ResumeRun,
+    TrainPrior,
     UsedFolder,
     Vocabulary,
 )
@@ -29,6 +30,7 @@ PAGE: Vocabulary = {
     NewRun: lambda it: f"{it.otherwise}{', or ' if it.otherwise else ''}start a new run",
     UsedFolder: lambda _: "continue that run with Resume, or give another folder",
     GeneratingFamily: lambda _: "its page plays sounds through it; a model of the continuous family makes new ones",
+    TrainPrior: lambda _: "models that are trained here from now on have one",
     ListModels: lambda _: "the library shows which models there are",
 }
 

@@ -1,0 +1,239 @@
+"""New sounds from an RVQ-VAE and its prior: drawn, varied, continued, filled in, morphed, looped."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.audio.recording import Samples
+from distill.errors import ConfigError, TrainPrior
+from distill.models.loaded import LoadedVQModel
+from distill.models.prior import UNKNOWN, CodePrior, Conditions, embed, is_sounding
+from distill.models.sampling import Draw, Target, sample
+
+MAX_SECONDS = 600.0
+_AT_ONCE = 16  # sounds drawn together
+_USUAL_COLUMNS = 12.0  # of a new sound, where no sound of the collection has an end
+_SPARE = 3  # columns more than asked for: a sound may end a little later
+_ONSET = 10 ** (-50 / 20)  # of the peak: before, it is silent
+_BEFORE_ONSET_S = 0.002
+_FADE_S = 0.005
+_CANDIDATES = 8  # fillings of a gap, of which the one that leads best to what follows is taken
+_FOLLOWING = 4  # columns after a gap that this is judged by
+_LOOP_FADE_S = 0.03
+_MORPH_FREEDOM = 0.5  # by which a sound in the middle between two may differ from the mean of both
+
+
+@dataclass(frozen=True)
+class NewSounds:
+    """What is asked of new sounds: a seed for each, their length in seconds (any, if None), and how bold they are."""
+
+    seeds: Sequence[int]
+    seconds: float | None = None
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_seconds(self.seconds)
+        if not 0.05 <= self.temperature <= 3:
+            raise ConfigError(f"temperature is {self.temperature}", "it must be from 0.05 to 3; 1 is as the sounds are")
+
+
+def check_seconds(seconds: float | None) -> None:
+    """Raise `ConfigError` for an impossible length."""
+    if seconds is not None and not 0 < seconds <= MAX_SECONDS:
+        raise ConfigError(f"seconds is {seconds}", f"it must be above 0 and at most {MAX_SECONDS:.0f}")
+
+
+def prior_of(loaded: LoadedVQModel) -> CodePrior:
+    """The model's prior; raises `ConfigError` if it has none."""
+    prior = getattr(loaded.model, "prior", None)
+    if not isinstance(prior, CodePrior):
+        raise ConfigError(f"the model {loaded.metadata.name!r} has no prior, so it makes no new sounds", TrainPrior())
+    return prior
+
+
+def generate(loaded: LoadedVQModel, asked: NewSounds) -> Iterator[Samples]:
+    """New sounds float32 `[S]`; raises `ConfigError` without a prior."""
+    prior = prior_of(loaded)
+    for start in range(0, len(asked.seeds), _AT_ONCE):
+        part = NewSounds(asked.seeds[start : start + _AT_ONCE], asked.seconds, asked.temperature)
+        for codes in draw_codes(loaded, prior, part):
+            yield finished(loaded, render(loaded, codes), asked.seconds)
+
+
+def draw_codes(loaded: LoadedVQModel, prior: CodePrior, asked: NewSounds) -> list[Tensor]:
+    """The codes `[W, H, Q]` of new sounds, each up to its last column that sounds."""
+    conditions = _conditions(loaded, prior, asked)
+    columns = int(conditions.columns.max()) + _SPARE
+    draw = Draw(columns, conditions, tuple(asked.seeds), asked.temperature)
+    return [_ended(codes) for codes in sample(prior, _codebooks(loaded), draw)]
+
+
+def vary(loaded: LoadedVQModel, sound: Samples, strength: float, seeds: Sequence[int]) -> Iterator[Samples]:
+    """Sounds that differ from float `[S]`, from not at all (`strength` 0) to as far as a new one (1)."""
+    if not 0 <= strength <= 1:
+        raise ConfigError(f"strength is {strength}", "it must be from 0, the sound itself, to 1, a new sound")
+    prior, codes = prior_of(loaded), codes_of(loaded, sound)
+    for seed in seeds:
+        made = codes if strength == 0 else _near(loaded, prior, codes, _vectors(loaded, codes), 1 - strength, seed)
+        yield (
+            _cut(render(loaded, made), len(sound)) if strength <= 0.5 else finished(loaded, render(loaded, made), None)
+        )
+
+
+def extend(loaded: LoadedVQModel, sound: Samples, seconds: float, seed: int, temperature: float = 1.0) -> Samples:
+    """The sound float `[S]`, as the model has it, and `seconds` of how it could go on."""
+    check_seconds(seconds)
+    prior, codes = prior_of(loaded), codes_of(loaded, sound)[:-1]  # the last column shows the sound breaking off
+    if len(codes) == 0:
+        raise ConfigError("the sound is shorter than a column of codes", "give one of at least 0.2 seconds")
+    samples = len(sound) + round(seconds * loaded.sample_rate)
+    columns = 1 + -(-samples // loaded.column_samples)
+    asked = Conditions(torch.tensor([float(columns)]), torch.tensor([UNKNOWN]))
+    made = sample(prior, _codebooks(loaded), Draw(columns, asked, (seed,), temperature), codes.unsqueeze(0))
+    return _faded(loaded, _cut(render(loaded, made[0]), samples))
+
+
+def inpaint(loaded: LoadedVQModel, sound: Samples, start: float, end: float, seed: int) -> Samples:
+    """The sound float `[S]`, as the model has it, with what is between two times in seconds made anew."""
+    length = len(sound) / loaded.sample_rate
+    if not 0 <= start < end <= length:
+        raise ConfigError(
+            f"the gap is from {start:g} to {end:g} s", f"it must lie in the sound, which lasts {length:.3g} s"
+        )
+    prior, codes, rate = prior_of(loaded), codes_of(loaded, sound), loaded.sample_rate
+    first = max(1, round(start * rate / loaded.column_samples))
+    stop = max(first + 1, round(end * rate / loaded.column_samples))
+    left, right = codes[:first], codes[stop + 1 :]
+    gap = len(codes) - len(left) - len(right)
+    asked = Conditions(torch.full((_CANDIDATES,), float(len(codes))), torch.full((_CANDIDATES,), UNKNOWN))
+    seeds = tuple(seed * _CANDIDATES + number for number in range(_CANDIDATES))
+    begun = left.expand(_CANDIDATES, *left.shape)
+    filled = sample(prior, _codebooks(loaded), Draw(len(left) + gap, asked, seeds), begun)
+    best = min(filled, key=lambda one: _surprise(loaded, prior, one, right[:_FOLLOWING], len(codes)))
+    return _cut(render(loaded, torch.cat([best, right])), len(sound))
+
+
+def morph(
+    loaded: LoadedVQModel, first: Samples, second: Samples, shares: Sequence[float], seed: int
+) -> Iterator[Samples]:
+    """Sounds at `shares` (0 to 1) of the way from one sound float `[S]` to another, each a sound of its own."""
+    prior = prior_of(loaded)
+    ends = [_vectors(loaded, codes_of(loaded, sound)) for sound in (first, second)]
+    for share in shares:
+        columns = round((1 - share) * len(ends[0]) + share * len(ends[1]))
+        start, end = (vectors[torch.linspace(0, len(vectors) - 1, columns).round().long()] for vectors in ends)
+        between = torch.lerp(start, end, share)
+        nearness = 1 - _MORPH_FREEDOM * 2 * min(share, 1 - share)
+        codes = torch.where((between.abs().sum(dim=(1, 2)) > 0)[:, None, None], 0, UNKNOWN).long()
+        codes = codes.expand(-1, prior.rows, prior.levels)
+        made = _near(loaded, prior, codes, between, nearness, seed)
+        yield _cut(render(loaded, made), round((1 - share) * len(first) + share * len(second)))
+
+
+def loop(loaded: LoadedVQModel, asked: NewSounds) -> Iterator[Samples]:
+    """New sounds whose end meets their beginning."""
+    prior = prior_of(loaded)
+    seconds = asked.seconds or 1.0
+    columns = max(2, round(seconds * loaded.sample_rate / loaded.column_samples))
+    for seed in asked.seeds:
+        # Without an end, and more than is needed, so that there is a choice of where it meets its beginning.
+        conditions = Conditions(torch.tensor([UNKNOWN]), torch.tensor([UNKNOWN]))
+        draw = Draw(2 * columns + 3, conditions, (seed,), asked.temperature, endless=True)
+        codes = sample(prior, _codebooks(loaded), draw)[0]
+        vectors = _vectors(loaded, codes).flatten(1)
+        begin = min(range(2, columns + 2), key=lambda at: float((vectors[at] - vectors[at + columns]).square().sum()))
+        period = codes[begin : begin + columns]
+        sound = render(loaded, torch.cat([period, period, period]))
+        length, fade = columns * loaded.column_samples, round(_LOOP_FADE_S * loaded.sample_rate)
+        made = sound[length : 2 * length].copy()
+        ramp = np.linspace(0, 1, fade, dtype=np.float32)
+        # What leads up to the beginning is faded in at the end, as samplers do it.
+        made[-fade:] = made[-fade:] * (1 - ramp) + sound[length - fade : length] * ramp
+        yield made
+
+
+def codes_of(loaded: LoadedVQModel, sound: Samples) -> Tensor:
+    """The codes `[W, H, Q]` of a sound float `[S]` at the model's rate."""
+    return loaded.codes(sound, loaded.sample_rate).permute(2, 1, 0).to(loaded.device)
+
+
+@torch.no_grad()
+def render(loaded: LoadedVQModel, codes: Tensor) -> Samples:
+    """The sound float32 `[S]` of codes `[W, H, Q]`."""
+    sound: Samples = (
+        loaded.spectrogram.mel_to_waveform(loaded.model.decode_columns(codes.unsqueeze(0)))[0, 0].cpu().numpy()
+    )
+    return sound
+
+
+def finished(loaded: LoadedVQModel, sound: Samples, seconds: float | None) -> Samples:
+    """A new sound from its onset on, of the length asked for, faded out where it is cut."""
+    loud = np.flatnonzero(np.abs(sound) > _ONSET * max(float(np.abs(sound).max()), 1e-9))
+    start = max(0, int(loud[0]) - round(_BEFORE_ONSET_S * loaded.sample_rate)) if len(loud) else 0
+    sound = sound[start:]
+    if seconds is not None:
+        sound = _cut(sound, max(1, round(seconds * loaded.sample_rate)))
+    return _faded(loaded, sound)
+
+
+def _near(
+    loaded: LoadedVQModel, prior: CodePrior, codes: Tensor, vectors: Tensor, nearness: float, seed: int
+) -> Tensor:
+    """Codes `[W, H, Q]` that are near to `vectors` `[W, H, D]` and sound where `codes` do."""
+    sounding = is_sounding(codes.unsqueeze(0))
+    count = sounding.sum(dim=1).float()
+    spare = 0 if nearness > 0.5 else _SPARE
+    draw = Draw(len(codes) + spare, Conditions(count, torch.full_like(count, UNKNOWN)), (seed,))
+    target = Target(vectors.unsqueeze(0), sounding, nearness)
+    return sample(prior, _codebooks(loaded), draw, codes[:0].unsqueeze(0), target)[0]
+
+
+def _conditions(loaded: LoadedVQModel, prior: CodePrior, asked: NewSounds) -> Conditions:
+    """A length and a loudness for each seed, drawn from those of the collection's sounds together."""
+    known = prior.examples[prior.examples[:, 0] > 0]
+    if len(known) == 0:
+        known = torch.tensor([[_USUAL_COLUMNS, UNKNOWN]], device=loaded.device)
+    chosen = known[[int(np.random.default_rng([seed, 1]).integers(len(known))) for seed in asked.seeds]]
+    if asked.seconds is None:
+        return Conditions(chosen[:, 0], chosen[:, 1])
+    columns = max(1.0, asked.seconds * loaded.sample_rate / loaded.column_samples)
+    return Conditions(torch.full_like(chosen[:, 0], columns), chosen[:, 1])
+
+
+@torch.no_grad()
+def _surprise(loaded: LoadedVQModel, prior: CodePrior, codes: Tensor, following: Tensor, columns: int) -> float:
+    """The information in what follows codes `[W, H, Q]`, in bits per code."""
+    whole = torch.cat([codes, following]).unsqueeze(0)
+    asked = Conditions(torch.tensor([float(columns)]), torch.tensor([UNKNOWN]))
+    together, alone = (
+        prior.bits(part, _codebooks(loaded), asked).levels.mean() for part in (whole, whole[:, : len(codes)])
+    )
+    return float(together * whole.shape[1] - alone * len(codes))
+
+
+def _codebooks(loaded: LoadedVQModel) -> Tensor:
+    return loaded.model.quantizer.codebooks
+
+
+def _vectors(loaded: LoadedVQModel, codes: Tensor) -> Tensor:
+    return embed(codes, _codebooks(loaded))
+
+
+def _ended(codes: Tensor) -> Tensor:
+    """`[W, H, Q]` up to a silent column after the last that sounds."""
+    sounding = is_sounding(codes.unsqueeze(0))[0].nonzero()
+    return codes[: int(sounding.max()) + 2] if len(sounding) else codes[:2]
+
+
+def _cut(sound: Samples, samples: int) -> Samples:
+    return np.pad(sound[:samples], (0, max(0, samples - len(sound))))
+
+
+def _faded(loaded: LoadedVQModel, sound: Samples) -> Samples:
+    fade = min(len(sound), round(_FADE_S * loaded.sample_rate))
+    return np.concatenate(
+        [sound[: len(sound) - fade], sound[len(sound) - fade :] * np.linspace(1, 0, fade, dtype=np.float32)]
+    )

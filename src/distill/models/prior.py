@@ -1,0 +1,261 @@
+"""The prior: an autoregressive model of the codes of an RVQ-VAE, from which new sounds are drawn.
+
+It is causal over columns, each of which is coded in depth: a recurrent network remembers what has sounded; the first
+level of a column is coded row by row, every row given those before it, as in a neural autoregressive distribution
+estimator (Uria et al. 2016); each further level is coded for all rows at once, given all levels before it.
+
+A small collection has too few examples of each of thousands of codes. So a code is known by its vector: codes with
+similar vectors have similar probabilities, those never seen among them.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distill.models.quantizer import NO_CODE
+from distill.models.settings import PriorSettings
+from distill.models.vqvae import ConvVQVAE
+
+UNKNOWN = -1.0  # a condition that is not given
+_FEATURES = 64  # hidden numbers from which the probability of a code follows
+_SMOOTHING = 2.0  # times that each code is counted beside those it occurs
+_TRAINED_COLUMNS = 64  # whose codes a training step is about: a fair sample, for all of them would take too long
+_UNASKED_SHARE = 0.15  # of the sounds in training are shown without a condition
+_FAR = 64.0  # columns: what is further away than any sound is long makes no difference
+_CONDITIONS = 9  # numbers in which they are told for a column
+_BITS = 1 / math.log(2)
+
+
+class Conditions(NamedTuple):
+    """What is asked of sounds: float `[B]` each, `UNKNOWN` where anything will do."""
+
+    columns: Tensor  # from the onset to the end
+    loudness: Tensor  # the root mean square of its vectors, over that of the collection
+
+
+class Bits(NamedTuple):
+    """The mean information in a code of each level, `[Q]`, and in whether a column sounds, in bits."""
+
+    levels: Tensor
+    end: Tensor
+
+
+class CodePrior(nn.Module):
+    """A model of codes int64 `[B, W, H, Q]`: W columns of H rows, -1 where nothing sounds.
+
+    Its methods are given the `codebooks` `[Q, K, D]` that the codes are from.
+    """
+
+    started: Tensor
+    frequencies: Tensor
+    row_scale: Tensor
+    loudness_scale: Tensor
+    examples: Tensor
+
+    def __init__(self, rows: int, levels: int, size: int, dim: int, settings: PriorSettings) -> None:
+        super().__init__()
+        self.settings = dataclasses.asdict(settings)
+        self.rows, self.levels, self.size = rows, levels, size
+        width, hidden = settings.width, settings.hidden
+        self.read = nn.Linear(rows * (dim + 1) + 1, width)
+        self.ask = nn.Sequential(nn.Linear(_CONDITIONS, hidden), nn.SiLU(), nn.Linear(hidden, width))
+        self.drop = nn.Dropout(settings.dropout)
+        self.memory = nn.GRU(width, width, num_layers=settings.layers, batch_first=True)
+        self.to_end = nn.Linear(width, 1)
+        self.to_rows = nn.Linear(width, hidden)
+        self.row_bias = nn.Parameter(torch.zeros(rows, hidden))
+        self.level_bias = nn.Parameter(torch.zeros(levels, hidden))
+        self.from_before = nn.Parameter(torch.randn(rows, dim + 1, hidden) / dim**0.5)  # from this row a column ago
+        self.from_above = nn.Parameter(torch.randn(rows, dim + 1, hidden) / (rows * dim) ** 0.5)  # from rows before it
+        self.from_all = nn.Parameter(torch.randn(rows, dim + 1, hidden) / (rows * dim) ** 0.5)  # from levels before it
+        self.from_own = nn.Parameter(torch.randn(levels, dim + 1, hidden) / dim**0.5)
+        self.trunk = nn.Sequential(
+            nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, 2 * hidden), nn.SiLU(), nn.Linear(2 * hidden, hidden)
+        )
+        self.codes = nn.ModuleList(
+            nn.Sequential(nn.Linear(dim, _FEATURES), nn.SiLU(), nn.Linear(_FEATURES, hidden)) for _ in range(levels)
+        )
+        self.register_buffer("started", torch.tensor(False))
+        self.register_buffer("frequencies", torch.zeros(rows, levels, size))  # log, of each code in its row and level
+        self.register_buffer("row_scale", torch.ones(rows, 1))
+        self.register_buffer("loudness_scale", torch.ones(()))
+        self.register_buffer("examples", torch.full((settings.examples, 2), UNKNOWN))
+
+    @classmethod
+    def for_codec(cls, codec: ConvVQVAE, settings: PriorSettings) -> Self:
+        """A prior for the codes of a model."""
+        quantizer = codec.quantizer
+        return cls(codec.grid.rows, quantizer.levels, quantizer.size, quantizer.dim, settings)
+
+    @staticmethod
+    def large_shapes(settings: PriorSettings) -> dict[str, tuple[int, ...]]:
+        """The shapes of the weights that grow with the settings, by name."""
+        return {
+            f"memory.weight_hh_l{settings.layers - 1}": (3 * settings.width, settings.width),
+            "to_rows.weight": (settings.hidden, settings.width),
+            "examples": (settings.examples, 2),
+        }
+
+    @torch.no_grad()
+    def start_from(self, codes: Tensor, codebooks: Tensor) -> None:
+        """Take from `[B, W, H, Q]` what needs no training: frequencies of codes, scales, and the sounds' conditions."""
+        sounding = codes[is_sounding(codes)]  # [N, H, Q]
+        if len(sounding) == 0:
+            return
+        power = embed(sounding, codebooks).square()
+        self.row_scale.copy_(power.mean(dim=(0, 2)).sqrt().clamp(min=1e-4).unsqueeze(-1))
+        self.loudness_scale.copy_(power.mean().sqrt().clamp(min=1e-4))
+        self.frequencies.copy_(self._smoothed_frequencies(sounding).log())
+        asked = self.conditions_of(codes, codebooks)
+        known = torch.stack(asked, dim=1)[asked.columns > 0]
+        chosen = torch.linspace(0, max(0, len(known) - 1), min(len(known), len(self.examples))).long()
+        self.examples.fill_(UNKNOWN)
+        self.examples[: len(chosen)] = known[chosen]
+        self.started.fill_(True)
+
+    def _smoothed_frequencies(self, codes: Tensor) -> Tensor:
+        """The frequency of each code in its row and level, `[H, Q, K]`, of codes `[N, H, Q]`.
+
+        Those of a row are drawn towards those of all rows, and these towards equal ones (additive smoothing).
+        """
+        rows = torch.arange(self.rows, device=codes.device)[:, None] * self.levels
+        places = (rows + torch.arange(self.levels, device=codes.device)) * self.size + codes
+        counts = torch.bincount(places.flatten(), minlength=self.frequencies.numel()).view_as(self.frequencies).float()
+        overall = counts.sum(dim=0) + _SMOOTHING
+        counts += _SMOOTHING * self.size * overall / overall.sum(dim=-1, keepdim=True)
+        return counts / counts.sum(dim=-1, keepdim=True)
+
+    def conditions_of(self, codes: Tensor, codebooks: Tensor) -> Conditions:
+        """The conditions that `[B, W, H, Q]` meet; `columns` is `UNKNOWN` where the end is not in view."""
+        sounding = is_sounding(codes)
+        count = sounding.sum(dim=1)
+        place = torch.arange(codes.shape[1], device=codes.device)
+        last = (place * sounding).amax(dim=1)
+        first = (place + codes.shape[1] * ~sounding).amin(dim=1)
+        ended = (count > 0) & (last < codes.shape[1] - 1)
+        energy = embed(codes, codebooks).square().mean(dim=(2, 3)).sum(dim=1) / count.clamp(min=1)
+        columns = torch.where(ended, (last - first + 1).float(), UNKNOWN)
+        return Conditions(columns, energy.sqrt() / self.loudness_scale)
+
+    def bits(self, codes: Tensor, codebooks: Tensor, asked: Conditions) -> Bits:
+        """The information in `[B, W, H, Q]`, each column given those before it; differentiable.
+
+        In training it is that of a random sample of the columns, which has the same mean.
+        """
+        vectors, sounding = self.seen(embed(codes, codebooks)), is_sounding(codes)
+        memory, _ = self.remember(_delayed(vectors), _delayed(sounding), told(sounding, asked))
+        end = F.binary_cross_entropy_with_logits(self.to_end(memory).squeeze(-1), sounding.float()) * _BITS
+        batch, column = sounding.nonzero(as_tuple=True)
+        if len(batch) == 0:
+            return Bits(memory.new_zeros(self.levels), end)
+        if self.training:
+            chosen = torch.randperm(len(batch), device=codes.device)[:_TRAINED_COLUMNS]
+            batch, column = batch[chosen], column[chosen]
+        found, before = codes[batch, column], _delayed(vectors)[batch, column]
+        rows = self.rows_from(memory[batch, column], before)
+        levels = []
+        for level in range(self.levels):
+            partial = self.seen(embed(found[..., :level], codebooks))
+            logits = self.level_logits(level, rows, partial, found[..., 0], codebooks)
+            levels.append(F.cross_entropy(logits.flatten(0, 1), found[..., level].flatten()) * _BITS)
+        return Bits(torch.stack(levels), end)
+
+    @torch.no_grad()
+    def unigram_bits(self, codes: Tensor) -> Tensor:
+        """The mean information in a code of `[B, W, H, Q]`, of which only frequencies in rows and levels are known."""
+        found = codes[is_sounding(codes)].unsqueeze(-1)  # [N, H, Q, 1]
+        return -self.frequencies.expand(len(found), -1, -1, -1).gather(-1, found).mean() * _BITS
+
+    # One step at a time, as in training all at once
+
+    def seen(self, vectors: Tensor, row: int | slice = slice(None)) -> Tensor:
+        """Vectors `[…, D]` of one row, or of all, as the network sees them: `[…, D + 1]`, how large and where to.
+
+        Within bounds, so that a sound louder than all others leads to no memory that no sound has led to.
+        """
+        scaled = vectors / self.row_scale[row]
+        power = scaled.square().mean(dim=-1, keepdim=True)
+        return torch.cat([scaled / (1 + power).sqrt(), (power + 0.01).log() / 4], dim=-1)
+
+    def remember(
+        self, vectors: Tensor, sounding: Tensor, told: Tensor, memory: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Memory `[B, W, width]` before columns, of those a column ago: `[B, W, H, D]`, `[B, W]`, and what was `told`.
+
+        The second result goes on from there, given as `memory`.
+        """
+        read = self.read(torch.cat([vectors.flatten(2), sounding.unsqueeze(-1).float()], dim=-1))
+        heard, state = self.memory(self.drop(read + self.ask(told)), memory)
+        return self.drop(heard), state
+
+    def rows_from(self, memory: Tensor, before: Tensor) -> Tensor:
+        """What is known of each row of columns before the first code, float `[N, H, hidden]`."""
+        from_before: Tensor = torch.einsum("nrd,rdh->nrh", before, self.from_before)
+        rows: Tensor = from_before + self.to_rows(memory).unsqueeze(1) + self.row_bias
+        return rows
+
+    def level_logits(self, level: int, rows: Tensor, partial: Tensor, first: Tensor, codebooks: Tensor) -> Tensor:
+        """Logits `[N, H, K]` of one level, given the sum of levels before it, scaled, `[N, H, D]`.
+
+        The `first` level is given instead, `[N, H]`: each row sees those of the rows before it.
+        """
+        if level == 0:
+            above = torch.einsum("nrd,rdh->nrh", self.seen(codebooks[0][first]), self.from_above)
+            return self.logits_of(0, rows + above.cumsum(dim=1) - above, codebooks, slice(None))
+        known = torch.einsum("nrd,rdh->nh", partial, self.from_all).unsqueeze(1)
+        return self.logits_of(level, rows + known + partial @ self.from_own[level], codebooks, slice(None))
+
+    def logits_of(self, level: int, state: Tensor, codebooks: Tensor, row: slice | int) -> Tensor:
+        """Logits `[N, …, K]` of a level from all that is known of one row, or of all rows, `[N, …, hidden]`."""
+        state = state + self.level_bias[level]
+        state = state + self.trunk(state)
+        features: Tensor = self.codes[level](codebooks[level] / codebooks[level].square().mean().sqrt().clamp(min=1e-6))
+        logits: Tensor = state @ features.T / features.shape[-1] ** 0.5 + self.frequencies[row, level]
+        return logits
+
+
+def is_sounding(codes: Tensor) -> Tensor:
+    """Bool `[B, W]`: the columns of `[B, W, H, Q]` that have codes."""
+    return codes[:, :, 0, 0] != NO_CODE
+
+
+def embed(codes: Tensor, codebooks: Tensor) -> Tensor:
+    """The vectors `[…, D]` of the first levels of codes `[…, q]`; zeros where there are none."""
+    vectors = torch.zeros(*codes.shape[:-1], codebooks.shape[-1], device=codebooks.device)
+    for level in range(codes.shape[-1]):
+        code = codes[..., level]
+        vectors = vectors + codebooks[level][code.clamp(min=0)] * (code != NO_CODE).unsqueeze(-1)
+    return vectors
+
+
+def told(sounding: Tensor, asked: Conditions) -> Tensor:
+    """What is told of the conditions before each column, `[B, W, 9]`: what came before, what is left, and how loud."""
+    begun = _delayed(sounding).cumsum(dim=1) > 0
+    place = begun.cumsum(dim=1).float()  # columns since the onset
+    return told_at(place, asked)
+
+
+def told_at(place: Tensor, asked: Conditions) -> Tensor:
+    """What is told in columns `place` columns after the onset, 0 before it: float `[B, W]` → `[B, W, 9]`."""
+    columns, loudness = (condition.unsqueeze(1).expand_as(place) for condition in asked)
+    left, place = (columns - place).clamp(max=_FAR), place.clamp(max=_FAR)
+    known = columns > 0
+    length = [known, (left.clamp(min=0) + 1).log() * known, (left / 2).tanh() * known, (-place / 2).exp() * known]
+    loud = loudness > 0
+    level = [loud, loudness.clamp(min=1e-3).log() * loud]
+    since = [place > 0, (place + 1).log(), (-place / 2).exp()]
+    return torch.stack([value.float() for value in since + length + level], dim=-1)
+
+
+def unasked(asked: Conditions) -> Conditions:
+    """The conditions with some of them left out at random, so that sounds can also be drawn without."""
+    return Conditions(*(torch.where(torch.rand_like(value) < _UNASKED_SHARE, UNKNOWN, value) for value in asked))
+
+
+def _delayed(values: Tensor) -> Tensor:
+    """`[B, W, …]` a column later, beginning with zeros."""
+    return torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], dim=1)

@@ -1,0 +1,147 @@
+"""Sampling of codes from a `CodePrior`, a pure function of the prior, the seed and what is asked for.
+
+One mechanism serves new sounds, variations and morphs: the probabilities of codes are weighted by how near the code
+lies to a target, from not at all (a new sound) to only (the target's own codes).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.models.prior import CodePrior, Conditions, embed, is_sounding, told_at
+from distill.models.quantizer import NO_CODE
+
+_OVERTIME = 2  # columns that a sound may last longer than asked
+
+
+@dataclass(frozen=True)
+class Target:
+    """Vectors `[B, W, H, D]` that sounds are to be near to, `nearness` 0 (of no weight) to 1 (nothing else counts)."""
+
+    vectors: Tensor
+    sounding: Tensor  # bool [B, W]
+    nearness: float
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What is drawn: how many columns at most, under which conditions, how boldly, and from which random numbers.
+
+    With a `temperature` below 1, likely codes are drawn more often than they occur. Each of `seeds` gives the same
+    sound whatever others are drawn with it. What is `endless` sounds in every column.
+    """
+
+    columns: int
+    asked: Conditions
+    seeds: tuple[int, ...]
+    temperature: float = 1.0
+    endless: bool = False
+
+
+@torch.no_grad()
+def sample(
+    prior: CodePrior, codebooks: Tensor, draw: Draw, prefix: Tensor | None = None, target: Target | None = None
+) -> Tensor:
+    """Codes int64 `[B, W, H, Q]`, W = `draw.columns`, that go on from a `prefix` `[B, W', H, Q]` and never change it.
+
+    Without a prefix, they begin with a silent column, after which the sound sets in.
+    """
+    prior.eval()  # a dropout would make it forget
+    batch, device = len(draw.seeds), codebooks.device
+    codes = torch.full((batch, draw.columns, prior.rows, prior.levels), NO_CODE, device=device)
+    known = 1 if prefix is None else min(prefix.shape[1], draw.columns)
+    if prefix is not None:
+        codes[:, :known] = prefix[:, :known]
+    noise = [np.random.default_rng(seed) for seed in draw.seeds]
+    sampler = _Sampler(prior, codebooks, draw.temperature)
+    place = torch.zeros(batch, device=device)
+    memory, heard = None, None
+    before = torch.zeros(batch, prior.rows, codebooks.shape[-1] + 1, device=device)
+    sounded = torch.zeros(batch, device=device)
+    for column in range(draw.columns):
+        place = torch.where((place > 0) | (sounded > 0), place + 1, place)
+        heard, memory = prior.remember(
+            before.unsqueeze(1), sounded.unsqueeze(1), told_at(place.unsqueeze(1), draw.asked), memory
+        )
+        if column >= known:
+            draws = torch.from_numpy(np.stack([one.random((1 + prior.levels, prior.rows)) for one in noise]))
+            draws = draws.to(device, torch.float32)
+            sounds = sampler.sounds(heard[:, 0], draws[:, 0, 0], place, draw.asked)
+            if draw.endless:
+                sounds = torch.ones_like(sounds)
+            if target is not None:
+                sounds = _as_target(sounds, target, column)
+            drawn = sampler.column(heard[:, 0], before, draws[:, 1:], _part(target, column))
+            codes[:, column] = torch.where(sounds[:, None, None], drawn, NO_CODE)
+        before = prior.seen(embed(codes[:, column], codebooks))
+        sounded = is_sounding(codes[:, column : column + 1])[:, 0].float()
+    return codes
+
+
+@dataclass(frozen=True)
+class _Sampler:
+    prior: CodePrior
+    codebooks: Tensor
+    temperature: float
+
+    def sounds(self, heard: Tensor, draws: Tensor, place: Tensor, asked: Conditions) -> Tensor:
+        """Bool `[B]`: whether the next column sounds. A sound sets in at once, and does not last far beyond its end."""
+        probability: Tensor = self.prior.to_end(heard).squeeze(-1).sigmoid()
+        over = (asked.columns > 0) & (place >= asked.columns + _OVERTIME)
+        sounds: Tensor = ((draws < probability) | (place == 0)) & ~over
+        return sounds
+
+    def column(self, heard: Tensor, before: Tensor, draws: Tensor, near: tuple[Tensor, float] | None) -> Tensor:
+        """The codes `[B, H, Q]` of a column, given uniform `draws` `[B, Q, H]`."""
+        prior = self.prior
+        rows = prior.rows_from(heard, before)
+        codes = torch.zeros(len(heard), prior.rows, 0, dtype=torch.int64, device=heard.device)
+        above, first = torch.zeros_like(rows[:, 0]), []
+        for row in range(prior.rows):
+            logits = prior.logits_of(0, rows[:, row] + above, self.codebooks, row)
+            code = self._pick(logits, draws[:, 0, row], self._pull(near, 0, row, None))
+            first.append(code)
+            above = above + prior.seen(self.codebooks[0][code], row) @ prior.from_above[row]
+        codes = torch.stack(first, dim=1).unsqueeze(-1)
+        for level in range(1, prior.levels):
+            partial = embed(codes, self.codebooks)
+            logits = prior.level_logits(level, rows, prior.seen(partial), codes[..., 0], self.codebooks)
+            code = self._pick(logits, draws[:, level], self._pull(near, level, slice(None), partial))
+            codes = torch.cat([codes, code.unsqueeze(-1)], dim=-1)
+        return codes
+
+    def _pull(self, near: tuple[Tensor, float] | None, level: int, row: int | slice, partial: Tensor | None) -> Tensor:
+        """What a code's distance to the target takes from its logit: `[B, …, K]`, or 0 without a target."""
+        if near is None:
+            return torch.zeros(())
+        vectors, weight = near
+        rest = vectors[:, row] if partial is None else vectors[:, row] - partial[:, row]
+        distance = torch.cdist(rest, self.codebooks[level]).square() / self.prior.row_scale[row].square()
+        return distance * weight
+
+    def _pick(self, logits: Tensor, draws: Tensor, pull: Tensor) -> Tensor:
+        """Codes `[…]` of logits `[…, K]`, by inversion of their distribution at `draws` `[…]`."""
+        total = (logits / self.temperature - pull).softmax(dim=-1).cumsum(dim=-1)
+        place = torch.searchsorted(total, (draws * total[..., -1]).unsqueeze(-1))
+        return place.squeeze(-1).clamp(max=total.shape[-1] - 1)
+
+
+def _part(target: Target | None, column: int) -> tuple[Tensor, float] | None:
+    """The vectors `[B, H, D]` that a column is to be near to, and the weight of their distance."""
+    if target is None or column >= target.vectors.shape[1] or target.nearness <= 0:
+        return None
+    # From nothing to all: at 0.5 a distance as large as a vector takes one nat for each of its numbers.
+    nearness = min(target.nearness, 1 - 1e-4)
+    weight = (nearness / (1 - nearness)) ** 2 / 2
+    return target.vectors[:, column], weight
+
+
+def _as_target(sounds: Tensor, target: Target, column: int) -> Tensor:
+    """What sounds, `[B]`, but as in the target where that counts for more than half."""
+    if target.nearness <= 0.5:
+        return sounds
+    if column >= target.sounding.shape[1]:
+        return torch.zeros_like(sounds)
+    return target.sounding[:, column]

@@ -1,0 +1,122 @@
+"""Training of a prior: the codes of a saved RVQ-VAE, learnt in a run of their own that ends in the same model file."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from distill.audio.io import write_wav
+from distill.audio.spectrogram import AudioSpectrogram
+from distill.models.loaded import LoadedVQModel
+from distill.models.new_sounds import NewSounds, draw_codes, finished, render
+from distill.models.persistence import add_part_to_file, load_model_v2
+from distill.models.prior import CodePrior, unasked
+from distill.training.config import PriorConfig
+from distill.training.device import resolve_device
+from distill.training.metrics import PriorEpochMetrics, PriorStepMetrics
+from distill.training.objective import Batch, EpochResult, Evaluation, Objective, StepResult
+from distill.training.preview_files import PreviewFile
+from distill.training.request import TrainingRequest
+from distill.training.run import Run
+
+PART = "prior"
+
+_END_WEIGHT = 0.5  # of whether a column sounds, beside the mean of its codes
+_START_VECTORS = 100_000
+_PREVIEWS = 4
+
+
+class PriorObjective(Objective):
+    """The objective of a prior: the information in the codes of the sounds, in bits."""
+
+    terms: ClassVar[tuple[str, ...]] = ("code_bits", "end_bits")
+    recordable = False  # which columns sound is looked up
+
+    def __init__(self, config: PriorConfig) -> None:
+        self.config: PriorConfig = config
+        self._codec: LoadedVQModel | None = None
+        self._device = torch.device("cpu")
+
+    @property
+    def codec(self) -> LoadedVQModel:
+        """The model whose codes are learnt; raises `ModelFileError`."""
+        if self._codec is None:
+            self._codec = load_model_v2(self.config.model_file, self._device)
+            # Each level takes its nearest code, as in training: a search would take longer than the prior's step.
+            self._codec.model.quantizer.beam = 1
+        return self._codec
+
+    def build_model(self, request: TrainingRequest) -> CodePrior:
+        """A `CodePrior` for the codes of the model."""
+        self._device = resolve_device(request.device if request.device != "auto" else self.config.device)
+        return CodePrior.for_codec(self.codec.model, self.config.model_settings())
+
+    def ready(self, model: nn.Module) -> bool:
+        """True once the frequencies of codes are known."""
+        return bool(cast(CodePrior, model).started)
+
+    def prepare(self, model: nn.Module, mels: Iterable[Tensor], check_cancelled: Callable[[], None]) -> None:
+        """Count codes, and collect how long and loud sounds are, over the first batches."""
+        seen: list[Tensor] = []
+        vectors = 0
+        for mel in mels:
+            check_cancelled()
+            seen.append(self._codes(mel))
+            vectors += seen[-1].shape[:3].numel()
+            if vectors >= _START_VECTORS:
+                break
+        if seen:
+            cast(CodePrior, model).start_from(torch.cat(seen), self._codebooks)
+
+    def evaluate(self, model: nn.Module, batch: Batch, progress: Tensor) -> Evaluation:
+        """The information in the codes of a batch; the codes int64 `[B, W, H, Q]` are observed."""
+        del progress
+        prior, codes = cast(CodePrior, model), self._codes(batch.mel)
+        asked = prior.conditions_of(codes, self._codebooks)
+        bits = prior.bits(codes, self._codebooks, unasked(asked) if model.training else asked)
+        code_bits = bits.levels.mean()
+        terms = {"code_bits": code_bits.detach(), "end_bits": bits.end.detach()}
+        return Evaluation((code_bits + _END_WEIGHT * bits.end,), terms, codes)
+
+    @torch.no_grad()
+    def _codes(self, mel: Tensor) -> Tensor:
+        """The codes int64 `[B, W, H, Q]` of mels `[B, 1, M, T]`."""
+        codec = self.codec.model
+        return codec.columns(codec.encode_to_codes(mel))
+
+    @property
+    def _codebooks(self) -> Tensor:
+        return self.codec.model.quantizer.codebooks
+
+    def step_event(self, model: nn.Module, step: StepResult, observed: Tensor) -> PriorStepMetrics:
+        """The step's losses."""
+        del model, observed
+        return PriorStepMetrics(**step.fields())
+
+    def epoch_event(self, model: nn.Module, epoch: EpochResult, observed: list[Tensor]) -> PriorEpochMetrics:
+        """The epoch's losses beside those of code frequencies alone."""
+        prior = cast(CodePrior, model)
+        counts = [int((codes[..., 0, 0] >= 0).sum()) for codes in observed]
+        unigrams = [float(prior.unigram_bits(codes)) * count for codes, count in zip(observed, counts) if count]
+        return PriorEpochMetrics(**epoch.fields(), unigram_bits=sum(unigrams) / max(1, sum(counts)))
+
+    def preview(
+        self, model: nn.Module, spectrogram: AudioSpectrogram, waveforms: Tensor, folder: Path, epoch: int
+    ) -> list[Path]:
+        """New sounds, of the same random numbers every time."""
+        del spectrogram, waveforms
+        codes = draw_codes(self.codec, cast(CodePrior, model), NewSounds(range(_PREVIEWS)))
+        sounds = [finished(self.codec, render(self.codec, one), None) for one in codes]
+        return [
+            write_wav(PreviewFile.place(folder, epoch, number, "new").path, sound, self.codec.sample_rate)
+            for number, sound in enumerate(sounds, start=1)
+        ]
+
+    def conclude(self, run: Run, finished: bool) -> dict[str, Any]:
+        """Add the prior to the model file."""
+        if finished:
+            prior = cast(CodePrior, run.best_model())
+            run.model_path = add_part_to_file(Path(self.config.model_file), PART, prior)
+        return {}

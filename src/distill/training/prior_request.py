@@ -1,0 +1,47 @@
+"""The request for the prior of a model: as the last part of the run that makes the model, or for a saved one."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from distill.errors import CheckpointError
+from distill.training.config import EngineConfig, get_adaptive_prior_config
+from distill.training.request import TrainingRequest
+from distill.training.run import Run
+from distill.training.run_folder import RunFolder
+
+_FOLDER = "prior"  # within the run's
+_LEAST_SHARE = 0.1  # of a budget of minutes, however little of it is left
+
+
+def prior_request(request: TrainingRequest, run: Run) -> TrainingRequest | None:
+    """The request for the prior of the model that `run` has saved; None if it has been trained already."""
+    folder = RunFolder(request.output_dir / _FOLDER)
+    if folder.used:
+        info = folder.read_info()
+        if info.model_path and Path(info.model_path).is_file():
+            return None
+        try:
+            resumed = TrainingRequest.resume(folder.path, device=request.device)
+            return dataclasses.replace(resumed, models_dir=None, sounds=request.sounds)
+        except CheckpointError:
+            return None
+    assert run.model_path is not None
+    config = run.config
+    settings: dict[str, Any] = {"seed": config.seed, "val_fraction": config.val_fraction, "device": config.device}
+    if config.minutes is not None:
+        left = config.minutes - run.elapsed() / 60
+        settings["minutes"] = max(left, _LEAST_SHARE * config.minutes)
+    elif "max_epochs" in request.chosen:
+        settings["max_epochs"] = min(config.max_epochs, get_adaptive_prior_config(1).max_epochs)
+    return for_model(request, run.model_path, folder.path, settings)
+
+
+def for_model(request: TrainingRequest, model: Path, folder: Path, settings: dict[str, Any]) -> TrainingRequest:
+    """The request for the prior of the model at `model`, on the sounds of another request; `settings` override."""
+    config: EngineConfig = get_adaptive_prior_config(
+        len(request.file_paths), request.seconds, model_file=str(model.absolute()), **settings
+    )
+    return dataclasses.replace(
+        request, family_name="prior", config=config, output_dir=folder, models_dir=None, resume_from=None
+    )
