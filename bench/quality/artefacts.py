@@ -86,6 +86,16 @@ def _changes(first: Tensor, second: Tensor) -> tuple[float, float]:
     return float(np.median(after) / max(np.median(before), 1e-6)), _regularity(after) / _regularity(before)
 
 
+def texture_and_flutter(sound: Tensor) -> tuple[float, float]:
+    """The change of one sound `[S]` from frame to frame, and its regularity, of which texture and flutter are ratios."""
+    padded = pad(sound, (0, max(0, _WINDOW - len(sound))))
+    mel = (_BANDS @ _spectrum(padded)).clamp(min=_FLOOR).log10()
+    change = _flux(mel, mel > mel.max() - _LOUD)
+    if len(change) < 4 * _PERIODS.start:
+        return float("nan"), float("nan")
+    return float(np.median(change)), _regularity(change)
+
+
 def _flux(mel: Tensor, loud: Tensor) -> np.ndarray:
     """Mean change from each frame to the next in the loud cells, where there are enough of them."""
     heard = loud[:, 1:] & loud[:, :-1]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from distill import __version__
-from distill.cli import exchange, generate, inspect, models, reconstruct, train, web
+from distill.cli import exchange, generate, inspect, models, new_sounds, reconstruct, train, web
 from distill.cli.messages import COMMAND_LINE, NoticeFormatter
 from distill.cli.streams import flush_output, open_streams, say
 from distill.errors import DistillError
@@ -28,6 +28,10 @@ app.command("inspect")(inspect.inspect)
 app.command("train")(train.train)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("generate")(generate.generate)
+app.command("vary")(new_sounds.vary)
+app.command("extend")(new_sounds.extend)
+app.command("inpaint")(new_sounds.inpaint)
+app.command("morph")(new_sounds.morph)
 app.command("export")(exchange.export_model)
 app.command("import")(exchange.import_model)
 app.command("web")(web.web)

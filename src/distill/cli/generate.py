@@ -1,4 +1,4 @@
-"""`distill generate`: new sounds from a continuous VAE."""
+"""`distill generate`: new sounds."""
 
 import itertools
 from pathlib import Path
@@ -23,7 +23,16 @@ def generate(
         int | None, typer.Option("-n", "--count", min=1, max=10_000, help="The number of sounds.", show_default="8")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same sounds.")] = 0,
-    seconds: Annotated[float, typer.Option(min=0.01, max=600, help="The length of each sound in seconds.")] = 1.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, max=600, help="The length of each sound in seconds.", show_default="as in the collection"
+        ),
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(min=0.05, max=3, help="Below 1 what is usual, above 1 what is not.")
+    ] = 1.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Let the end of each sound meet its beginning.")] = False,
     move: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=AMOUNT", help="Move along a direction, in standard deviations."),
@@ -36,7 +45,10 @@ def generate(
     device: Device = DeviceName.auto,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
 ) -> None:
-    """Make new sounds with a vae model; `distill models show MODEL` lists its directions."""
+    """Make new sounds, as the collection could have them.
+
+    A vae model can move them along directions that `distill models show MODEL` lists.
+    """
     amounts = _amounts(context, move or [])
     if interpolate and count is not None:
         raise typer.BadParameter("--interpolate makes --steps sounds; leave out -n", ctx=context)
@@ -53,7 +65,7 @@ def generate(
         sounds, number = loaded.interpolate(*interpolate, shares, seconds, amounts), steps
     else:
         number = count or _COUNT
-        sounds = loaded.generate(number, seed, seconds, amounts)
+        sounds = loaded.generate(number, seed, seconds, amounts, temperature=temperature, loop=loop)
     first = next(sounds)  # before anything is written, because the model may be of a family that makes no new sounds
     _warn_beyond_safe_range(loaded, amounts)
     targets = [output_dir / f"{place:03d}.wav" for place in range(1, number + 1)]

@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _POLL_S = 0.1
 # Options that are not called after their setting.
-_OPTIONS = {"max_epochs": "--epochs", "num_quantizers": "--rvq-levels", "augment": "--augment/--no-augment"}
+_OPTIONS = {
+    "max_epochs": "--epochs",
+    "num_quantizers": "--rvq-levels",
+    "augment": "--augment/--no-augment",
+    "with_prior": "--prior/--no-prior",
+}
 
 
 def train(
@@ -85,6 +90,15 @@ def train(
             "--augment/--no-augment", help="Vary the gain, speed and cut of the sounds.", show_default="--augment"
         ),
     ] = None,
+    prior: Annotated[
+        bool | None,
+        typer.Option(
+            "--prior/--no-prior", help="Learn to make new sounds, in a third of the time.", show_default="--prior"
+        ),
+    ] = None,
+    prior_only: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Train only the prior, of a model that there is already.")
+    ] = None,
     rate: Annotated[
         int | None,
         typer.Option(
@@ -116,10 +130,11 @@ def train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "augment": augment,
+        "with_prior": prior,
         "seed": seed,
     }
-    overrides = {name: value for name, value in settings.items() if value is not None}
-    family = family_named(context, model)
+    overrides: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    family = family_named(context, model) if prior_only is None else _prior_family(context, model)
     _check_settings(context, family, set(overrides))
     new_only = {
         "--model": model,
@@ -127,6 +142,7 @@ def train(
         "--output-dir": output_dir,
         "--rate": rate,
         "--limit": limit,
+        "--prior-only": prior_only,
     }
     _check_usage(context, folder, resume, overrides | new_only)
     limits = audio_limits(context, limit)
@@ -137,6 +153,8 @@ def train(
         request = TrainingRequest.resume(resume, device=device.value, models_dir=models_dir)
     else:
         assert folder is not None  # `_check_usage` has seen to it
+        if prior_only is not None:
+            overrides["model_file"], rate, model_name = _model_of(prior_only, models_dir)
         # Before the sounds are read, so that a setting or a folder that is refused is refused at once.
         request = TrainingRequest.new(
             printable(folder.resolve().name),
@@ -153,6 +171,26 @@ def train(
         # Without the device, which `new` counts as a setting: the summary should not mark it as an override.
         request = dataclasses.replace(request, chosen=frozenset(overrides))
     _end(_work(request) if is_worker else _run(request, json))
+
+
+def _prior_family(context: typer.Context, model: str | None) -> "Family":
+    """The family of priors; raises `BadParameter` beside `--model`."""
+    from distill.families import get_family
+
+    if model is not None:
+        raise typer.BadParameter("--prior-only trains a part of a model that there is; leave out --model", ctx=context)
+    return get_family("prior")
+
+
+def _model_of(model: str, models_dir: Path | None) -> tuple[str, int, str]:
+    """The file, the rate and the name of a model; raises `LibraryError`, `ModelFileError`."""
+    from distill.home import default_models_dir
+    from distill.library.catalog import locate
+    from distill.models.persistence import load_model_v2
+
+    library, entry = locate(model, models_dir or default_models_dir())
+    path = library.path(entry)
+    return str(path.absolute()), load_model_v2(path).sample_rate, entry.name
 
 
 def _with_sounds(request: "TrainingRequest", folder: Path, *, quiet: bool, is_worker: bool) -> "TrainingRequest":
