@@ -283,7 +283,7 @@ def test_a_few_steps_lower_the_loss():
         total.backward()
         optimizer.step()
         losses.append(recon_loss.item())
-    assert losses[-1] < 0.25 * losses[0]
+    assert losses[-1] < 0.3 * losses[0]
 
 
 def test_an_eval_forward_changes_nothing_and_reports_a_commitment():

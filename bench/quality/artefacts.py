@@ -87,7 +87,7 @@ def _changes(first: Tensor, second: Tensor) -> tuple[float, float]:
 
 
 def texture_and_flutter(sound: Tensor) -> tuple[float, float]:
-    """The change of one sound `[S]` from frame to frame, and its regularity, of which texture and flutter are ratios."""
+    """The change of a sound `[S]` from frame to frame, and its regularity: texture and flutter are ratios of these."""
     padded = pad(sound, (0, max(0, _WINDOW - len(sound))))
     mel = (_BANDS @ _spectrum(padded)).clamp(min=_FLOOR).log10()
     change = _flux(mel, mel > mel.max() - _LOUD)

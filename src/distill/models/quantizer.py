@@ -91,7 +91,7 @@ class ResidualQuantizer(nn.Module):
         if self.training and not self.ready:
             self.initialize(x.detach()[coded])
         flat, weight = x.flatten(0, 1), coded.flatten().to(x.dtype)
-        found = None if self.training or self.beam == 1 else self._search(flat.detach())
+        found = None if self.training else self._search_coded(flat.detach(), coded.flatten())
         total, residuals, chosen, errors = torch.zeros_like(flat), [flat.detach()], [], []
         for level, codebook in enumerate(self.codebooks):
             chosen.append(_nearest(residuals[level], codebook) if found is None else found[level])
@@ -117,15 +117,31 @@ class ResidualQuantizer(nn.Module):
         # NO_CODE is no index: it is looked up as code 0, then multiplied by zero.
         return (self.codebooks[levels, indices.clamp(min=0)] * coded).sum(dim=-2)
 
+    def _search_coded(self, x: Tensor, coded: Tensor) -> Tensor:
+        """Codes `[Q, N]` of those of `[N, D]` that are `coded`; the others get code 0, unlooked for."""
+        found = torch.zeros(self.levels, len(x), dtype=torch.int64, device=x.device)
+        if coded.any():
+            found[:, coded] = self._search(x[coded])
+        return found
+
+    def _greedy(self, residual: Tensor) -> Tensor:
+        """Codes `[Q, N]` of `[N, D]`, each the nearest to what the levels before it have left."""
+        chosen = []
+        for codebook in self.codebooks:
+            chosen.append(_nearest(residual, codebook))
+            residual = residual - codebook[chosen[-1]]
+        return torch.stack(chosen)
+
     def _search(self, x: Tensor) -> Tensor:
         """Codes `[Q, N]` whose sum is close to `[N, D]`, by beam search (Babenko and Lempitsky 2014, sec. 3.2).
 
         The nearest code of one level can leave a larger error after the next levels than another code would. In
-        training, each level takes its nearest code: codebooks that learn from a search come out no better, and less
-        evenly used.
+        training, and with a beam of 1, each level takes its nearest code: codebooks that learn from a search come out
+        no better, and less evenly used.
         """
-        at_once = _SEARCHED_AT_ONCE if x.device.type == "cpu" else max(1, len(x))
-        return torch.cat([self._search_part(part) for part in torch.split(x, at_once)], dim=1)
+        search, at_once = (self._search_part, _SEARCHED_AT_ONCE) if self.beam > 1 else (self._greedy, _ROWS_AT_ONCE)
+        parts = torch.split(x, at_once if x.device.type == "cpu" else len(x))
+        return torch.cat([search(part) for part in parts], dim=1)
 
     def _search_part(self, x: Tensor) -> Tensor:
         residual = x.unsqueeze(1)
