@@ -23,6 +23,8 @@ _FADE_S = 0.005
 _CANDIDATES = 8  # fillings of a gap, of which the one that leads best to what follows is taken
 _FOLLOWING = 4  # columns after a gap that this is judged by
 _LOOP_FADE_S = 0.03
+_GUIDANCE = 0.3  # how near new sounds are drawn to what lies between two of the collection's
+_CROSSED = 0.5  # of the way from one to the other, at most
 _MORPH_FREEDOM = 0.5  # by which a sound in the middle between two may differ from the mean of both
 
 
@@ -65,10 +67,13 @@ def generate(loaded: LoadedVQModel, asked: NewSounds) -> Iterator[Samples]:
 
 def draw_codes(loaded: LoadedVQModel, prior: CodePrior, asked: NewSounds) -> list[Tensor]:
     """The codes `[W, H, Q]` of new sounds, each up to its last column that sounds."""
-    conditions = _conditions(loaded, prior, asked)
+    codebooks = _codebooks(loaded)
+    chosen = [_crossed(prior, codebooks, seed) for seed in asked.seeds]
+    conditions = _conditions(loaded, prior, asked, chosen)
     columns = int(conditions.columns.max()) + _SPARE
+    target = Target(torch.stack([_padded(vectors, columns - 1) for vectors in chosen]), None, _GUIDANCE)
     draw = Draw(columns, conditions, tuple(asked.seeds), asked.temperature)
-    return [_ended(codes) for codes in sample(prior, _codebooks(loaded), draw)]
+    return [_ended(codes) for codes in sample(prior, codebooks, draw, target=target)]
 
 
 def vary(loaded: LoadedVQModel, sound: Samples, strength: float, seeds: Sequence[int]) -> Iterator[Samples]:
@@ -191,16 +196,30 @@ def _near(
     return sample(prior, _codebooks(loaded), draw, codes[:0].unsqueeze(0), target)[0]
 
 
-def _conditions(loaded: LoadedVQModel, prior: CodePrior, asked: NewSounds) -> Conditions:
-    """A length and a loudness for each seed, drawn from those of the collection's sounds together."""
-    known = prior.examples[prior.examples[:, 0] > 0]
-    if len(known) == 0:
-        known = torch.tensor([[_USUAL_COLUMNS, UNKNOWN]], device=loaded.device)
-    chosen = known[[int(np.random.default_rng([seed, 1]).integers(len(known))) for seed in asked.seeds]]
-    if asked.seconds is None:
-        return Conditions(chosen[:, 0], chosen[:, 1])
-    columns = max(1.0, asked.seconds * loaded.sample_rate / loaded.column_samples)
-    return Conditions(torch.full_like(chosen[:, 0], columns), chosen[:, 1])
+def _crossed(prior: CodePrior, codebooks: Tensor, seed: int) -> Tensor:
+    """Vectors `[W, H, D]` between those of two of the collection's sounds, nearer to the first and as long as it."""
+    if prior.anchor_count == 0:
+        return torch.zeros(int(_USUAL_COLUMNS), prior.rows, codebooks.shape[-1], device=codebooks.device)
+    draw = np.random.default_rng([seed, 1])
+    first, second = (embed(prior.anchor(int(draw.integers(prior.anchor_count))), codebooks) for _ in range(2))
+    return torch.lerp(first, _padded(second, len(first))[1:], float(draw.uniform(0, _CROSSED)))
+
+
+def _padded(vectors: Tensor, columns: int) -> Tensor:
+    """`[W, H, D]` after a silent column, in so many columns after it."""
+    padded = vectors.new_zeros(1 + columns, *vectors.shape[1:])
+    kept = vectors[:columns]
+    padded[1 : 1 + len(kept)] = kept
+    return padded
+
+
+def _conditions(loaded: LoadedVQModel, prior: CodePrior, asked: NewSounds, targets: Sequence[Tensor]) -> Conditions:
+    """The lengths and the loudness of targets `[W, H, D]`, or the length that is asked for."""
+    loudness = torch.stack([one.square().mean().sqrt() for one in targets]) / prior.loudness_scale
+    columns = torch.tensor([float(len(one)) for one in targets], device=loudness.device)
+    if asked.seconds is not None:
+        columns = torch.full_like(columns, max(1.0, asked.seconds * loaded.sample_rate / loaded.column_samples))
+    return Conditions(columns, loudness)
 
 
 @torch.no_grad()

@@ -54,7 +54,8 @@ class CodePrior(nn.Module):
     frequencies: Tensor
     row_scale: Tensor
     loudness_scale: Tensor
-    examples: Tensor
+    anchors: Tensor
+    anchor_lengths: Tensor
 
     def __init__(self, rows: int, levels: int, size: int, dim: int, settings: PriorSettings) -> None:
         super().__init__()
@@ -83,7 +84,9 @@ class CodePrior(nn.Module):
         self.register_buffer("frequencies", torch.zeros(rows, levels, size))  # log, of each code in its row and level
         self.register_buffer("row_scale", torch.ones(rows, 1))
         self.register_buffer("loudness_scale", torch.ones(()))
-        self.register_buffer("examples", torch.full((settings.examples, 2), UNKNOWN))
+        anchors = torch.full((settings.anchor_columns, rows, levels), NO_CODE, dtype=torch.int32)
+        self.register_buffer("anchors", anchors)
+        self.register_buffer("anchor_lengths", torch.zeros(settings.anchor_columns // 4, dtype=torch.int64))
 
     @classmethod
     def for_codec(cls, codec: ConvVQVAE, settings: PriorSettings) -> Self:
@@ -97,12 +100,12 @@ class CodePrior(nn.Module):
         return {
             f"memory.weight_hh_l{settings.layers - 1}": (3 * settings.width, settings.width),
             "to_rows.weight": (settings.hidden, settings.width),
-            "examples": (settings.examples, 2),
+            "anchor_lengths": (settings.anchor_columns // 4,),
         }
 
     @torch.no_grad()
     def start_from(self, codes: Tensor, codebooks: Tensor) -> None:
-        """Take from `[B, W, H, Q]` what needs no training: frequencies of codes, scales, and the sounds' conditions."""
+        """Take from `[B, W, H, Q]` what needs no training: frequencies of codes, scales, and some sounds as anchors."""
         sounding = codes[is_sounding(codes)]  # [N, H, Q]
         if len(sounding) == 0:
             return
@@ -110,12 +113,34 @@ class CodePrior(nn.Module):
         self.row_scale.copy_(power.mean(dim=(0, 2)).sqrt().clamp(min=1e-4).unsqueeze(-1))
         self.loudness_scale.copy_(power.mean().sqrt().clamp(min=1e-4))
         self.frequencies.copy_(self._smoothed_frequencies(sounding).log())
-        asked = self.conditions_of(codes, codebooks)
-        known = torch.stack(asked, dim=1)[asked.columns > 0]
-        chosen = torch.linspace(0, max(0, len(known) - 1), min(len(known), len(self.examples))).long()
-        self.examples.fill_(UNKNOWN)
-        self.examples[: len(chosen)] = known[chosen]
+        self._keep_anchors(codes)
         self.started.fill_(True)
+
+    def _keep_anchors(self, codes: Tensor) -> None:
+        """Keep of `[B, W, H, Q]` the sounds that begin and end within them, as many as there is room for."""
+        self.anchor_lengths.zero_()
+        filled = count = 0
+        for one in codes:
+            columns = is_sounding(one.unsqueeze(0))[0].nonzero().flatten()
+            if len(columns) == 0 or int(columns[-1]) == len(one) - 1:
+                continue
+            sound = one[int(columns[0]) : int(columns[-1]) + 1]
+            if count == len(self.anchor_lengths) or filled + len(sound) > len(self.anchors):
+                break
+            self.anchors[filled : filled + len(sound)] = sound.to(torch.int32)
+            self.anchor_lengths[count] = len(sound)
+            filled, count = filled + len(sound), count + 1
+
+    def anchor(self, number: int) -> Tensor:
+        """The codes int64 `[W, H, Q]` of one of the sounds that are kept, from its onset to its end."""
+        ends = self.anchor_lengths.cumsum(dim=0)
+        stop = int(ends[number])
+        return self.anchors[stop - int(self.anchor_lengths[number]) : stop].long()
+
+    @property
+    def anchor_count(self) -> int:
+        """The number of sounds that are kept."""
+        return int((self.anchor_lengths > 0).sum())
 
     def _smoothed_frequencies(self, codes: Tensor) -> Tensor:
         """The frequency of each code in its row and level, `[H, Q, K]`, of codes `[N, H, Q]`.

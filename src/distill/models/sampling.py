@@ -5,6 +5,7 @@ lies to a target, from not at all (a new sound) to only (the target's own codes)
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ class Target:
     """Vectors `[B, W, H, D]` that sounds are to be near to, `nearness` 0 (of no weight) to 1 (nothing else counts)."""
 
     vectors: Tensor
-    sounding: Tensor  # bool [B, W]
+    sounding: Tensor | None  # bool [B, W]; None where the prior decides
     nearness: float
 
 
@@ -71,8 +72,8 @@ def sample(
             sounds = sampler.sounds(heard[:, 0], draws[:, 0, 0], place, draw.asked)
             if draw.endless:
                 sounds = torch.ones_like(sounds)
-            if target is not None:
-                sounds = _as_target(sounds, target, column)
+            if target is not None and target.sounding is not None:
+                sounds = _as_target(sounds, target.sounding, target.nearness, column)
             drawn = sampler.column(heard[:, 0], before, draws[:, 1:], _part(target, column))
             codes[:, column] = torch.where(sounds[:, None, None], drawn, NO_CODE)
         before = prior.seen(embed(codes[:, column], codebooks))
@@ -86,6 +87,11 @@ class _Sampler:
     codebooks: Tensor
     temperature: float
 
+    @cached_property
+    def _sizes(self) -> Tensor:
+        """The squares of all codes, `[Q, K]`."""
+        return self.codebooks.square().sum(dim=-1)
+
     def sounds(self, heard: Tensor, draws: Tensor, place: Tensor, asked: Conditions) -> Tensor:
         """Bool `[B]`: whether the next column sounds. A sound sets in at once, and does not last far beyond its end."""
         probability: Tensor = self.prior.to_end(heard).squeeze(-1).sigmoid()
@@ -93,7 +99,7 @@ class _Sampler:
         sounds: Tensor = ((draws < probability) | (place == 0)) & ~over
         return sounds
 
-    def column(self, heard: Tensor, before: Tensor, draws: Tensor, near: tuple[Tensor, float] | None) -> Tensor:
+    def column(self, heard: Tensor, before: Tensor, draws: Tensor, near: tuple[Tensor, Tensor] | None) -> Tensor:
         """The codes `[B, H, Q]` of a column, given uniform `draws` `[B, Q, H]`."""
         prior = self.prior
         rows = prior.rows_from(heard, before)
@@ -112,14 +118,16 @@ class _Sampler:
             codes = torch.cat([codes, code.unsqueeze(-1)], dim=-1)
         return codes
 
-    def _pull(self, near: tuple[Tensor, float] | None, level: int, row: int | slice, partial: Tensor | None) -> Tensor:
+    def _pull(self, near: tuple[Tensor, Tensor] | None, level: int, row: int | slice, partial: Tensor | None) -> Tensor:
         """What a code's distance to the target takes from its logit: `[B, …, K]`, or 0 without a target."""
         if near is None:
             return torch.zeros(())
         vectors, weight = near
         rest = vectors[:, row] if partial is None else vectors[:, row] - partial[:, row]
-        distance = torch.cdist(rest, self.codebooks[level]).square() / self.prior.row_scale[row].square()
-        return distance * weight
+        # Without the square of what is left, which is the same for all codes.
+        distance = self._sizes[level] - 2 * (rest @ self.codebooks[level].T)
+        distance = distance / self.prior.row_scale[row].square()
+        return distance * weight.view(-1, *(1,) * (distance.ndim - 1))
 
     def _pick(self, logits: Tensor, draws: Tensor, pull: Tensor) -> Tensor:
         """Codes `[…]` of logits `[…, K]`, by inversion of their distribution at `draws` `[…]`."""
@@ -128,20 +136,21 @@ class _Sampler:
         return place.squeeze(-1).clamp(max=total.shape[-1] - 1)
 
 
-def _part(target: Target | None, column: int) -> tuple[Tensor, float] | None:
-    """The vectors `[B, H, D]` that a column is to be near to, and the weight of their distance."""
+def _part(target: Target | None, column: int) -> tuple[Tensor, Tensor] | None:
+    """The vectors `[B, H, D]` that a column is to be near to, and the weights `[B]` of their distances."""
     if target is None or column >= target.vectors.shape[1] or target.nearness <= 0:
         return None
     # From nothing to all: at 0.5 a distance as large as a vector takes one nat for each of its numbers.
     nearness = min(target.nearness, 1 - 1e-4)
     weight = (nearness / (1 - nearness)) ** 2 / 2
-    return target.vectors[:, column], weight
+    vectors = target.vectors[:, column]
+    return vectors, weight * (vectors != 0).flatten(1).any(dim=1)  # where the target is silent, the prior decides
 
 
-def _as_target(sounds: Tensor, target: Target, column: int) -> Tensor:
-    """What sounds, `[B]`, but as in the target where that counts for more than half."""
-    if target.nearness <= 0.5:
+def _as_target(sounds: Tensor, sounding: Tensor, nearness: float, column: int) -> Tensor:
+    """What sounds, `[B]`, but as in the target, `[B, W]`, where that counts for more than half."""
+    if nearness <= 0.5:
         return sounds
-    if column >= target.sounding.shape[1]:
+    if column >= sounding.shape[1]:
         return torch.zeros_like(sounds)
-    return target.sounding[:, column]
+    return sounding[:, column]

@@ -43,7 +43,9 @@ class PriorSettings(Validated):
     hidden: int = Field(default=128, ge=8, le=1024)  # of the networks that code a column in depth
     layers: int = Field(default=2, ge=1, le=8)
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    examples: int = Field(default=256, ge=1, le=4096)  # of the collection's lengths and levels, to draw from
+    anchor_columns: int = Field(
+        default=2048, ge=4, le=65_536
+    )  # of sounds of the collection, near which others are drawn
 
 
 @dataclass(config=VALIDATED)
