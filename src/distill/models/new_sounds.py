@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill.audio.limiter import limit_peaks
 from distill.audio.recording import Samples
 from distill.errors import ConfigError, TrainPrior
 from distill.models.loaded import LoadedVQModel
@@ -17,13 +18,14 @@ MAX_SECONDS = 600.0
 _AT_ONCE = 16  # sounds drawn together
 _USUAL_COLUMNS = 12.0  # of a new sound, where no sound of the collection has an end
 _SPARE = 3  # columns more than asked for: a sound may end a little later
-_ONSET = 10 ** (-50 / 20)  # of the peak: before, it is silent
+_ONSET = 10 ** (-40 / 20)  # of the peak: before, it is silent
 _BEFORE_ONSET_S = 0.002
 _FADE_S = 0.005
 _CANDIDATES = 8  # fillings of a gap, of which the one that leads best to what follows is taken
 _FOLLOWING = 4  # columns after a gap that this is judged by
 _LOOP_FADE_S = 0.03
 _GUIDANCE = 0.3  # how near new sounds are drawn to what lies between two of the collection's
+_OTHERS = 8  # sounds of the collection, of which the one that begins most alike is the second
 _CROSSED = 0.5  # of the way from one to the other, at most
 _MORPH_FREEDOM = 0.5  # by which a sound in the middle between two may differ from the mean of both
 
@@ -58,11 +60,15 @@ def prior_of(loaded: LoadedVQModel) -> CodePrior:
 
 def generate(loaded: LoadedVQModel, asked: NewSounds) -> Iterator[Samples]:
     """New sounds float32 `[S]`; raises `ConfigError` without a prior."""
-    prior = prior_of(loaded)
+    return new_sounds(loaded, prior_of(loaded), asked)
+
+
+def new_sounds(loaded: LoadedVQModel, prior: CodePrior, asked: NewSounds) -> Iterator[Samples]:
+    """New sounds float32 `[S]` from a prior that need not be the model's own yet."""
     for start in range(0, len(asked.seeds), _AT_ONCE):
         part = NewSounds(asked.seeds[start : start + _AT_ONCE], asked.seconds, asked.temperature)
         for codes in draw_codes(loaded, prior, part):
-            yield finished(loaded, render(loaded, codes), asked.seconds)
+            yield finished(loaded, louder(render(loaded, codes), float(prior.gain)), asked.seconds)
 
 
 def draw_codes(loaded: LoadedVQModel, prior: CodePrior, asked: NewSounds) -> list[Tensor]:
@@ -174,6 +180,12 @@ def render(loaded: LoadedVQModel, codes: Tensor) -> Samples:
     return sound
 
 
+def louder(sound: Samples, gain: float) -> Samples:
+    """A sound float32 `[S]`, `gain` times as loud, but within full scale."""
+    made: Samples = limit_peaks(torch.from_numpy(sound * np.float32(gain))[None, None])[0, 0].numpy()
+    return made
+
+
 def finished(loaded: LoadedVQModel, sound: Samples, seconds: float | None) -> Samples:
     """A new sound from its onset on, of the length asked for, faded out where it is cut."""
     loud = np.flatnonzero(np.abs(sound) > _ONSET * max(float(np.abs(sound).max()), 1e-9))
@@ -201,8 +213,16 @@ def _crossed(prior: CodePrior, codebooks: Tensor, seed: int) -> Tensor:
     if prior.anchor_count == 0:
         return torch.zeros(int(_USUAL_COLUMNS), prior.rows, codebooks.shape[-1], device=codebooks.device)
     draw = np.random.default_rng([seed, 1])
-    first, second = (embed(prior.anchor(int(draw.integers(prior.anchor_count))), codebooks) for _ in range(2))
-    return torch.lerp(first, _padded(second, len(first))[1:], float(draw.uniform(0, _CROSSED)))
+    first, *others = (
+        embed(prior.anchor(int(n)), codebooks) for n in draw.integers(prior.anchor_count, size=1 + _OTHERS)
+    )
+    # The one that begins most alike: else an attack could be softened by what has none, or has it a little later.
+    second = min((_padded(other, len(first))[1:] for other in others), key=lambda one: _difference(first[:2], one[:2]))
+    return torch.lerp(first, second, float(draw.uniform(0, _CROSSED)))
+
+
+def _difference(first: Tensor, second: Tensor) -> float:
+    return float((first - second).square().sum())
 
 
 def _padded(vectors: Tensor, columns: int) -> Tensor:

@@ -54,6 +54,7 @@ class CodePrior(nn.Module):
     frequencies: Tensor
     row_scale: Tensor
     loudness_scale: Tensor
+    gain: Tensor
     anchors: Tensor
     anchor_lengths: Tensor
 
@@ -84,6 +85,7 @@ class CodePrior(nn.Module):
         self.register_buffer("frequencies", torch.zeros(rows, levels, size))  # log, of each code in its row and level
         self.register_buffer("row_scale", torch.ones(rows, 1))
         self.register_buffer("loudness_scale", torch.ones(()))
+        self.register_buffer("gain", torch.ones(()))  # with which new sounds are as loud as the collection's
         anchors = torch.full((settings.anchor_columns, rows, levels), NO_CODE, dtype=torch.int32)
         self.register_buffer("anchors", anchors)
         self.register_buffer("anchor_lengths", torch.zeros(settings.anchor_columns // 4, dtype=torch.int64))
@@ -182,12 +184,13 @@ class CodePrior(nn.Module):
             batch, column = batch[chosen], column[chosen]
         found, before = codes[batch, column], _delayed(vectors)[batch, column]
         rows = self.rows_from(memory[batch, column], before)
-        levels = []
-        for level in range(self.levels):
+        features = self.features(codebooks)
+        logits = [self.first_logits(rows, self.seen(codebooks[0][found[..., 0]]), features)]
+        for level in range(1, self.levels):
             partial = self.seen(embed(found[..., :level], codebooks))
-            logits = self.level_logits(level, rows, partial, found[..., 0], codebooks)
-            levels.append(F.cross_entropy(logits.flatten(0, 1), found[..., level].flatten()) * _BITS)
-        return Bits(torch.stack(levels), end)
+            logits.append(self.further_logits(level, rows, partial, features))
+        levels = [F.cross_entropy(one.flatten(0, 1), found[..., n].flatten()) for n, one in enumerate(logits)]
+        return Bits(torch.stack(levels) * _BITS, end)
 
     @torch.no_grad()
     def unigram_bits(self, codes: Tensor) -> Tensor:
@@ -223,23 +226,28 @@ class CodePrior(nn.Module):
         rows: Tensor = from_before + self.to_rows(memory).unsqueeze(1) + self.row_bias
         return rows
 
-    def level_logits(self, level: int, rows: Tensor, partial: Tensor, first: Tensor, codebooks: Tensor) -> Tensor:
-        """Logits `[N, H, K]` of one level, given the sum of levels before it, scaled, `[N, H, D]`.
+    def first_logits(self, rows: Tensor, first: Tensor, features: list[Tensor]) -> Tensor:
+        """Logits `[N, H, K]` of the first level, given its vectors as `seen`, `[N, H, D + 1]`, in the rows before."""
+        above = torch.einsum("nrd,rdh->nrh", first, self.from_above)
+        return self.logits_of(0, rows + above.cumsum(dim=1) - above, features, slice(None))
 
-        The `first` level is given instead, `[N, H]`: each row sees those of the rows before it.
-        """
-        if level == 0:
-            above = torch.einsum("nrd,rdh->nrh", self.seen(codebooks[0][first]), self.from_above)
-            return self.logits_of(0, rows + above.cumsum(dim=1) - above, codebooks, slice(None))
+    def further_logits(self, level: int, rows: Tensor, partial: Tensor, features: list[Tensor]) -> Tensor:
+        """Logits `[N, H, K]` of a further level, given the sum of those before it as `seen`, `[N, H, D + 1]`."""
         known = torch.einsum("nrd,rdh->nh", partial, self.from_all).unsqueeze(1)
-        return self.logits_of(level, rows + known + partial @ self.from_own[level], codebooks, slice(None))
+        return self.logits_of(level, rows + known + partial @ self.from_own[level], features, slice(None))
 
-    def logits_of(self, level: int, state: Tensor, codebooks: Tensor, row: slice | int) -> Tensor:
+    def features(self, codebooks: Tensor) -> list[Tensor]:
+        """What is known of each code, `[K, hidden]` for each level; for the logits."""
+        return [
+            network(codebook / codebook.square().mean().sqrt().clamp(min=1e-6))
+            for network, codebook in zip(self.codes, codebooks)
+        ]
+
+    def logits_of(self, level: int, state: Tensor, features: list[Tensor], row: slice | int) -> Tensor:
         """Logits `[N, …, K]` of a level from all that is known of one row, or of all rows, `[N, …, hidden]`."""
         state = state + self.level_bias[level]
         state = state + self.trunk(state)
-        features: Tensor = self.codes[level](codebooks[level] / codebooks[level].square().mean().sqrt().clamp(min=1e-6))
-        logits: Tensor = state @ features.T / features.shape[-1] ** 0.5 + self.frequencies[row, level]
+        logits: Tensor = state @ features[level].T / state.shape[-1] ** 0.5 + self.frequencies[row, level]
         return logits
 
 

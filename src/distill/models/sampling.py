@@ -88,6 +88,10 @@ class _Sampler:
     temperature: float
 
     @cached_property
+    def _features(self) -> list[Tensor]:
+        return self.prior.features(self.codebooks)
+
+    @cached_property
     def _sizes(self) -> Tensor:
         """The squares of all codes, `[Q, K]`."""
         return self.codebooks.square().sum(dim=-1)
@@ -106,14 +110,14 @@ class _Sampler:
         codes = torch.zeros(len(heard), prior.rows, 0, dtype=torch.int64, device=heard.device)
         above, first = torch.zeros_like(rows[:, 0]), []
         for row in range(prior.rows):
-            logits = prior.logits_of(0, rows[:, row] + above, self.codebooks, row)
+            logits = prior.logits_of(0, rows[:, row] + above, self._features, row)
             code = self._pick(logits, draws[:, 0, row], self._pull(near, 0, row, None))
             first.append(code)
             above = above + prior.seen(self.codebooks[0][code], row) @ prior.from_above[row]
         codes = torch.stack(first, dim=1).unsqueeze(-1)
         for level in range(1, prior.levels):
             partial = embed(codes, self.codebooks)
-            logits = prior.level_logits(level, rows, prior.seen(partial), codes[..., 0], self.codebooks)
+            logits = prior.further_logits(level, rows, prior.seen(partial), self._features)
             code = self._pick(logits, draws[:, level], self._pull(near, level, slice(None), partial))
             codes = torch.cat([codes, code.unsqueeze(-1)], dim=-1)
         return codes

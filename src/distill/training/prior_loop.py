@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from distill.audio.io import write_wav
+from distill.audio.recording import Samples
 from distill.audio.spectrogram import AudioSpectrogram
+from distill.data.chunks import ChunkDataset
 from distill.models.loaded import LoadedVQModel
-from distill.models.new_sounds import NewSounds, draw_codes, finished, render
+from distill.models.new_sounds import NewSounds, new_sounds
 from distill.models.persistence import add_part_to_file, load_model_v2
 from distill.models.prior import CodePrior, unasked
 from distill.training.config import PriorConfig
@@ -26,6 +29,11 @@ PART = "prior"
 _END_WEIGHT = 0.5  # of whether a column sounds, beside the mean of its codes
 _START_VECTORS = 100_000
 _PREVIEWS = 4
+_LEVELLED = 32  # new sounds that are compared with the collection in loudness
+
+
+def _loudness(sound: Samples) -> float:
+    return float(np.sqrt(np.square(sound, dtype=np.float64).mean()))
 
 
 class PriorObjective(Objective):
@@ -80,6 +88,13 @@ class PriorObjective(Objective):
         terms = {"code_bits": code_bits.detach(), "end_bits": bits.end.detach()}
         return Evaluation((code_bits + _END_WEIGHT * bits.end,), terms, codes)
 
+    def _gain(self, prior: CodePrior, sounds: ChunkDataset) -> float:
+        """The gain with which new sounds are as loud as those of the collection, by their medians."""
+        prior.gain.fill_(1.0)
+        made = [_loudness(sound) for sound in new_sounds(self.codec, prior, NewSounds(range(_LEVELLED)))]
+        real = [_loudness(waveform[:]) for waveform in sounds.waveforms]
+        return float(np.median(real) / max(float(np.median(made)), 1e-6))
+
     @torch.no_grad()
     def _codes(self, mel: Tensor) -> Tensor:
         """The codes int64 `[B, W, H, Q]` of mels `[B, 1, M, T]`."""
@@ -107,8 +122,7 @@ class PriorObjective(Objective):
     ) -> list[Path]:
         """New sounds, of the same random numbers every time."""
         del spectrogram, waveforms
-        codes = draw_codes(self.codec, cast(CodePrior, model), NewSounds(range(_PREVIEWS)))
-        sounds = [finished(self.codec, render(self.codec, one), None) for one in codes]
+        sounds = new_sounds(self.codec, cast(CodePrior, model), NewSounds(range(_PREVIEWS)))
         return [
             write_wav(PreviewFile.place(folder, epoch, number, "new").path, sound, self.codec.sample_rate)
             for number, sound in enumerate(sounds, start=1)
@@ -118,5 +132,6 @@ class PriorObjective(Objective):
         """Add the prior to the model file."""
         if finished:
             prior = cast(CodePrior, run.best_model())
+            prior.gain.fill_(self._gain(prior, cast(ChunkDataset, run.loaders[0].dataset)))
             run.model_path = add_part_to_file(Path(self.config.model_file), PART, prior)
         return {}
