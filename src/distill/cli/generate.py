@@ -30,8 +30,9 @@ def generate(
         ),
     ] = None,
     temperature: Annotated[
-        float, typer.Option(min=0.05, max=3, help="Below 1 what is usual, above 1 what is not.")
-    ] = 1.0,
+        float | None,
+        typer.Option(min=0.05, max=3, help="Low: what is usual; high: what is not.", show_default="0.8, a vae's 1"),
+    ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Let the end of each sound meet its beginning.")] = False,
     move: Annotated[
         list[str] | None,

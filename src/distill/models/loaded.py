@@ -17,6 +17,7 @@ from distill.errors import AudioError, ConfigError, GeneratingFamily
 from distill.families import Family, all_families, get_family
 from distill.library.header import ModelMetadata
 from distill.models.reconstruct import CONTEXT, reconstruct_waveform
+from distill.models.settings import USUAL_TEMPERATURE
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
 
@@ -88,7 +89,7 @@ class LoadedFamily(ABC):
 
     def generate(
         self, count: int, seed: int = 0, seconds: float | None = None, moves: Mapping[str, float] | None = None,
-        *, temperature: float = 1.0, loop: bool = False,
+        *, temperature: float | None = None, loop: bool = False,
     ) -> Iterator[Samples]:  # fmt: skip
         """Generate new sounds, float32 `[S]` each; the same seed gives the same sounds.
 
@@ -107,7 +108,9 @@ class LoadedFamily(ABC):
         del sound, strength, count, seed
         raise self._no_new_sounds()
 
-    def extend(self, sound: Path | str | Samples, seconds: float, seed: int = 0, temperature: float = 1.0) -> Samples:
+    def extend(
+        self, sound: Path | str | Samples, seconds: float, seed: int = 0, temperature: float | None = None
+    ) -> Samples:
         """A sound, as reconstructed, and `seconds` of how it could go on: float32 `[S]`; raises as `vary` does."""
         del sound, seconds, seed, temperature
         raise self._no_new_sounds()
@@ -237,13 +240,13 @@ class LoadedVQModel(LoadedFamily):
 
     def generate(
         self, count: int, seed: int = 0, seconds: float | None = None, moves: Mapping[str, float] | None = None,
-        *, temperature: float = 1.0, loop: bool = False,
+        *, temperature: float | None = None, loop: bool = False,
     ) -> Iterator[Samples]:  # fmt: skip
         """Draw new sounds from the prior, as `LoadedFamily.generate` says; the n-th has the seed `seed` + n."""
         from distill.models import new_sounds  # imported late: it imports this module
 
         _refuse_moves(moves)
-        asked = new_sounds.NewSounds(range(seed, seed + count), seconds, temperature)
+        asked = new_sounds.NewSounds(range(seed, seed + count), seconds, temperature or USUAL_TEMPERATURE)
         return (new_sounds.loop if loop else new_sounds.generate)(self, asked)
 
     def vary(self, sound: Path | str | Samples, strength: float, count: int = 1, seed: int = 0) -> Iterator[Samples]:
@@ -252,11 +255,13 @@ class LoadedVQModel(LoadedFamily):
 
         return new_sounds.vary(self, self.waveform(sound), strength, range(seed, seed + count))
 
-    def extend(self, sound: Path | str | Samples, seconds: float, seed: int = 0, temperature: float = 1.0) -> Samples:
+    def extend(
+        self, sound: Path | str | Samples, seconds: float, seed: int = 0, temperature: float | None = None
+    ) -> Samples:
         """Draw codes that follow those of a sound, as `LoadedFamily.extend` says."""
         from distill.models import new_sounds
 
-        return new_sounds.extend(self, self.waveform(sound), seconds, seed, temperature)
+        return new_sounds.extend(self, self.waveform(sound), seconds, seed, temperature or USUAL_TEMPERATURE)
 
     def inpaint(self, sound: Path | str | Samples, start: float, end: float, seed: int = 0) -> Samples:
         """Draw codes between those of a sound, as `LoadedFamily.inpaint` says."""
@@ -335,14 +340,14 @@ class LoadedModel(LoadedFamily):
 
     def generate(
         self, count: int, seed: int = 0, seconds: float | None = None, moves: Mapping[str, float] | None = None,
-        *, temperature: float = 1.0, loop: bool = False,
+        *, temperature: float | None = None, loop: bool = False,
     ) -> Iterator[Samples]:  # fmt: skip
         """Generate new sounds, as `LoadedFamily.generate` says; a long one goes on towards the next and back."""
         from distill.models.generate import move, render, sample_latents  # imported late: it imports this module
 
         if loop:
             raise ConfigError("a continuous VAE makes no loops")
-        latents = move(self, sample_latents(self, count, seed, temperature), moves or {})
+        latents = move(self, sample_latents(self, count, seed, temperature or 1.0), moves or {})
         for latent, towards in zip(latents, latents.roll(-1, dims=0)):  # a single one is its own next, and stays
             yield render(self, latent, 1.0 if seconds is None else seconds, towards)
 

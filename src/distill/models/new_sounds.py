@@ -13,6 +13,7 @@ from distill.errors import ConfigError, TrainPrior
 from distill.models.loaded import LoadedVQModel
 from distill.models.prior import UNKNOWN, CodePrior, Conditions, embed, is_sounding
 from distill.models.sampling import Draw, Target, sample
+from distill.models.settings import USUAL_TEMPERATURE
 
 MAX_SECONDS = 600.0
 _AT_ONCE = 16  # sounds drawn together
@@ -24,9 +25,9 @@ _FADE_S = 0.005
 _CANDIDATES = 8  # fillings of a gap, of which the one that leads best to what follows is taken
 _FOLLOWING = 4  # columns after a gap that this is judged by
 _LOOP_FADE_S = 0.03
-_GUIDANCE = 0.3  # how near new sounds are drawn to what lies between two of the collection's
+_GUIDANCE = 0.7  # how near new sounds are drawn to what lies between two of the collection's
 _OTHERS = 8  # sounds of the collection, of which the one that begins most alike is the second
-_CROSSED = 0.5  # of the way from one to the other, at most
+_CROSSED = 0.4  # of the way from one to the other, at most
 _MORPH_FREEDOM = 0.5  # by which a sound in the middle between two may differ from the mean of both
 
 
@@ -36,12 +37,12 @@ class NewSounds:
 
     seeds: Sequence[int]
     seconds: float | None = None
-    temperature: float = 1.0
+    temperature: float = USUAL_TEMPERATURE
 
     def __post_init__(self) -> None:
         check_seconds(self.seconds)
         if not 0.05 <= self.temperature <= 3:
-            raise ConfigError(f"temperature is {self.temperature}", "it must be from 0.05 to 3; 1 is as the sounds are")
+            raise ConfigError(f"temperature is {self.temperature}", "it must be from 0.05 to 3")
 
 
 def check_seconds(seconds: float | None) -> None:
@@ -94,7 +95,7 @@ def vary(loaded: LoadedVQModel, sound: Samples, strength: float, seeds: Sequence
         )
 
 
-def extend(loaded: LoadedVQModel, sound: Samples, seconds: float, seed: int, temperature: float = 1.0) -> Samples:
+def extend(loaded: LoadedVQModel, sound: Samples, seconds: float, seed: int, temperature: float) -> Samples:
     """The sound float `[S]`, as the model has it, and `seconds` of how it could go on."""
     check_seconds(seconds)
     prior, codes = prior_of(loaded), codes_of(loaded, sound)[:-1]  # the last column shows the sound breaking off

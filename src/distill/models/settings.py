@@ -35,6 +35,9 @@ class VQVAESettings(CodeSettings):
     n_mels: int = Field(default=128, ge=16, le=512, multiple_of=16)
 
 
+USUAL_TEMPERATURE = 0.8  # of new sounds from a prior: what is rare is drawn less often than it occurs
+
+
 @dataclass(config=VALIDATED)
 class PriorSettings(Validated):
     """The settings of a `CodePrior`, beside those that follow from the model whose codes it knows."""
