@@ -16,7 +16,7 @@ def limit_peaks(sound: Tensor) -> Tensor:
     window = 2 * _AROUND + 1
     needed = F.max_pool1d(loudness, window, 1, _AROUND).clamp(min=1).reciprocal()
     # The mean of gains each of which suffices for the peak in the middle suffices for it, too.
-    return sound * F.avg_pool1d(needed, window, 1, _AROUND, count_include_pad=False)
+    return (sound * F.avg_pool1d(needed, window, 1, _AROUND, count_include_pad=False)).clamp(-1, 1)  # of rounding
 
 
 def fade_in(sound: Tensor) -> Tensor:

@@ -98,9 +98,9 @@ def vary(loaded: LoadedVQModel, sound: Samples, strength: float, seeds: Sequence
 def extend(loaded: LoadedVQModel, sound: Samples, seconds: float, seed: int, temperature: float) -> Samples:
     """The sound float `[S]`, as the model has it, and `seconds` of how it could go on."""
     check_seconds(seconds)
+    if len(sound) < loaded.column_samples:
+        raise ConfigError("the sound is shorter than a column of codes", f"{loaded.column_seconds:.2g} s are enough")
     prior, codes = prior_of(loaded), codes_of(loaded, sound)[:-1]  # the last column shows the sound breaking off
-    if len(codes) == 0:
-        raise ConfigError("the sound is shorter than a column of codes", "give one of at least 0.2 seconds")
     samples = len(sound) + round(seconds * loaded.sample_rate)
     columns = 1 + -(-samples // loaded.column_samples)
     asked = Conditions(torch.tensor([float(columns)]), torch.tensor([UNKNOWN]))
@@ -133,8 +133,12 @@ def morph(
 ) -> Iterator[Samples]:
     """Sounds at `shares` (0 to 1) of the way from one sound float `[S]` to another, each a sound of its own."""
     prior = prior_of(loaded)
-    ends = [_vectors(loaded, codes_of(loaded, sound)) for sound in (first, second)]
+    codes_of_ends = [codes_of(loaded, sound) for sound in (first, second)]
+    ends = [_vectors(loaded, codes) for codes in codes_of_ends]
     for share in shares:
+        if share in (0, 1):
+            yield _cut(render(loaded, codes_of_ends[int(share)]), len((first, second)[int(share)]))
+            continue
         columns = round((1 - share) * len(ends[0]) + share * len(ends[1]))
         start, end = (vectors[torch.linspace(0, len(vectors) - 1, columns).round().long()] for vectors in ends)
         between = torch.lerp(start, end, share)

@@ -1,5 +1,6 @@
 """The entries of the built-in model families in the registry `distill.families`. Imports no torch."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,7 +107,7 @@ PRIOR = register(
         config=PriorConfig,
         preset=get_adaptive_prior_config,
         history=PriorHistory,
-        file=VQVAE.file,
+        file=dataclasses.replace(VQVAE.file, parts={}, before={}),
         objective="distill.training.prior_loop:PriorObjective",
         model="distill.models.prior:CodePrior",
         loaded="distill.models.loaded:LoadedVQModel",

@@ -4,13 +4,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from distill.errors import CheckpointError
 from distill.training.config import EngineConfig, get_adaptive_prior_config
 from distill.training.request import TrainingRequest
 from distill.training.run import Run
 from distill.training.run_folder import RunFolder
 
 _FOLDER = "prior"  # within the run's
+_SHARED = ("seed", "val_fraction", "device", "batch_size", "num_workers", "augment")  # settings of both
 _LEAST_SHARE = 0.1  # of a budget of minutes, however little of it is left
 
 
@@ -21,19 +21,15 @@ def prior_request(request: TrainingRequest, run: Run) -> TrainingRequest | None:
         info = folder.read_info()
         if info.model_path and Path(info.model_path).is_file():
             return None
-        try:
-            resumed = TrainingRequest.resume(folder.path, device=request.device)
-            return dataclasses.replace(resumed, models_dir=None, sounds=request.sounds)
-        except CheckpointError:
-            return None
+        resumed = TrainingRequest.resume(folder.path, device=request.device)
+        return dataclasses.replace(resumed, models_dir=None, sounds=request.sounds)
     assert run.model_path is not None
     config = run.config
-    settings: dict[str, Any] = {"seed": config.seed, "val_fraction": config.val_fraction, "device": config.device}
+    # Not more epochs than the codec has, so that a quick trial is quick.
+    settings: dict[str, Any] = {"max_epochs": min(config.max_epochs, get_adaptive_prior_config(1).max_epochs)}
+    settings |= {name: getattr(config, name) for name in _SHARED}
     if config.minutes is not None:
-        left = config.minutes - run.elapsed() / 60
-        settings["minutes"] = max(left, _LEAST_SHARE * config.minutes)
-    elif "max_epochs" in request.chosen:
-        settings["max_epochs"] = min(config.max_epochs, get_adaptive_prior_config(1).max_epochs)
+        settings["minutes"] = max(config.minutes - run.elapsed() / 60, _LEAST_SHARE * config.minutes)
     return for_model(request, run.model_path, folder.path, settings)
 
 
