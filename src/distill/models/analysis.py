@@ -17,7 +17,6 @@ _SWEEP = (-2.0, -1.0, 0.0, 1.0, 2.0)  # standard deviations
 _LOUDEST = 1.5  # mel units; louder output is a decoder's overshoot, and its energy could overflow
 _AUDIBLE = 0.01  # a smaller spread of a property over the sounds is inaudible, so a change of it must name no direction
 _BASES = 16  # training sounds that each sweep starts from
-_EXAMPLES = 64  # training sounds that new ones are drawn around
 
 
 def loudness(mel: Tensor) -> Tensor:
@@ -72,17 +71,17 @@ def _energy(mel: Tensor) -> Tensor:
 def analyse_latent_space(decode: Callable[[Tensor], Tensor], latents: Tensor) -> dict[str, Any]:
     """Analyse float latents `[N, L]`, given `decode` from `[n, L]` to mels `[n, 1, M, T]` in decibels.
 
-    Returns plain values only: `mean` `[L]`; `examples`, the latents of some of the sounds; `components`, strongest
-    first, each with its unit `direction` `[L]` and `std`; the leading ones also have `name`, `effects` (the change of
-    each property per standard deviation along the direction, in standard deviations of that property over the sounds)
-    and `safe_range`, in standard deviations, which holds 95 % of the sounds.
+    Returns plain values only: `mean` `[L]`; `components`, strongest first, each with its unit `direction` `[L]` and
+    `std`; the leading ones also have `name`, `effects` (the change of each property per standard deviation along the
+    direction, in standard deviations of that property over the sounds) and `safe_range`, in standard deviations, which
+    holds 95 % of the sounds.
     """
     mean = latents.mean(dim=0)
     # On the CPU: not every GPU backend has a singular value decomposition.
     _, singular, directions = torch.linalg.svd((latents - mean).cpu(), full_matrices=False)
     singular, directions = singular.to(latents.device), directions.to(latents.device)
     spread = singular / max(1, len(latents) - 1) ** 0.5
-    bases, examples = (latents[:: max(1, len(latents) // count)][:count] for count in (_BASES, _EXAMPLES))
+    bases = latents[:: max(1, len(latents) // _BASES)][:_BASES]
     # correction=0: with a single sound, the usual estimate of a standard deviation is NaN.
     usual = {name: of(decode(bases).squeeze(1)).std(correction=0) for name, of in PROPERTIES.items()}
     taken: set[str] = set()
@@ -98,7 +97,7 @@ def analyse_latent_space(decode: Callable[[Tensor], Tensor], latents: Tensor) ->
             place = ((latents - mean) @ direction / std).cpu()
             component["safe_range"] = torch.quantile(place, torch.tensor([0.025, 0.975])).tolist()
         components.append(component)
-    return {"mean": mean.tolist(), "components": components, "examples": examples.tolist()}
+    return {"mean": mean.tolist(), "components": components}
 
 
 def _effects(

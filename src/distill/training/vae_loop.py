@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
 from distill.data.batches import Loader
+from distill.data.chunks import AS_IT_IS, ChunkDataset
 from distill.data.collection import Sound
 from distill.models.analysis import analyse_latent_space
 from distill.models.blocks import STRIDE
@@ -36,6 +37,7 @@ from distill.training.step import TrainStep
 
 logger = logging.getLogger(__name__)
 
+_EXAMPLES = 64  # chunks that new sounds are drawn around
 _START_CHUNKS = 1000  # that the start of a model is based on
 _ACTIVE_SHARE = 0.1  # of the latent dimensions; fewer active ones are a collapse
 
@@ -148,10 +150,21 @@ def _divergence(observed: Sequence[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def _analysis(run: Run, model: ConvVAE) -> dict[str, Any]:
-    """The analysis of the latent means of the training chunks."""
+    """The analysis of the latent means of the training chunks, and those of some chunks as they are, `examples`."""
     latents = torch.cat([model.encode(mel)[0] for mel in run.context.mels(run.loaders[0])])
     decibels = run.context.spectrogram.decibels
-    return analyse_latent_space(lambda chosen: decibels(model.decode(chosen)), latents)
+    analysis = analyse_latent_space(lambda chosen: decibels(model.decode(chosen)), latents)
+    dataset = cast(ChunkDataset, run.loaders[0].dataset)
+    chunks = torch.stack([dataset[AS_IT_IS, 0, index] for index in _examples(dataset)])
+    return analysis | {"examples": model.encode(run.context.batch(chunks).mel)[0].tolist()}
+
+
+def _examples(dataset: ChunkDataset) -> list[int]:
+    """The indices of some chunks that sounds begin with; where there are few, of any."""
+    first = [index for index, chunk in enumerate(dataset.chunks) if chunk.start == 0]
+    chosen = first if len(first) >= _EXAMPLES else range(len(dataset))
+    count = min(_EXAMPLES, len(chosen))
+    return [chosen[len(chosen) * number // count] for number in range(count)]
 
 
 # The family as plain functions: one epoch, one validation, a whole run
