@@ -173,6 +173,7 @@ def test_load_takes_either_family(world):
         {"latent_analysis": {"mean": [0.0] * 4}},
         {"latent_analysis": ANALYSIS | {"mean": [0.0] * 3}},
         {"latent_analysis": ANALYSIS | {"components": [{"name": "brightness"}]}},
+        {"latent_analysis": ANALYSIS | {"examples": [[0.0] * 4, [0.0] * 5]}},
         {"vae_config": {"latent_dim": 4}},
         {"vae_config": {"latent_dim": 10**9, "dropout": 0.2, "n_mels": 32, "frames": 48}},
         {"vae_config": {"latent_dim": 4, "dropout": 0.2, "n_mels": 32, "frames": 47}},
@@ -240,6 +241,21 @@ def test_latents_are_drawn_from_where_the_training_sounds_are(saved):
     torch.testing.assert_close(drawn.std(dim=0), torch.tensor([2.0, 0, 0, 0]), atol=0.1, rtol=0)
 
 
+EXAMPLES = [[6.0, 0.0, 0.0, 0.0], [-6.0, 0.0, 0.0, 0.0], [0.0, 6.0, 0.0, 0.0], [0.0, -6.0, 0.0, 0.0]]
+
+
+def test_latents_are_drawn_around_the_examples_and_spread_like_the_sounds(model, tmp_path):
+    spread = 6 / 2**0.5  # of the examples, in each of the two directions
+    components = [{"direction": row, "std": spread} for row in torch.eye(4)[:2].tolist()]
+    analysis = {"mean": [0.0] * 4, "components": components, "examples": EXAMPLES}
+    loaded = load_model(save(model, tmp_path, analysis=analysis))
+    drawn = sample_latents(loaded, 4000, seed=0)
+    torch.testing.assert_close(drawn.mean(dim=0), torch.zeros(4), atol=0.3, rtol=0)
+    torch.testing.assert_close(drawn.std(dim=0), torch.tensor([spread, spread, 0, 0]), rtol=0.05, atol=0)
+    distance = torch.cdist(drawn, 0.75**0.5 * torch.tensor(EXAMPLES)).amin(dim=1)
+    assert distance.square().mean().sqrt() < 0.8 * spread  # one Gaussian around all would have more
+
+
 def test_a_move_is_so_many_standard_deviations_along_the_direction(saved):
     loaded = load_model(saved)
     moved = move(loaded, torch.zeros(2, 4), {"brightness": 1.5})
@@ -250,11 +266,11 @@ def test_a_move_is_so_many_standard_deviations_along_the_direction(saved):
 def test_more_of_a_direction_is_more_of_what_it_is_called_after(trained):
     name, direction = next(iter(named_directions(trained).items()))
     assert name in PROPERTIES  # the first to be named has the bare name
-    measure = PROPERTIES[name]
+    measure, decibels = PROPERTIES[name], trained.spectrogram.decibels
     start = sample_latents(trained, 8, seed=1)
     with torch.no_grad():
         less, more = (
-            measure(trained.model.decode(move(trained, start, {name: amount})).squeeze(1)).mean()
+            measure(decibels(trained.model.decode(move(trained, start, {name: amount}))).squeeze(1)).mean()
             for amount in (-1.0, 1.0)
         )
     assert more > less

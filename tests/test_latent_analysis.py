@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.audio.spectrogram import SILENCE
+from distill.audio.spectrogram import SILENCE, AudioSpectrogram
+from distill.families import get_family
 from distill.models.analysis import PROPERTIES, analyse_latent_space
 
 LATENTS, BANDS, FRAMES = 6, 64, 48
@@ -92,6 +93,14 @@ def test_the_attack_is_when_the_energy_comes(frame):
     mel = torch.full((1, BANDS, FRAMES), SILENCE)
     mel[:, :, frame] = 0.5
     assert PROPERTIES["attack"](mel).item() == pytest.approx(frame / FRAMES)
+
+
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_a_sound_has_the_same_properties_in_either_mel(name):
+    sound = 0.3 * torch.randn(1, 1, 24_000, generator=torch.Generator().manual_seed(0)) * torch.linspace(1, 0, 24_000)
+    either = [AudioSpectrogram(), AudioSpectrogram(get_family("vae").spectrogram)]
+    plain, detailed = (PROPERTIES[name](mel.decibels(mel.waveform_to_mel(sound))[:, 0]).item() for mel in either)
+    assert detailed == pytest.approx(plain, rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", PROPERTIES)

@@ -9,7 +9,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn.parameter import UninitializedTensorMixin
 
 from distill.audio.spectrogram import PADDING, SILENCE
-from distill.models.losses import kl_per_dimension, spectral_loss, vae_loss
+from distill.models.losses import kl_per_dimension, spectral_loss, vae_loss, vqvae_loss
 from distill.models.vae import ConvVAE, overlap_add
 
 pytestmark = pytest.mark.usefixtures("narrow_nets")
@@ -22,9 +22,9 @@ def make(frames: int = FRAMES, **changes: object) -> ConvVAE:
     return ConvVAE(**({"latent_dim": LATENTS, "dropout": 0.0, "n_mels": BANDS, "frames": frames} | changes))
 
 
-@pytest.fixture
-def model() -> ConvVAE:
-    return make().eval()
+@pytest.fixture(params=["lapped", "convolutions"])
+def model(request: pytest.FixtureRequest) -> ConvVAE:
+    return make(transform=request.param).eval()
 
 
 def mels(batch: int = 2, frames: int = 24, seed: int = 0) -> Tensor:
@@ -102,8 +102,11 @@ def test_what_is_drawn_in_training_has_the_mean_and_spread_it_claims():
     torch.testing.assert_close(drawn[0].std(dim=0), (0.5 * logvar[0]).exp(), rtol=0.1, atol=0)
 
 
-def test_gradients_reach_every_parameter():
-    model = make().train()
+@pytest.mark.parametrize("transform", ["lapped", "convolutions"])
+def test_gradients_reach_every_parameter(transform):
+    model = make(transform=transform).train()
+    if transform == "lapped":
+        torch.nn.init.normal_(model.decoder[1].widen.weight)  # the refiner starts as none
     vae_loss(*_forward(model, mels(4)), kl_weight=0.01, free_bits=0.0)[0].backward()
     assert [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()] == []
 
@@ -133,6 +136,94 @@ def test_samples_are_whole_chunks_that_differ_and_follow_torchs_seed(model):
     assert len({mel.numpy().tobytes() for mel in made}) == 5
     torch.manual_seed(3)
     assert torch.equal(model.sample(5, "cpu"), made)
+
+
+# The start
+
+
+def sounds(count: int = 64, size: int = 64, seed: int = 0) -> Tensor:
+    """Mels `[count, 1, size, size]` of a bump each, at a place of its own, over a texture."""
+    random = torch.Generator().manual_seed(seed)
+    across, along = (4 * torch.linspace(0, 1, size) - 4 * torch.rand(count, 1, generator=random) for _ in range(2))
+    bumps = (-across.square()[:, :, None] - along.square()[:, None, :]).exp()
+    return (2 * bumps - 0.9 + 0.05 * torch.randn(count, size, size, generator=random)).unsqueeze(1)
+
+
+def started(mel: Tensor, latent_dim: int = LATENTS) -> ConvVAE:
+    model = make(mel.shape[-1], n_mels=mel.shape[-2], latent_dim=latent_dim)
+    model.start_from(list(mel.split(16)))
+    return model.eval()
+
+
+def test_latents_have_a_mean_of_0_and_a_variance_of_1_from_the_start():
+    mu, logvar = started(sounds()).encode(sounds())
+    torch.testing.assert_close(mu.mean(dim=0), torch.zeros(LATENTS), atol=1e-3, rtol=0)
+    torch.testing.assert_close(mu.var(dim=0, correction=0), torch.ones(LATENTS), atol=1e-2, rtol=0)
+    assert torch.allclose((0.5 * logvar).exp(), torch.tensor(0.2))
+
+
+def test_more_latents_reconstruct_better_from_the_start():
+    mel = sounds()
+    errors = [(started(mel, count)(mel)[0] - mel).square().mean().item() for count in (1, 4, 16, 48)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.1 * (mel - mel.mean(dim=0)).square().mean()
+
+
+def test_of_two_sounds_one_latent_tells_them_apart_and_the_others_are_0():
+    mel = sounds(2)
+    model = started(mel)
+    recon, mu, _ = model(mel)
+    torch.testing.assert_close(mu[:, 0].abs(), torch.ones(2), atol=1e-3, rtol=0)
+    assert not mu[:, 1:].any()
+    assert (recon - mel).square().mean() < 0.2 * (mel - mel.mean(dim=0)).square().mean()
+
+
+def test_silence_and_what_is_not_finite_start_nothing():
+    model = make()
+    model.start_from([torch.full((2, 1, BANDS, FRAMES), PADDING), torch.full((1, 1, BANDS, FRAMES), torch.nan)])
+    assert not model.ready
+    model.start_from([mels(4), torch.full((1, 1, BANDS, FRAMES), torch.nan)])
+    assert model.ready
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+def test_whether_it_has_started_is_part_of_the_state():
+    model = make()
+    model.start_from([mels(4)])
+    again, old = make(), make(transform="convolutions")
+    assert (again.ready, old.ready) == (False, True)
+    again.load_state_dict(model.state_dict())
+    assert again.ready
+
+
+# No pattern of strides
+
+
+def energy_at_strides(mel: Tensor, axis: int) -> Tensor:
+    """Energy of mels `[N, 1, M, T]` at periods of 4 and of 2 cells along an axis: float `[2]`."""
+    cells = mel.movedim(axis, -1)
+    size = cells.shape[-1]
+    spectrum = torch.fft.rfft(cells * torch.hann_window(size)).abs().square().flatten(0, -2).mean(dim=0)
+    return spectrum[[size // 4, size // 2]]
+
+
+@pytest.mark.parametrize(("transform", "stands_out"), [("lapped", False), ("convolutions", True)])
+def test_only_the_convolutions_of_before_leave_a_pattern_of_their_strides(transform, stands_out):
+    mel = sounds()
+    model = make(64, n_mels=64, transform=transform)
+    if transform == "lapped":
+        model.start_from([mel])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for _ in range(25):
+        optimizer.zero_grad()
+        vae_loss(*_forward(model, mel), kl_weight=1e-5, power=0.15)[0].backward()
+        optimizer.step()
+    with torch.no_grad():
+        decoded = model.eval()(mel)[0]
+    for axis in (-2, -1):
+        times = float((energy_at_strides(decoded, axis) / energy_at_strides(mel, axis)).max())
+        assert (times > 20) == stands_out
+        assert times > 20 or times < 5
 
 
 # Sounds longer than a chunk
@@ -215,6 +306,12 @@ def test_the_loss_is_reconstruction_plus_weighted_divergence(weight):
     assert kl_loss.item() == pytest.approx(kl_per_dimension(mu, logvar).sum().item())
     assert recon_loss.item() == pytest.approx(spectral_loss(recon, target).item())
     assert total.item() == pytest.approx(recon_loss.item() + weight * kl_loss.item())
+
+
+def test_the_loss_of_mels_with_a_power_is_that_of_the_other_family():
+    recon, target, (mu, logvar) = mels(seed=1), mels(seed=2), latents(2)
+    _, recon_loss, _ = vae_loss(recon, target, mu, logvar, power=0.15)
+    assert recon_loss.item() == pytest.approx(vqvae_loss(recon, target, torch.zeros(()), power=0.15)[1].item())
 
 
 def test_the_weight_counts_once_in_the_gradient():

@@ -2,20 +2,27 @@
 
 import copy
 import dataclasses
+import json
 import logging
 import math
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
 from distill.audio.io import read_waveform
-from distill.audio.spectrogram import AudioSpectrogram
-from distill.data.collection import find_audio_files
+from distill.audio.settings import BEFORE
+from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
+from distill.data.chunks import AS_IT_IS, ChunkDataset
+from distill.data.collection import Sound, find_audio_files
 from distill.errors import CheckpointError
+from distill.families import get_family
 from distill.models import load_model
+from distill.models.analysis import analyse_latent_space
+from distill.models.archive import read_archive, write_archive
 from distill.models.vae import ConvVAE
 from distill.training.checkpoint import list_checkpoints, load_checkpoint, load_vqvae_checkpoint
 from distill.training.execution import run_training
@@ -27,7 +34,8 @@ from distill.training.preview import generate_preview, list_previews
 from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
 from distill.training.runner import TrainingRunner
-from distill.training.vae_loop import VAEObjective
+from distill.training.vae_loop import VAEObjective, _examples
+from support.checkpoints import same
 from support.runs import RESULT_KEYS, same_run, small_vae_config, ticking
 from support.sounds import write_collection
 from support.stops import StopAt
@@ -176,8 +184,42 @@ def test_the_model_file_keeps_the_settings_of_the_run_the_kl_terms_included(fini
 
 def test_the_chunk_decides_the_shape_the_model_is_built_for(finished):
     result, _, _, _ = finished
-    # 24 000 samples are 47 frames, in whole grid cells 48.
-    assert result["model"].settings == {"latent_dim": 16, "dropout": 0.2, "n_mels": 128, "frames": 48}
+    # 24 000 samples are 47 frames, in whole grid cells 48; 128 bands, and four times 64 of their detail.
+    assert result["model"].settings == {
+        "latent_dim": 16,
+        "dropout": 0.2,
+        "transform": "lapped",
+        "n_mels": 384,
+        "frames": 48,
+    }
+
+
+def test_directions_are_named_after_what_the_bands_do_in_decibels(files, tmp_path, monkeypatch):
+    seen = []
+
+    def analyse(decode, latents):
+        seen.append((decode(latents[:2]), latents))
+        return analyse_latent_space(decode, latents)
+
+    monkeypatch.setattr("distill.training.vae_loop.analyse_latent_space", analyse)
+    model = train(small_vae_config(max_epochs=1), files, tmp_path / "run")["model"]
+    ((mel, latents),) = seen
+    with torch.no_grad():
+        expected = AudioSpectrogram(get_family("vae").spectrogram).decibels(model.decode(latents[:2]))
+    assert mel.shape == (2, 1, 128, 48)
+    torch.testing.assert_close(mel, expected)
+
+
+@pytest.mark.parametrize(("sounds", "seconds"), [(3, 40), (70, 3), (2, 0.1)])
+def test_new_sounds_are_drawn_around_the_beginnings_of_sounds_where_there_are_enough(sounds, seconds):
+    noise = np.random.default_rng(0).normal(0, 0.1, (sounds, round(seconds * 100))).astype(np.float32)
+    many = [Sound(Path(f"{number}.wav"), f"{number}", wave) for number, wave in enumerate(noise)]
+    dataset = ChunkDataset(many, 100, 100, seed=0, augment=True)
+    chosen = _examples(dataset)
+    assert len(chosen) == len(set(chosen)) == min(64, len(dataset))
+    assert len({dataset.chunks[index].sound for index in chosen}) == min(64, sounds)
+    assert all(dataset.chunks[index].start == 0 for index in chosen) == (sounds != 3)
+    assert torch.equal(dataset[AS_IT_IS, 0, chosen[-1]], dataset[AS_IT_IS, 5, chosen[-1]])
 
 
 def test_the_run_folder_tells_the_whole_story(finished):
@@ -210,7 +252,9 @@ def test_random_previews_are_of_the_same_latents_and_leave_torchs_numbers_alone(
     expected = torch.rand(3)
     torch.manual_seed(5)
     one, other = (
-        generate_preview(result["model"], AudioSpectrogram(), tmp_path / name, 0, "cpu", num_samples=1)
+        generate_preview(
+            result["model"], AudioSpectrogram(get_family("vae").spectrogram), tmp_path / name, 0, "cpu", num_samples=1
+        )
         for name in ("one", "other")
     )
     assert torch.equal(torch.rand(3), expected)
@@ -293,15 +337,47 @@ def test_another_kl_weight_is_refused_by_name(resumable, files, uninterrupted, t
         train(other, files, tmp_path / "run", resume_from=uninterrupted[0])
 
 
+def as_of_0_1_0(path: Path) -> None:
+    """Take from a checkpoint the settings that 0.1.0 did not have."""
+    content = read_archive(path)
+    del content["identity"]["config"]["transform"], content["model_settings"]["transform"]
+    for name in BEFORE:
+        del content["identity"]["spectrogram_config"][name]
+    write_archive(path, content)
+
+
+def test_a_run_of_before_goes_on_with_its_convolutions_and_its_mel(files, tmp_path):
+    config = small_vae_config(max_epochs=2, checkpoint_interval=1, transform="convolutions")
+    whole = train(config, files, tmp_path / "whole", spectrogram_config=SpectrogramConfig())
+    stop = StopAt(EpochMetrics, epoch=0)
+    train(
+        config, files, tmp_path / "run", spectrogram_config=SpectrogramConfig(), callback=stop, cancel_event=stop.cancel
+    )
+    info_path = RunFolder(tmp_path / "run").info_path
+    info = json.loads(info_path.read_text())
+    del info["config"]["transform"]
+    for name in BEFORE:
+        del info["spectrogram_config"][name]
+    info_path.write_text(json.dumps(info))
+    for path in list_checkpoints(tmp_path / "run" / "checkpoints"):
+        as_of_0_1_0(path)
+    result = run_training(TrainingRequest.resume(tmp_path / "run", models_dir=tmp_path / "models"))
+    assert result["model"].settings == whole["model"].settings
+    assert same(result["model"].state_dict(), whole["model"].state_dict())
+    assert load_model(next((tmp_path / "models").glob("*.distill"))).spectrogram.config == SpectrogramConfig()
+
+
 # Collapse
 
 
 @pytest.mark.parametrize("free_bits", [0.1, 0.0])
 def test_a_collapse_made_on_purpose_is_warned_of_in_plain_words(free_bits, files, tmp_path, caplog):
+    # With what 0.1.0 had: a model that starts from components needs far more steps to lose them.
     config = small_vae_config(
-        augmentation_copies=16, kl_weight_max=100.0, kl_warmup_fraction=0.0, free_bits=free_bits, learning_rate=5e-3
-    )
-    train(config, files, tmp_path / "run")
+        augmentation_copies=16, kl_weight_max=100.0, kl_warmup_fraction=0.0, free_bits=free_bits, learning_rate=5e-3,
+        transform="convolutions",
+    )  # fmt: skip
+    train(config, files, tmp_path / "run", spectrogram_config=SpectrogramConfig())
     assert "carry information about the sound (posterior collapse)" in caplog.text
     assert "lower KL weight" in caplog.text
 

@@ -22,6 +22,7 @@ from distill.paths import printable
 
 Key = tuple[int, int, int]  # epoch, place in it, chunk
 NO_CHUNK: Key = (-1, -1, -1)  # padding, for a rank that gets no part of a small batch
+AS_IT_IS = -2  # in place of an epoch: the chunk is not varied
 
 # Augmentation
 SPEED_EPOCHS = 4  # for which a sound keeps its varied speed, so that its mel serves more than once
@@ -129,7 +130,7 @@ class ChunkDataset(Dataset[Tensor]):
         """The chunk of a key, with its augmentation."""
         epoch, place, index = key
         chunk = self.chunks[index]
-        if not self.augment:
+        if epoch == AS_IT_IS or not self.augment:
             return chunk
         # A function of the key alone, so that neither a resumed run nor worker processes get other chunks.
         varied, shift, gain = _random_draws(self.seed, epoch, place // _DRAWN_AT_ONCE)[place % _DRAWN_AT_ONCE]

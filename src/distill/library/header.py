@@ -2,11 +2,15 @@
 
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import (
+    Annotated,
+    Any,
+    NotRequired,  # pydantic needs it below Python 3.12
+)
 
 from pydantic import ConfigDict, Field, FiniteFloat, with_config
 from pydantic.dataclasses import dataclass
-from typing_extensions import TypedDict  # pydantic needs it below Python 3.12
+from typing_extensions import TypedDict
 
 from distill.errors import ConfigError, ModelFileError
 from distill.families import find_family
@@ -61,6 +65,7 @@ class LatentAnalysis(TypedDict):
 
     mean: list[FiniteFloat]
     components: list[NamedDirection | Direction]
+    examples: NotRequired[list[list[FiniteFloat]]]  # missing from files of distill 0.1.0
 
 
 @dataclass(config=VALIDATED)

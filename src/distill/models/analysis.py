@@ -69,12 +69,12 @@ def _energy(mel: Tensor) -> Tensor:
 
 @torch.no_grad()
 def analyse_latent_space(decode: Callable[[Tensor], Tensor], latents: Tensor) -> dict[str, Any]:
-    """Analyse float latents `[N, L]`, given `decode` from `[n, L]` to mels `[n, 1, M, T]`; returns plain values only.
+    """Analyse float latents `[N, L]`, given `decode` from `[n, L]` to mels `[n, 1, M, T]` in decibels.
 
-    `mean` `[L]`; `components`, strongest first, each with its unit `direction` `[L]` and `std`; the leading ones also
-    have `name`, `effects` (the change of each property per standard deviation along the direction, in standard
-    deviations of that property over the sounds) and `safe_range`, in standard deviations, which holds 95 % of the
-    sounds.
+    Returns plain values only: `mean` `[L]`; `components`, strongest first, each with its unit `direction` `[L]` and
+    `std`; the leading ones also have `name`, `effects` (the change of each property per standard deviation along the
+    direction, in standard deviations of that property over the sounds) and `safe_range`, in standard deviations, which
+    holds 95 % of the sounds.
     """
     mean = latents.mean(dim=0)
     # On the CPU: not every GPU backend has a singular value decomposition.

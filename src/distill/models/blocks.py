@@ -1,4 +1,4 @@
-"""Convolutional building blocks of both families, between a mel and a grid of vectors, one for 16 × 16 mel cells.
+"""Convolutional building blocks of models of distill 0.1.0, between a mel and a grid of vectors, 16 × 16 cells each.
 
 Normalisation acts on the channels of one position, never across time: the result for a stretch of sound depends only
 on its surroundings, so a long sound can be coded block by block without seams, and padding disturbs nothing.

@@ -10,7 +10,7 @@ Every file has exactly these keys:
     spectrogram_config        the SpectrogramConfig of the mels that it reads and writes
     training_config           the settings of the run, for the record
     codebook_health_snapshot  (RVQ-VAE) health on the validation set, or None
-    latent_analysis           (VAE) the result of distill.models.analysis, or None
+    latent_analysis           (VAE) the result of distill.models.analysis, with latents of examples, or None
     loss_curve_history        one list per loss, with None where it was not finite, or None
     metadata                  the fields of ModelMetadata
 

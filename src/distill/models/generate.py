@@ -1,7 +1,8 @@
 """New sounds from a VAE: sampled, moved along named directions, or interpolated between two sounds.
 
-Latents are sampled from a Gaussian fitted to those of the training sounds, not from the prior: where the two differ,
-the decoder has learnt nothing (Ghosh et al. 2020, "ex-post density estimation").
+Latents are sampled from a density fitted to those of the training sounds, not from the prior: where the two differ,
+the decoder has learnt nothing (Ghosh et al. 2020, "ex-post density estimation"). It is a Gaussian around each of some
+sounds; one around all of them has its mass between sounds, where all is a quiet blur.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from distill.models.loaded import LoadedModel
 from distill.models.vae import overlap_add
 
 MAX_SECONDS = 600.0
+_WIDTH = 0.5  # of the Gaussian around a sound, beside the spread of all sounds
 
 
 def named_directions(loaded: LoadedModel) -> dict[str, dict[str, Any]]:
@@ -27,16 +29,20 @@ def named_directions(loaded: LoadedModel) -> dict[str, dict[str, Any]]:
 
 
 def sample_latents(loaded: LoadedModel, count: int, seed: int, temperature: float = 1.0) -> Tensor:
-    """Sample latents float `[count, L]` from the Gaussian fitted to the training sounds; same seed, same latents.
+    """Sample latents float `[count, L]` from the density fitted to the training sounds; same seed, same latents.
 
-    Its deviations are multiplied by the `temperature`.
-
-    For a model without an analysis, as one rescued from a checkpoint, the Gaussian is the prior.
+    It has about their mean and their covariance; deviations are multiplied by the `temperature`. For models of distill 0.1.0 it is a single Gaussian, and for those
+    without an analysis, as one rescued from a checkpoint, the prior.
     """
     mean, directions, spread = _basis(loaded)
-    # On the CPU, so that a seed gives the same sounds on every device.
-    noise = torch.randn(count, len(spread), generator=torch.Generator().manual_seed(seed))
-    return (mean + (noise * spread * temperature) @ directions).to(loaded.device)
+    random = torch.Generator().manual_seed(seed)  # on the CPU, so that a seed gives the same sounds on every device
+    scattered = (torch.randn(count, len(spread), generator=random) * spread) @ directions
+    examples = torch.tensor((loaded.analysis or {}).get("examples", []))
+    if len(examples):
+        # Drawn in towards the mean, so that all of them together have the covariance of the sounds.
+        chosen = examples[torch.randint(len(examples), (count,), generator=random)] - mean
+        scattered = (1 - _WIDTH**2) ** 0.5 * chosen + _WIDTH * scattered
+    return (mean + temperature * scattered).to(loaded.device)
 
 
 def move(loaded: LoadedModel, latents: Tensor, amounts: Mapping[str, float]) -> Tensor:
@@ -83,7 +89,7 @@ def render(loaded: LoadedModel, latent: Tensor, seconds: float, towards: Tensor 
 
 
 def _basis(loaded: LoadedModel) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean `[L]`, directions `[C, L]` and standard deviations `[C]` of the Gaussian to draw from."""
+    """Mean `[L]`, directions `[C, L]` and standard deviations `[C]` of the latents of sounds."""
     if loaded.analysis is None:
         size = loaded.model.latent_dim
         return torch.zeros(size), torch.eye(size), torch.ones(size)

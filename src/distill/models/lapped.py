@@ -1,4 +1,4 @@
-"""The RVQ-VAE's encoder and decoder: a lapped transform of the mel, whose columns overlap by half.
+"""The encoder and decoder of both families: a lapped transform of the mel, whose columns overlap by half.
 
 Each column of the grid is 16 frames under a sine window, of which the next column shares eight, so that no border is
 heard between them. The transform is separable, because a small collection says much about which bands sound together,

@@ -61,6 +61,13 @@ def energy_loss(recon: Tensor, target: Tensor, power: float) -> Tensor:
     return _masked_mean(energies[0] - energies[1], real.to(target.dtype), exponent=2)
 
 
+def _squared_loss(recon: Tensor, target: Tensor, power: float | None) -> Tensor:
+    """The spectral loss in squares; where mels have a `power`, half of it is that of energies."""
+    # The best guess of what is left open is the mean, by squares: that by absolute values is too soft.
+    recon_loss = spectral_loss(recon, target, exponent=2)
+    return recon_loss if power is None else (recon_loss + energy_loss(recon, target, power)) / 2
+
+
 def _energy(values: Tensor, power: float) -> Tensor:
     """The mean energy of neighbouring bands of `[B, 1, M, T]`, silence at 0, to `power` / 2: `[B, 1, M / 8, T]`."""
     energy = values.clamp(min=_FAINT) ** (2 / power)
@@ -75,10 +82,7 @@ def vqvae_loss(
     The weight is applied here and nowhere else, so the gradient carries it once. Where the mel has a `power`, half of
     the reconstruction loss is that of energies.
     """
-    # Squares, whose best guess of what the codes leave open is the mean: that of absolute values is too soft.
-    recon_loss = spectral_loss(recon, target, exponent=2)
-    if power is not None:
-        recon_loss = (recon_loss + energy_loss(recon, target, power)) / 2
+    recon_loss = _squared_loss(recon, target, power)
     weighted_commit = commitment_weight * commit_loss
     return recon_loss + weighted_commit, recon_loss, weighted_commit
 
@@ -90,7 +94,13 @@ def kl_per_dimension(mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 def vae_loss(
-    recon: Tensor, target: Tensor, mu: Tensor, logvar: Tensor, kl_weight: float | Tensor = 1.0, free_bits: float = 0.1
+    recon: Tensor,
+    target: Tensor,
+    mu: Tensor,
+    logvar: Tensor,
+    kl_weight: float | Tensor = 1.0,
+    free_bits: float = 0.1,
+    power: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`(total, recon_loss, kl_loss)` for mels `[B, 1, M, T]` and latents `[B, L]`; `kl_loss` is not yet weighted.
 
@@ -98,7 +108,8 @@ def vae_loss(
     carry nothing. An RVQ-VAE has no code for what follows the end of a sound, but a VAE has to learn that sounds end:
     the frames after the end count as silence, with a weight of their own that does not grow with their number.
     """
-    recon_loss = spectral_loss(recon, target) + _AFTER_END_WEIGHT * _sound_after_end(recon, target)
+    recon_loss = spectral_loss(recon, target) if power is None else _squared_loss(recon, target, power)
+    recon_loss = recon_loss + _AFTER_END_WEIGHT * _sound_after_end(recon, target)
     # Every rank has the same divergence, a mean over all examples, so each one contributes only its share of it.
     kl_loss = rank_share(kl_per_dimension(mu, logvar).clamp(min=free_bits).sum())
     return recon_loss + kl_weight * kl_loss, recon_loss, kl_loss

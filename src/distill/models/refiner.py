@@ -1,8 +1,8 @@
-"""The part of the RVQ-VAE's decoder that is not linear: it corrects each value of a decoded mel by those around it.
+"""The part of a decoder that is not linear: it corrects each value of a decoded mel by those around it.
 
-What the codes leave out makes what is loud too soft, and what is soft beside it too loud, and by how much can be told
-from the surroundings. Nothing here has a constant term, so silence is 0 and stays 0, and what is learnt at one level
-holds at others (Mohan et al. 2020).
+What codes or latents leave out makes what is loud too soft, and what is soft beside it too loud, and by how much can
+be told from the surroundings. Nothing here has a constant term, so silence is 0 and stays 0, and what is learnt at one
+level holds at others (Mohan et al. 2020).
 """
 
 import torch.nn.functional as F

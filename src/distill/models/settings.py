@@ -57,6 +57,7 @@ class LatentSettings(Validated):
 
     latent_dim: int = Field(default=64, ge=1, le=1024)
     dropout: float = Field(default=0.2, ge=0, lt=1)
+    transform: Literal["lapped", "convolutions"] = "lapped"
 
 
 @dataclass(config=VALIDATED)

@@ -111,7 +111,7 @@ class PriorConfig(EngineConfig, PriorSettings):
 class TrainingConfig(EngineConfig, LatentSettings):
     """Settings of a continuous VAE run (v1): the engine's, the model's and the KL term's."""
 
-    kl_weight_max: float = Field(default=1e-4, ge=0, le=100, allow_inf_nan=False)
+    kl_weight_max: float = Field(default=2e-5, ge=0, le=100, allow_inf_nan=False)  # for mels with power
     kl_warmup_fraction: float = Field(default=0.3, ge=0, le=1)
     free_bits: float = Field(default=0.1, ge=0, le=100, allow_inf_nan=False)  # nats per latent dimension
 

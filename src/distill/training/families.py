@@ -18,12 +18,16 @@ from distill.training.config import (
 )
 from distill.training.metrics import MetricsHistory, PriorHistory, VQMetricsHistory
 
+# What is loud counts most, and the detail shows when it happens (docs/quality.md).
+_DETAILED = SpectrogramConfig(power=0.15, detail_mels=64)
+
 
 def _fits_latent_dim(settings: Mapping[str, Any], analysis: Any) -> bool:
     """True if every vector of a latent analysis, where there is one, has the model's number of dimensions."""
     if analysis is None:
         return True
-    vectors = [analysis["mean"], *(component["direction"] for component in analysis["components"])]
+    directions = (component["direction"] for component in analysis["components"])
+    vectors = [analysis["mean"], *directions, *analysis.get("examples", [])]
     return all(len(vector) == settings["latent_dim"] for vector in vectors)
 
 
@@ -60,8 +64,7 @@ VQVAE = register(
         objective="distill.training.loop:VQVAEObjective",
         model="distill.models.vqvae:ConvVQVAE",
         loaded="distill.models.loaded:LoadedVQModel",
-        # What is loud counts most, and the detail shows when it happens (docs/quality.md).
-        spectrogram=SpectrogramConfig(power=0.15, detail_mels=64),
+        spectrogram=_DETAILED,
         losses=(Loss("val_commit_loss", "commit_losses", "Commitment", "How far sounds lie from their codes"),),
         has_codes=True,
         generates=True,
@@ -84,10 +87,12 @@ VAE = register(
             record_type=LatentAnalysis | None,
             foreign="Not a v1 VAE model. Use load_model_v2() for v2 models.",
             record_fits=_fits_latent_dim,
+            before={"transform": "convolutions"},
         ),
         objective="distill.training.vae_loop:VAEObjective",
         model="distill.models.vae:ConvVAE",
         loaded="distill.models.loaded:LoadedModel",
+        spectrogram=_DETAILED,
         losses=(Loss("val_kl_loss", "kl_losses", "KL", "How far the space is from an even cloud"),),
         panel=FigurePanel(
             "The continuous space",

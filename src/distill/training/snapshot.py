@@ -11,6 +11,7 @@ from torch.optim import AdamW
 
 from distill.distributed import world_size
 from distill.errors import CheckpointError
+from distill.families import get_family
 from distill.models.archive import same_form
 from distill.training.checkpoint import Checkpoint, drop_later, write_checkpoint
 from distill.training.device import device_name
@@ -72,7 +73,8 @@ def restore(run: Run, checkpoint: Checkpoint) -> None:
     Raises `CheckpointError` when it does not fit, `StorageError`.
     """
     # Everything is checked first, so that a checkpoint that does not fit changes nothing.
-    if checkpoint.model_settings != run.info.model_settings or not _fits(checkpoint, run):
+    settings = {**get_family(run.info.family).file.before, **checkpoint.model_settings}
+    if settings != run.info.model_settings or not _fits(checkpoint, run):
         raise CheckpointError("the checkpoint does not fit this run: parts of it are missing or of another shape")
     run.context.model.load_state_dict(checkpoint.model_state)
     for optimizer, optimizer_state in zip(run.optimizers, _as_list(checkpoint.optimizer_state)):

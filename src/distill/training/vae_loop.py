@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
 from distill.data.batches import Loader
+from distill.data.chunks import AS_IT_IS, ChunkDataset
 from distill.data.collection import Sound
 from distill.models.analysis import analyse_latent_space
 from distill.models.blocks import STRIDE
@@ -36,6 +37,8 @@ from distill.training.step import TrainStep
 
 logger = logging.getLogger(__name__)
 
+_EXAMPLES = 64  # chunks that new sounds are drawn around
+_START_CHUNKS = 1000  # that the start of a model is based on
 _ACTIVE_SHARE = 0.1  # of the latent dimensions; fewer active ones are a collapse
 
 
@@ -54,8 +57,23 @@ class VAEObjective(Objective):
         """A `ConvVAE` for the mel of the request's chunks, in whole grid cells."""
         mel = request.spectrogram_config
         frames = 1 + round(self.config.chunk_duration_s * mel.sample_rate) // mel.hop_length
-        shape = {"n_mels": mel.n_mels, "frames": -(-frames // STRIDE) * STRIDE}
+        shape = {"n_mels": mel.rows, "frames": -(-frames // STRIDE) * STRIDE}
         return ConvVAE(**dataclasses.asdict(VAESettings(**self.config.model_settings(), **shape)))
+
+    def ready(self, model: nn.Module) -> bool:
+        """True once the linear maps are set."""
+        return not isinstance(model, ConvVAE) or model.ready
+
+    def prepare(self, model: nn.Module, mels: Iterable[Tensor], check_cancelled: Callable[[], None]) -> None:
+        """Set the linear maps from some batches (`ConvVAE.start_from`)."""
+        assert isinstance(model, ConvVAE)
+        seen: list[Tensor] = []
+        for mel in mels:
+            check_cancelled()
+            seen.append(mel)
+            if sum(map(len, seen)) >= _START_CHUNKS:
+                break
+        model.start_from(seen, check_cancelled)
 
     def kl_weight(self, progress: Tensor) -> Tensor:
         """The KL weight at `progress`, 0 to 1, of a run: rises linearly to its full value, then stays constant."""
@@ -68,7 +86,7 @@ class VAEObjective(Objective):
         mel = batch.mel
         recon, mu, logvar = model(mel)
         weight = self.kl_weight(progress)
-        total, recon_loss, kl_loss = vae_loss(recon, mel, mu, logvar, weight, self.free_bits)
+        total, recon_loss, kl_loss = vae_loss(recon, mel, mu, logvar, weight, self.free_bits, batch.power)
         terms = {"recon_loss": recon_loss.detach(), "kl_loss": kl_loss.detach()}
         return Evaluation((total,), terms, torch.cat([mu, logvar], dim=1).detach())
 
@@ -109,7 +127,7 @@ class VAEObjective(Objective):
     def conclude(self, run: Run, finished: bool) -> dict[str, Any]:
         """Analyse the latent space; save the model with the analysis, and draw it."""
         model, history = cast(ConvVAE, run.best_model()), cast(MetricsHistory, run.state.history)
-        analysis = analyse_latent_space(model.decode, _latents(run, model)) if finished else None
+        analysis = _analysis(run, model) if finished else None
 
         def save(models_dir: Path) -> Path:
             return save_model(
@@ -131,9 +149,22 @@ def _divergence(observed: Sequence[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def _latents(run: Run, model: ConvVAE) -> Tensor:
-    """The latent means float `[N, L]` of the training chunks."""
-    return torch.cat([model.encode(mel)[0] for mel in run.context.mels(run.loaders[0])])
+def _analysis(run: Run, model: ConvVAE) -> dict[str, Any]:
+    """The analysis of the latent means of the training chunks, and those of some chunks as they are, `examples`."""
+    latents = torch.cat([model.encode(mel)[0] for mel in run.context.mels(run.loaders[0])])
+    decibels = run.context.spectrogram.decibels
+    analysis = analyse_latent_space(lambda chosen: decibels(model.decode(chosen)), latents)
+    dataset = cast(ChunkDataset, run.loaders[0].dataset)
+    chunks = torch.stack([dataset[AS_IT_IS, 0, index] for index in _examples(dataset)])
+    return analysis | {"examples": model.encode(run.context.batch(chunks).mel)[0].tolist()}
+
+
+def _examples(dataset: ChunkDataset) -> list[int]:
+    """The indices of some chunks that sounds begin with; where there are few, of any."""
+    first = [index for index, chunk in enumerate(dataset.chunks) if chunk.start == 0]
+    chosen = first if len(first) >= _EXAMPLES else range(len(dataset))
+    count = min(_EXAMPLES, len(chosen))
+    return [chosen[len(chosen) * number // count] for number in range(count)]
 
 
 # The family as plain functions: one epoch, one validation, a whole run
