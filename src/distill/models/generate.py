@@ -31,8 +31,8 @@ def named_directions(loaded: LoadedModel) -> dict[str, dict[str, Any]]:
 def sample_latents(loaded: LoadedModel, count: int, seed: int, temperature: float = 1.0) -> Tensor:
     """Sample latents float `[count, L]` from the density fitted to the training sounds; same seed, same latents.
 
-    It has about their mean and their covariance; deviations are multiplied by the `temperature`. For models of distill 0.1.0 it is a single Gaussian, and for those
-    without an analysis, as one rescued from a checkpoint, the prior.
+    It has about their mean and their covariance; deviations are multiplied by the `temperature`. For models of distill
+    0.1.0 it is a single Gaussian, and for those without an analysis, as one rescued from a checkpoint, the prior.
     """
     mean, directions, spread = _basis(loaded)
     random = torch.Generator().manual_seed(seed)  # on the CPU, so that a seed gives the same sounds on every device
