@@ -40,7 +40,7 @@ def make_runs_quick(patch: pytest.MonkeyPatch) -> None:
     """Narrow nets that start from few vectors, and no picture at the end: what costs more than a whole run here."""
     patch.setattr("distill.models.blocks.WIDTHS", NARROW)
     patch.setattr("distill.training.loop._START_VECTORS", 10_000)
-    for name in ("loop.draw_vqvae_run", "vae_loop.draw_vae_run"):
+    for name in ("loop.draw_vqvae_run", "vae_loop.draw_vae_run", "prior_loop.draw_prior_run"):
         patch.setattr(f"distill.training.{name}", lambda *_: None)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from distill.storage import atomic_write
 from distill.training.config import LEVEL_NAMES
 from distill.training.health import LOW_UTILIZATION
-from distill.training.metrics import MetricsHistory, VQMetricsHistory
+from distill.training.metrics import MetricsHistory, PriorHistory, VQMetricsHistory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,6 +58,24 @@ def draw_vae_run(path: Path, history: MetricsHistory, analysis: dict[str, Any], 
     return _save(figure, path)
 
 
+def draw_prior_run(path: Path, history: PriorHistory, heard: Sequence[Tensor], made: Sequence[Tensor]) -> Path:
+    """Draw a prior's run to a PNG at `path`: its bits, some mels `[M, T]` of the collection, and some new ones.
+
+    Raises `StorageError`.
+    """
+    figure, rows = _page()
+    bits = rows[0].subplots()
+    epochs, events = _epochs(history), history.epoch_metrics
+    bits.plot(epochs, [event.unigram_bits for event in events], color="grey", label="frequencies of codes alone")
+    bits.plot(epochs, [event.val_code_bits for event in events], color=_COLOURS[1], label="prior")
+    bits.set(title="bits per code, of sounds set aside", xlabel="epoch")
+    bits.legend(frameon=False)
+    for row, mels, title in zip(rows[1:], (heard, made), ("of the collection", "new")):
+        for axes, mel in zip(row.subplots(1, max(1, len(mels)), squeeze=False, sharey=True)[0], mels):
+            _draw_mel(axes, mel, title)
+    return _save(figure, path)
+
+
 def _page() -> "tuple[Figure, Any]":
     """A figure of three rows."""
     from matplotlib.figure import Figure  # here, because it is slow; and without pyplot, which is not thread-safe
@@ -77,7 +96,7 @@ def _save(figure: "Figure", path: Path) -> Path:
     return path
 
 
-def _epochs(history: VQMetricsHistory | MetricsHistory) -> list[int]:
+def _epochs(history: VQMetricsHistory | MetricsHistory | PriorHistory) -> list[int]:
     """The epochs, counted from 1 as people do."""
     return [event.epoch + 1 for event in history.epoch_metrics]
 
@@ -131,5 +150,9 @@ def _draw_effects(axes: "Axes", components: list[dict[str, Any]]) -> None:
 
 def _draw_mels(pair: "list[Axes]", mel: Tensor, recon: Tensor) -> None:
     for axes, image, title in zip(pair, (mel, recon), ("original (not trained on)", "reconstruction")):
-        axes.imshow(image.cpu().numpy(), origin="lower", aspect="auto", cmap="magma", vmin=-1, vmax=0.6)
-        axes.set(title=title, xlabel="frame", ylabel="mel band")
+        _draw_mel(axes, image, title)
+
+
+def _draw_mel(axes: "Axes", mel: Tensor, title: str) -> None:
+    axes.imshow(mel.cpu().numpy(), origin="lower", aspect="auto", cmap="magma", vmin=-1, vmax=0.6)
+    axes.set(title=title, xlabel="frame", ylabel="mel band")

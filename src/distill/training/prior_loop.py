@@ -1,6 +1,6 @@
 """Training of a prior: the codes of a saved RVQ-VAE, learnt in a run of their own that ends in the same model file."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -10,16 +10,18 @@ from torch import Tensor, nn
 
 from distill.audio.io import write_wav
 from distill.audio.recording import Samples
-from distill.audio.spectrogram import AudioSpectrogram
+from distill.audio.spectrogram import AudioSpectrogram, mark_end
 from distill.data.chunks import ChunkDataset
+from distill.data.waveforms import Waveform
 from distill.models.loaded import LoadedVQModel
 from distill.models.new_sounds import NewSounds, new_sounds
 from distill.models.persistence import add_part_to_file, load_model_v2
 from distill.models.prior import CodePrior, unasked
 from distill.training.config import PriorConfig
 from distill.training.device import resolve_device
-from distill.training.metrics import PriorEpochMetrics, PriorStepMetrics
+from distill.training.metrics import PriorEpochMetrics, PriorHistory, PriorStepMetrics
 from distill.training.objective import Batch, EpochResult, Evaluation, Objective, StepResult
+from distill.training.picture import draw_prior_run
 from distill.training.preview_files import PreviewFile
 from distill.training.request import TrainingRequest
 from distill.training.run import Run
@@ -29,6 +31,8 @@ PART = "prior"
 _END_WEIGHT = 0.5  # of whether a column sounds, beside the mean of its codes
 _START_VECTORS = 100_000
 _PREVIEWS = 4
+_DRAWN = 8  # sounds in each row of the picture
+_DRAWN_S = 3.0  # of each, at most
 _LEVELLED = 32  # new sounds that are compared with the collection in loudness
 
 
@@ -88,11 +92,17 @@ class PriorObjective(Objective):
         terms = {"code_bits": code_bits.detach(), "end_bits": bits.end.detach()}
         return Evaluation((code_bits + _END_WEIGHT * bits.end,), terms, codes)
 
-    def _gain(self, prior: CodePrior, sounds: ChunkDataset) -> float:
+    def _picture(self, sound: Samples) -> Tensor:
+        """The mel `[M, T]` of a sound float `[S]`, for the eye; of a long sound the beginning."""
+        spectrogram = self.codec.spectrogram
+        waveform = torch.from_numpy(sound[: round(_DRAWN_S * spectrogram.config.sample_rate)]).to(self.codec.device)
+        return spectrogram.decibels(spectrogram.waveform_to_mel(mark_end(waveform)[None, None]))[0, 0]
+
+    def _gain(self, prior: CodePrior, waveforms: Sequence[Waveform]) -> float:
         """The gain with which new sounds are as loud as those of the collection, by their medians."""
         prior.gain.fill_(1.0)
         made = [_loudness(sound) for sound in new_sounds(self.codec, prior, NewSounds(range(_LEVELLED)))]
-        real = [_loudness(waveform[:]) for waveform in sounds.waveforms]
+        real = [_loudness(waveform[:]) for waveform in waveforms]
         return float(np.median(real) / max(float(np.median(made)), 1e-6))
 
     @torch.no_grad()
@@ -129,9 +139,14 @@ class PriorObjective(Objective):
         ]
 
     def conclude(self, run: Run, finished: bool) -> dict[str, Any]:
-        """Add the prior to the model file."""
+        """Add the prior to the model file, and draw a picture of new sounds."""
         if finished:
             prior = cast(CodePrior, run.best_model())
-            prior.gain.fill_(self._gain(prior, cast(ChunkDataset, run.loaders[0].dataset)))
+            waveforms = cast(ChunkDataset, run.loaders[0].dataset).waveforms
+            prior.gain.fill_(self._gain(prior, waveforms))
             run.model_path = add_part_to_file(Path(self.config.model_file), PART, prior)
+            heard = [waveform[:] for waveform in waveforms[:: -(-len(waveforms) // _DRAWN)]]
+            made = list(new_sounds(self.codec, prior, NewSounds(range(_DRAWN))))
+            mels = ([self._picture(sound) for sound in sounds] for sounds in (heard, made))
+            draw_prior_run(run.folder.picture_path, cast(PriorHistory, run.state.history), *mels)
         return {}
