@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from distill.audio.mel import mel_filters
+from distill.audio.mel import band_edges, mel_filters
 from distill.data.collection import find_audio_files
 from distill.errors import ConfigError
 from distill.training.config import TrainingConfig, VQVAEConfig
@@ -53,6 +53,8 @@ def test_a_run_needs_no_double_precision(
 ) -> None:
     of_windows = {2048: mel_filters(48_000, 2048, 128), 512: mel_filters(48_000, 512, 64)}  # made on the CPU
     monkeypatch.setattr("distill.audio.mel.mel_filters", lambda _, n_fft, __: of_windows[n_fft])
+    edges = band_edges(48_000, 128).float()
+    monkeypatch.setattr("distill.audio.starting_phases.band_edges", lambda _, __: edges)
     files, shared = find_audio_files(collection), {"max_epochs": 1, "batch_size": 4, "chunk_duration_s": 0.5}
     with NothingDouble() as mode:
         if family == "vqvae":

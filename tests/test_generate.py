@@ -413,9 +413,9 @@ def test_interpolate_names_a_sound_that_is_not_there(world, tmp_path):
     assert_refused(generate(world, tmp_path / "walk", "--interpolate", *ends), 1, "missing.wav")
 
 
-def test_a_model_of_codes_cannot_generate_and_says_what_it_can(world, tmp_path):
+def test_a_model_of_codes_without_a_prior_cannot_generate_and_says_what_helps(world, tmp_path):
     said = generate(world, tmp_path / "new", model="Codes")
-    assert_refused(said, 1, "distill reconstruct")
+    assert_refused(said, 1, "--prior-only")
     assert "makes no new sounds" in said.err
     assert not (tmp_path / "new").exists()
 

@@ -807,7 +807,7 @@ def test_what_is_wrong_is_told_in_a_sentence(web: Web, trained) -> None:
         "not a sound": web.client.post(f"{place}/sounds", params={"name": "a.wav"}, content=b"no sound"),
         "too many levels": web.client.get(f"/api/sounds/{heard}/reconstruction", params={"levels": 5}),
         "a sound that is gone": web.client.get("/api/sounds/0123/original"),
-        "no vae": web.client.get(f"{place}/generate"),
+        "no length": web.client.get(f"{place}/generate", params={"seconds": 0}),
         "no model": web.client.get("/api/models/0123"),
         "no route": web.client.get("/api/nothing"),
         "no json": web.client.post("/api/collections", content=b"{", headers={"Content-Type": "application/json"}),

@@ -31,19 +31,19 @@ class StartingPhases(nn.Module):
     def __init__(self, scale: MelScale) -> None:
         super().__init__()
         config = scale.config
-        edges = band_edges(config.sample_rate, config.n_mels)
+        edges = band_edges(config.sample_rate, config.n_mels).float()
         low = max(1, int((edges[2:] < min(_HIGHEST, config.sample_rate / 4)).sum()))
-        share = torch.linspace(0, 1, _CANDIDATES, dtype=torch.float64)
+        share = torch.linspace(0, 1, _CANDIDATES)
         candidates = edges[:low, None] + (edges[2 : low + 2] - edges[:low])[:, None] * share  # [bands, candidates]
         bins = torch.arange(scale.filters.shape[1])
         beside = bins - candidates.unsqueeze(-1) * (config.n_fft / config.sample_rate)
         lobes = hann_response(beside).abs() * (beside.abs() < _REACH)
         around = (torch.arange(low)[:, None] + torch.arange(-1, 2)).clamp(min=0)  # each band with its neighbours
-        patterns = torch.einsum("bcf,bnf->bcn", lobes, scale.filters[around].double())
+        patterns = torch.einsum("bcf,bnf->bcn", lobes, scale.filters[around])
         self._hop_turns = config.hop_length / config.sample_rate  # turns from one frame to the next, per Hz
         self.register_buffer("around", around, persistent=False)
-        self.register_buffer("candidates", candidates.float(), persistent=False)
-        self.register_buffer("patterns", nn.functional.normalize(patterns, dim=-1).float(), persistent=False)
+        self.register_buffer("candidates", candidates, persistent=False)
+        self.register_buffer("patterns", nn.functional.normalize(patterns, dim=-1), persistent=False)
         low_bins = int((bins * scale.filters[:low].any(dim=0)).max()) + 1
         self.register_buffer("band_of_bin", scale.shares[:low, :low_bins].argmax(dim=0), persistent=False)
         # Frames are centred on their moment: there, the bins of one tone have the same phase, seen from the start of

@@ -94,7 +94,7 @@ def check_marker(path: Path, content: Any) -> None:
 def family_of(path: Path, content: dict[str, Any]) -> Family:
     """The family of a model file; raises `ModelFileError` if it is unknown."""
     family = find_family(content.get("model_type"))
-    if family is None:
+    if family is None or family.part_of:
         raise ModelFileError(f"{path}: its family {short(content.get('model_type'))} is not known")
     return family
 

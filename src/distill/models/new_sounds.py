@@ -218,9 +218,10 @@ def _crossed(prior: CodePrior, codebooks: Tensor, seed: int) -> Tensor:
     if prior.anchor_count == 0:
         return torch.zeros(int(_USUAL_COLUMNS), prior.rows, codebooks.shape[-1], device=codebooks.device)
     draw = np.random.default_rng([seed, 1])
-    first, *others = (
-        embed(prior.anchor(int(n)), codebooks) for n in draw.integers(prior.anchor_count, size=1 + _OTHERS)
-    )
+    # In a shuffled order, so that seeds in a row begin with different sounds.
+    order = np.random.default_rng(0).permutation(prior.anchor_count)
+    numbers = [order[seed % len(order)], *draw.integers(prior.anchor_count, size=_OTHERS)]
+    first, *others = (embed(prior.anchor(int(number)), codebooks) for number in numbers)
     # The one that begins most alike: else an attack could be softened by what has none, or has it a little later.
     second = min((_padded(other, len(first))[1:] for other in others), key=lambda one: _difference(first[:2], one[:2]))
     return torch.lerp(first, second, float(draw.uniform(0, _CROSSED)))
