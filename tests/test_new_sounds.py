@@ -9,8 +9,8 @@ import soundfile
 import torch
 
 import distill
-from distill.errors import ConfigError, TrainPrior
-from distill.models.archive import read_archive
+from distill.errors import ConfigError, ModelFileError, TrainPrior
+from distill.models.archive import read_archive, write_archive
 from distill.models.loaded import LoadedVQModel
 from distill.models.new_sounds import codes_of
 from distill.models.persistence import load_model_v2
@@ -137,6 +137,17 @@ def test_a_model_without_a_prior_is_given_one(tmp_path, sounds):
     assert said.code == 0
     assert "New sounds (prior): epoch 1/1" in said.out
     assert distill.load("kit", models_dir=tmp_path / "m").generates
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("anchors", 16), ("anchors", -2), ("anchor_lengths", -1), ("anchor_lengths", 999)]
+)
+def test_a_prior_with_codes_that_there_are_not_is_refused(kit, tmp_path, name, value):
+    content = read_archive(next((kit / "models").glob("*.distill")))
+    content["model_state_dict"][f"prior.{name}"][3] = value
+    write_archive(tmp_path / "hostile.distill", content)
+    with pytest.raises(ModelFileError, match="its prior is damaged"):
+        load_model_v2(tmp_path / "hostile.distill")
 
 
 # What is made with it

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from distill.audio.recording import Samples
 from distill.audio.spectrogram import AudioSpectrogram, mark_end
-from distill.errors import AudioError, ConfigError, GeneratingFamily
+from distill.errors import AudioError, ConfigError, GeneratingFamily, ModelFileError
 from distill.families import Family, all_families, get_family
 from distill.library.header import ModelMetadata
 from distill.models.reconstruct import CONTEXT, reconstruct_waveform
@@ -230,7 +230,10 @@ class LoadedVQModel(LoadedFamily):
 
     @classmethod
     def from_file(cls, file: "CheckedFile") -> Self:
-        """The model of a file that was checked."""
+        """The model of a file that was checked; raises `ModelFileError` where its prior refers to codes beyond it."""
+        prior = getattr(file.model, "prior", None)
+        if prior is not None and not prior.is_consistent:
+            raise ModelFileError(f"{file.metadata.name}: its prior is damaged")
         return cls(file.model, file.spectrogram, file.metadata, file.device, file.record, file.model.settings)
 
     @property

@@ -89,10 +89,9 @@ def vary(loaded: LoadedVQModel, sound: Samples, strength: float, seeds: Sequence
         raise ConfigError(f"strength is {strength}", "it must be from 0, the sound itself, to 1, a new sound")
     prior, codes = prior_of(loaded), codes_of(loaded, sound)
     for seed in seeds:
-        made = codes if strength == 0 else _near(loaded, prior, codes, _vectors(loaded, codes), 1 - strength, seed)
-        yield (
-            _cut(render(loaded, made), len(sound)) if strength <= 0.5 else finished(loaded, render(loaded, made), None)
-        )
+        made = codes if strength == 0 else _near(loaded, prior, _vectors(loaded, codes), 1 - strength, seed)
+        rendered = render(loaded, made)
+        yield _cut(rendered, len(sound)) if strength <= 0.5 else finished(loaded, rendered, None)
 
 
 def extend(loaded: LoadedVQModel, sound: Samples, seconds: float, seed: int, temperature: float) -> Samples:
@@ -103,8 +102,8 @@ def extend(loaded: LoadedVQModel, sound: Samples, seconds: float, seed: int, tem
     prior, codes = prior_of(loaded), codes_of(loaded, sound)[:-1]  # the last column shows the sound breaking off
     samples = len(sound) + round(seconds * loaded.sample_rate)
     columns = 1 + -(-samples // loaded.column_samples)
-    asked = Conditions(torch.tensor([float(columns)]), torch.tensor([UNKNOWN]))
-    made = sample(prior, _codebooks(loaded), Draw(columns, asked, (seed,), temperature), codes.unsqueeze(0))
+    draw = Draw(columns, _asked(loaded, 1, columns), (seed,), temperature)
+    made = sample(prior, _codebooks(loaded), draw, codes.unsqueeze(0))
     return _faded(loaded, _cut(render(loaded, made[0]), samples))
 
 
@@ -112,15 +111,14 @@ def inpaint(loaded: LoadedVQModel, sound: Samples, start: float, end: float, see
     """The sound float `[S]`, as the model has it, with what is between two times in seconds made anew."""
     length = len(sound) / loaded.sample_rate
     if not 0 <= start < end <= length:
-        raise ConfigError(
-            f"the gap is from {start:g} to {end:g} s", f"it must lie in the sound, which lasts {length:.3g} s"
-        )
+        lies = f"it must lie in the sound, which lasts {length:.3g} s"
+        raise ConfigError(f"the gap is from {start:g} to {end:g} s", lies)
     prior, codes, rate = prior_of(loaded), codes_of(loaded, sound), loaded.sample_rate
     first = max(1, round(start * rate / loaded.column_samples))
     stop = max(first + 1, round(end * rate / loaded.column_samples))
     left, right = codes[:first], codes[stop + 1 :]
     gap = len(codes) - len(left) - len(right)
-    asked = Conditions(torch.full((_CANDIDATES,), float(len(codes))), torch.full((_CANDIDATES,), UNKNOWN))
+    asked = _asked(loaded, _CANDIDATES, len(codes))
     seeds = tuple(seed * _CANDIDATES + number for number in range(_CANDIDATES))
     begun = left.expand(_CANDIDATES, *left.shape)
     filled = sample(prior, _codebooks(loaded), Draw(len(left) + gap, asked, seeds), begun)
@@ -143,9 +141,7 @@ def morph(
         start, end = (vectors[torch.linspace(0, len(vectors) - 1, columns).round().long()] for vectors in ends)
         between = torch.lerp(start, end, share)
         nearness = 1 - _MORPH_FREEDOM * 2 * min(share, 1 - share)
-        codes = torch.where((between.abs().sum(dim=(1, 2)) > 0)[:, None, None], 0, UNKNOWN).long()
-        codes = codes.expand(-1, prior.rows, prior.levels)
-        made = _near(loaded, prior, codes, between, nearness, seed)
+        made = _near(loaded, prior, between, nearness, seed)
         yield _cut(render(loaded, made), round((1 - share) * len(first) + share * len(second)))
 
 
@@ -156,8 +152,7 @@ def loop(loaded: LoadedVQModel, asked: NewSounds) -> Iterator[Samples]:
     columns = max(2, round(seconds * loaded.sample_rate / loaded.column_samples))
     for seed in asked.seeds:
         # Without an end, and more than is needed, so that there is a choice of where it meets its beginning.
-        conditions = Conditions(torch.tensor([UNKNOWN]), torch.tensor([UNKNOWN]))
-        draw = Draw(2 * columns + 3, conditions, (seed,), asked.temperature, endless=True)
+        draw = Draw(2 * columns + 3, _asked(loaded, 1), (seed,), asked.temperature, endless=True)
         codes = sample(prior, _codebooks(loaded), draw)[0]
         vectors = _vectors(loaded, codes).flatten(1)
         begin = min(range(2, columns + 2), key=lambda at: float((vectors[at] - vectors[at + columns]).square().sum()))
@@ -179,9 +174,8 @@ def codes_of(loaded: LoadedVQModel, sound: Samples) -> Tensor:
 @torch.no_grad()
 def render(loaded: LoadedVQModel, codes: Tensor) -> Samples:
     """The sound float32 `[S]` of codes `[W, H, Q]`."""
-    sound: Samples = (
-        loaded.spectrogram.mel_to_waveform(loaded.model.decode_columns(codes.unsqueeze(0)))[0, 0].cpu().numpy()
-    )
+    mel = loaded.model.decode_columns(codes.unsqueeze(0))
+    sound: Samples = loaded.spectrogram.mel_to_waveform(mel)[0, 0].cpu().numpy()
     return sound
 
 
@@ -201,16 +195,21 @@ def finished(loaded: LoadedVQModel, sound: Samples, seconds: float | None) -> Sa
     return _faded(loaded, sound)
 
 
-def _near(
-    loaded: LoadedVQModel, prior: CodePrior, codes: Tensor, vectors: Tensor, nearness: float, seed: int
-) -> Tensor:
-    """Codes `[W, H, Q]` that are near to `vectors` `[W, H, D]` and sound where `codes` do."""
-    sounding = is_sounding(codes.unsqueeze(0))
-    count = sounding.sum(dim=1).float()
-    spare = 0 if nearness > 0.5 else _SPARE
-    draw = Draw(len(codes) + spare, Conditions(count, torch.full_like(count, UNKNOWN)), (seed,))
-    target = Target(vectors.unsqueeze(0), sounding, nearness)
-    return sample(prior, _codebooks(loaded), draw, codes[:0].unsqueeze(0), target)[0]
+def _near(loaded: LoadedVQModel, prior: CodePrior, vectors: Tensor, nearness: float, seed: int) -> Tensor:
+    """Codes `[W, H, Q]` that are near to `vectors` `[W, H, D]`, which are 0 where nothing sounds."""
+    sounding = (vectors != 0).flatten(1).any(dim=1)
+    draw = Draw(
+        len(vectors) + (0 if nearness > 0.5 else _SPARE), _asked(loaded, 1, columns=int(sounding.sum())), (seed,)
+    )
+    target = Target(vectors.unsqueeze(0), sounding.unsqueeze(0), nearness)
+    nothing = torch.zeros(1, 0, prior.rows, prior.levels, dtype=torch.int64, device=vectors.device)
+    return sample(prior, _codebooks(loaded), draw, nothing, target)[0]
+
+
+def _asked(loaded: LoadedVQModel, count: int, columns: float = UNKNOWN) -> Conditions:
+    """The conditions of `count` sounds of so many columns, as loud as may be."""
+    length = torch.full((count,), float(columns), device=loaded.device)
+    return Conditions(length, torch.full_like(length, UNKNOWN))
 
 
 def _crossed(prior: CodePrior, codebooks: Tensor, seed: int) -> Tensor:
@@ -250,12 +249,10 @@ def _conditions(loaded: LoadedVQModel, prior: CodePrior, asked: NewSounds, targe
 
 @torch.no_grad()
 def _surprise(loaded: LoadedVQModel, prior: CodePrior, codes: Tensor, following: Tensor, columns: int) -> float:
-    """The information in what follows codes `[W, H, Q]`, in bits per code."""
+    """The information in what follows codes `[W, H, Q]`, in bits, over the number of codes in a column."""
     whole = torch.cat([codes, following]).unsqueeze(0)
-    asked = Conditions(torch.tensor([float(columns)]), torch.tensor([UNKNOWN]))
-    together, alone = (
-        prior.bits(part, _codebooks(loaded), asked).levels.mean() for part in (whole, whole[:, : len(codes)])
-    )
+    asked, parts = _asked(loaded, 1, columns), (whole, whole[:, : len(codes)])
+    together, alone = (prior.bits(part, _codebooks(loaded), asked).levels.mean() for part in parts)
     return float(together * whole.shape[1] - alone * len(codes))
 
 
@@ -279,6 +276,5 @@ def _cut(sound: Samples, samples: int) -> Samples:
 
 def _faded(loaded: LoadedVQModel, sound: Samples) -> Samples:
     fade = min(len(sound), round(_FADE_S * loaded.sample_rate))
-    return np.concatenate(
-        [sound[: len(sound) - fade], sound[len(sound) - fade :] * np.linspace(1, 0, fade, dtype=np.float32)]
-    )
+    ramp = np.linspace(1, 0, fade, dtype=np.float32)
+    return np.concatenate([sound[: len(sound) - fade], sound[len(sound) - fade :] * ramp])

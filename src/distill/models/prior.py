@@ -133,6 +133,13 @@ class CodePrior(nn.Module):
             self.anchor_lengths[count] = len(sound)
             filled, count = filled + len(sound), count + 1
 
+    @property
+    def is_consistent(self) -> bool:
+        """True if all codes of the anchors can be looked up; those of a file may be anything."""
+        codes, lengths = self.anchors, self.anchor_lengths
+        within = bool(((codes >= NO_CODE) & (codes < self.size)).all())
+        return within and bool((lengths >= 0).all()) and int(lengths.clamp(max=len(codes)).sum()) <= len(codes)
+
     def anchor(self, number: int) -> Tensor:
         """The codes int64 `[W, H, Q]` of one of the sounds that are kept, from its onset to its end."""
         ends = self.anchor_lengths.cumsum(dim=0)
@@ -141,8 +148,8 @@ class CodePrior(nn.Module):
 
     @property
     def anchor_count(self) -> int:
-        """The number of sounds that are kept."""
-        return int((self.anchor_lengths > 0).sum())
+        """The number of sounds that are kept, which come first."""
+        return int((self.anchor_lengths > 0).cumprod(dim=0).sum())
 
     def _smoothed_frequencies(self, codes: Tensor) -> Tensor:
         """The frequency of each code in its row and level, `[H, Q, K]`, of codes `[N, H, Q]`.
