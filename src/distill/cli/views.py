@@ -192,6 +192,8 @@ class TextView(View):
         for label in ("model", "previews", "picture", "run folder"):
             path = end[{"model": "model_path", "run folder": "run_folder"}.get(label, label)]
             out.print(f"{label + ':':<12}{path}", markup=False)
+        if end["model_path"] and self.request.family.generates:
+            out.print(f"new sounds: distill generate {shlex.quote(end['model_path'])} -n 8 -o new/", markup=False)
 
 
 def part_title(event: Event) -> str:
