@@ -34,6 +34,7 @@ from distill.errors import (
     Remedy,
     ResumeRun,
     StorageError,
+    TrainPrior,
     UsedFolder,
     remedy_from_json,
     remedy_to_json,
@@ -60,6 +61,7 @@ REMEDIES: list[Remedy] = [
     UsedFolder(),
     ListModels(),
     GeneratingFamily("vae"),
+    TrainPrior(),
 ]
 NAMED = pytest.mark.parametrize("remedy", REMEDIES, ids=repr)
 
