@@ -11,13 +11,12 @@ import soundfile
 
 from distill.library.header import read_header
 from distill.models.persistence import load_any
-from distill.training.execution import run_training
 from distill.training.metrics import PriorEpochMetrics
 from distill.training.prior_loop import PriorObjective
-from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
 from support.models import write_model
-from support.sounds import RATE, tone, write_collection
+from support.runs import run_with_prior
+from support.sounds import RATE, tone
 from support.waiting import PATIENCE_S
 from support.web_server import Web, web_server
 
@@ -34,8 +33,7 @@ def web(home: Path):
 def made(quick_runs: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run with a prior, and the library that it ended in."""
     base = tmp_path_factory.mktemp("made")
-    places = {"output_dir": base / "runs" / "bells", "models_dir": base / "models", "model_name": "bells"}
-    run_training(TrainingRequest.for_folder(write_collection(base / "kit"), **places, **SETTINGS, max_epochs=2))
+    run_with_prior(base)
     return base
 
 
