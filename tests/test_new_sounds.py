@@ -24,19 +24,11 @@ from support.commands import assert_refused, run
 from support.runs import make_runs_quick, small_config
 from support.sounds import write_collection
 
-SMALL_PRIOR = {"width": 16, "hidden": 16, "layers": 1, "anchor_columns": 256, "augmentation_copies": 4}
-
 
 @pytest.fixture(autouse=True, scope="module")
 def quick():
-    from distill.training import config
-
     with pytest.MonkeyPatch.context() as patch:
         make_runs_quick(patch)
-        usual = config.get_adaptive_prior_config
-        small = lambda count, seconds=None, **changes: usual(count, seconds, **(SMALL_PRIOR | changes))  # noqa: E731
-        patch.setattr("distill.training.prior_request.get_adaptive_prior_config", small)
-        patch.setattr("distill.training.prior_loop._LEVELLED", 4)
         yield
 
 

@@ -18,7 +18,7 @@ from distill.audio.io import read_recording
 from distill.audio.limits import AudioLimits
 from distill.audio.reader import AudioReader
 from distill.errors import AudioError, ConfigError, LowerLearningRate, RaiseLimit, StorageError, TrainingError
-from distill.families import register, unregister
+from distill.families import get_family, register, unregister
 from distill.models.persistence import load_any
 from distill.notices import FileLeftOut, LevelUnderused, Notice, Overfitting
 from distill.storage import append_text
@@ -41,7 +41,7 @@ from support.waiting import PATIENCE_S, until
 from support.web_server import LONG, Web, web_server
 
 FEW = {"val_fraction": 0.3, "augmentation_copies": 1}
-SMALL = FEW | {"codebook_size": 16, "codebook_dim": 8, "batch_size": 4, "chunk_duration_s": 0.5}
+SMALL = FEW | {"codebook_size": 16, "codebook_dim": 8, "batch_size": 4, "chunk_duration_s": 0.5, "with_prior": False}
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def samples(content: bytes) -> np.ndarray:
 
 def train(web: Web, folder: Path, name: str = "tones", family: str = "vqvae", **settings):
     report = web.opened(folder)
-    wanted = {key: value for key, value in SMALL.items() if family == "vqvae" or not key.startswith("code")}
+    wanted = {key: value for key, value in SMALL.items() if key in get_family(family).config.__dataclass_fields__}
     wishes = {"collection": report["id"], "name": name, "family": family}
     return web.post("/api/runs", **wishes, settings=wanted | {"max_epochs": 2} | settings)
 

@@ -17,7 +17,7 @@ from distill.training.families import VAE
 from distill.training.metrics import EVENT_TYPES, EpochEvent, EpochMetrics, History, StepEvent, StepMetrics
 from distill.training.run_folder import RunFolder
 from support.models import save_rvq_vae, small_rvq_vae, write_model
-from support.runs import run_info
+from support.runs import run_info, run_with_prior
 from support.sounds import RATE, tone, write_collection
 from support.waiting import PATIENCE_S
 from support.web_server import LONG, TOKEN, Web, web_server
@@ -336,6 +336,109 @@ def test_a_page_that_nobody_sees_draws_nothing_and_catches_up(open_page, collect
     assert epoch.text_content() == before
     page.evaluate("window.isHidden = false; document.dispatchEvent(new Event('visibilitychange'))")
     expect(epoch).not_to_have_text(before)
+
+
+# New sounds
+
+
+@pytest.fixture(scope="module")
+def made(quick_runs: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run with a prior, and the library that it ended in."""
+    base = tmp_path_factory.mktemp("made")
+    run_with_prior(base)
+    return base
+
+
+def test_a_model_with_a_prior_makes_new_sounds_and_ones_like_a_dropped_one(
+    web: Web, open_page, made: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(made / "models", web.state.library.folder)
+    for name, frequency in (("one", 300), ("two", 500)):
+        soundfile.write(tmp_path / f"{name}.wav", tone(frequency, 0.4), RATE)
+    page = open_page("#/library", viewport={"width": 390, "height": 844})
+    by(page, "model-card").get_by_role("link").first.click()
+    page.get_by_label("Seconds").fill("0.5")
+    by(page, "make-sounds").click()
+    ready = page.locator("button:enabled").filter(has_text="Play")
+    expect(by(page, "new-sound").locator(ready)).to_have_count(8)
+    first = by(page, "new-sound").first
+    expect(first).to_contain_text("/ 0.5 s")
+    first.get_by_test_id("play").click()
+    expect(first.get_by_test_id("play")).to_have_text("Pause")
+    with page.expect_download() as download:
+        first.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename == "bells 0.wav"
+    assert soundfile.info(download.value.path()).duration == pytest.approx(0.5, abs=0.01)
+    by(page, "make-others").click()
+    expect(by(page, "new-sound").first).to_contain_text("Seed 8")
+    page.get_by_label("Seconds").fill("99")
+    by(page, "make-sounds").click()
+    expect(page.get_by_role("alert").filter(has_text="at most 30")).to_be_visible()
+
+    by(page, "sound-input").set_input_files(tmp_path / "one.wav")
+    page.get_by_label("Strength").fill("0.8")
+    by(page, "vary").click()
+    expect(by(page, "variation").locator(ready)).to_have_count(4)
+    by(page, "vary").click()
+    expect(by(page, "variation").first).to_contain_text("Variation 5")
+    by(page, "morph-input").set_input_files(tmp_path / "two.wav")
+    page.get_by_label("Steps", exact=True).fill("3")
+    by(page, "morph").click()
+    expect(by(page, "morph-step").locator(ready)).to_have_count(3)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert_accessible(page)
+
+
+def test_a_model_without_a_prior_says_what_it_lacks(web: Web, open_page) -> None:
+    save_rvq_vae(small_rvq_vae(), web.state.library.folder)
+    page = open_page("#/library")
+    by(page, "model-card").get_by_role("link").first.click()
+    expect(by(page, "no-new-sounds")).to_contain_text("from now on")
+    expect(by(page, "make-sounds")).to_have_count(0)
+
+
+def test_a_run_shows_what_its_prior_has_learnt_and_made(open_page, made: Path, home: Path) -> None:
+    shutil.copytree(made / "runs", home / "runs", dirs_exist_ok=True)
+    page = open_page("#/runs/bells")
+    prior = by(page, "prior")
+    for _ in range(2):
+        expect(prior).to_contain_text("Learnt to make new sounds")
+        expect(by(page, "prior-epoch")).to_contain_text("Epoch 2 of 2")
+        expect(by(page, "prior-epoch")).to_contain_text("bits per code")
+        expect(prior.get_by_test_id("play")).to_have_count(4)
+        expect(prior.get_by_test_id("play").first).to_be_enabled()
+        assert_accessible(page)
+        page.reload()
+
+
+def test_a_run_is_watched_while_it_learns_to_make_new_sounds(open_page, collection: Path) -> None:
+    page = open_page()
+    start_run(page, collection, epochs=30)
+    expect(by(page, "epoch-now")).to_contain_text(re.compile("New sounds: epoch [2-9] of 30"))
+    page.reload()
+    expect(by(page, "epoch-now")).to_contain_text("New sounds: epoch")
+    expect(page.get_by_role("heading", name="Learning to make new sounds")).to_be_visible()
+    by(page, "cancel-run").click()
+    expect(by(page, "run-state")).to_have_text(re.compile("interrupted", re.I))
+    expect(page.locator(".summary")).to_contain_text("The model is in the library")
+    expect(page.get_by_role("link", name="Open the model")).to_be_visible()
+    by(page, "resume-run").click()
+    expect(by(page, "run-state")).to_have_text(re.compile("finished", re.I))
+
+
+def test_a_run_can_do_without_new_sounds(web: Web, open_page, collection: Path) -> None:
+    page = open_page()
+    open_collection(page, collection)
+    page.get_by_text("Advanced settings").click()
+    page.get_by_label("Learn to make new sounds").uncheck()
+    by(page, "start-run").click()
+    expect(by(page, "run-state")).to_be_visible()
+    (run,) = web.get("/api/runs")
+    assert web.state.runs.request(run["id"]).config.with_prior is False
+    page.locator("nav").get_by_role("link", name="Collection").click()
+    page.get_by_text("Continuous (VAE)").click()
+    page.get_by_text("Advanced settings").click()
+    expect(page.get_by_label("Learn to make new sounds")).to_be_hidden()
 
 
 # A model family that the page has never heard of

@@ -12,17 +12,21 @@ import torch
 from distill.models import load_model_v2
 from distill.models.archive import read_archive
 from distill.training.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
-from distill.training.config import TrainingConfig, VQVAEConfig
+from distill.training.config import TrainingConfig, VQVAEConfig, get_adaptive_prior_config
+from distill.training.execution import run_training
 from distill.training.metrics import PreviewEvent
+from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
 from distill.training.run_info import RunInfo
 from support.checkpoints import same
 from support.models import NARROW
+from support.sounds import write_collection
 
 RESULT_KEYS = {
     "vqvae": {"model", "metrics_history", "output_dir", "best_checkpoint_path", "final_codebook_health"},
     "vae": {"model", "metrics_history", "output_dir", "best_checkpoint_path", "analysis"},
 }
+SMALL_PRIOR = {"width": 16, "hidden": 16, "layers": 1, "anchor_columns": 256, "augmentation_copies": 4}
 CLOCKS = {"step_time_s": 0.0, "eta_seconds": 0.0, "elapsed_seconds": 0.0, "total_time_s": 0.0}
 
 
@@ -38,10 +42,23 @@ def small_vae_config(**changes) -> TrainingConfig:
 
 def make_runs_quick(patch: pytest.MonkeyPatch) -> None:
     """Narrow nets that start from few vectors, and no picture at the end: what costs more than a whole run here."""
+
+    def small_prior(count: int, seconds: float | None = None, **changes):
+        return get_adaptive_prior_config(count, seconds, **(SMALL_PRIOR | changes))
+
+    patch.setattr("distill.training.prior_request.get_adaptive_prior_config", small_prior)
+    patch.setattr("distill.training.prior_loop._LEVELLED", 4)
     patch.setattr("distill.models.blocks.WIDTHS", NARROW)
     patch.setattr("distill.training.loop._START_VECTORS", 10_000)
     for name in ("loop.draw_vqvae_run", "vae_loop.draw_vae_run", "prior_loop.draw_prior_run"):
         patch.setattr(f"distill.training.{name}", lambda *_: None)
+
+
+def run_with_prior(base: Path) -> None:
+    """A finished run `runs/bells` of small sounds below `base`, and the model with a prior in `models` that it made."""
+    settings = {"codebook_size": 16, "codebook_dim": 8, "batch_size": 4, "chunk_duration_s": 0.5, "val_fraction": 0.3}
+    places = {"output_dir": base / "runs" / "bells", "models_dir": base / "models", "model_name": "bells"}
+    run_training(TrainingRequest.for_folder(write_collection(base / "kit"), **places, **settings, max_epochs=2))
 
 
 def ticking(seconds: float = 0.5) -> Callable[[], float]:

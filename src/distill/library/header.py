@@ -86,6 +86,12 @@ class Header(Validated):
         family = find_family(self.model_type)
         return [name for name in family.file.parts if name not in self.settings] if family else []
 
+    @property
+    def generates(self) -> bool:
+        """True if the model makes new sounds: its family does, and it has the parts that this needs."""
+        family = find_family(self.model_type)
+        return family is not None and family.generates and not self.lacks
+
     def safe_ranges(self) -> dict[str, list[float]]:
         """The safe range of each named direction of a VAE, in standard deviations."""
         components: list[Any] = [*self.analysis["components"]] if self.analysis else []

@@ -9,21 +9,23 @@ from distill.training.request import TrainingRequest
 from distill.training.run import Run
 from distill.training.run_folder import RunFolder
 
-_FOLDER = "prior"  # within the run's
+PRIOR_FOLDER = "prior"  # within the run's
 _SHARED = ("seed", "val_fraction", "device", "batch_size", "num_workers", "augment")  # settings of both
 _LEAST_SHARE = 0.1  # of a budget of minutes, however little of it is left
 
 
 def prior_request(request: TrainingRequest, run: Run) -> TrainingRequest | None:
     """The request for the prior of the model that `run` has saved; None if it has been trained already."""
-    folder = RunFolder(request.output_dir / _FOLDER)
+    assert run.model_path is not None
+    folder = RunFolder(request.output_dir / PRIOR_FOLDER)
     if folder.used:
         info = folder.read_info()
         if info.model_path and Path(info.model_path).is_file():
             return None
         resumed = TrainingRequest.resume(folder.path, device=request.device)
-        return dataclasses.replace(resumed, models_dir=None, sounds=request.sounds)
-    assert run.model_path is not None
+        # The model may have been renamed, or saved anew, since it was stopped.
+        config = dataclasses.replace(resumed.config, model_file=str(run.model_path))  # type: ignore[call-arg]
+        return dataclasses.replace(resumed, config=config, models_dir=None, sounds=request.sounds)
     config = run.config
     # Not more epochs than the codec has, so that a quick trial is quick.
     settings: dict[str, Any] = {"max_epochs": min(config.max_epochs, get_adaptive_prior_config(1).max_epochs)}

@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 _MAY_DIFFER = {
     "device",
     "num_workers",
+    "model_file",  # a model may be renamed
     "checkpoint_interval",
     "preview_interval",
     "max_checkpoints",

@@ -16,6 +16,7 @@ from distill.web.uploads import safe_name, temporary_upload
 router = APIRouter(prefix="/api")
 
 Levels = Annotated[int | None, Query(ge=1)]
+Seed = Annotated[int, Query(ge=0, lt=2**32)]
 
 _WAV = "audio/wav"
 _CLIENT_CLOSED_REQUEST = 499  # nginx's status for a response that nobody reads
@@ -55,19 +56,34 @@ async def get_mel(
     return await _answer(request, state, lambda: state.listening.mel(sound, which, levels), "image/png")
 
 
+@router.get("/sounds/{sound}/variation")
+async def vary_sound(
+    sound: str,
+    request: Request,
+    state: InState,
+    strength: Annotated[float, Query(ge=0, le=1)] = 0.5,
+    seed: Seed = 0,
+) -> Response:
+    """Send a sound that differs from another, from not at all (strength 0) to as far as a new one (1)."""
+    return await _answer(request, state, lambda: state.listening.varied(sound, strength, seed))
+
+
 @router.get("/models/{key}/generate")
 async def generate_sound(
     key: str,
     request: Request,
     state: InState,
-    seed: Annotated[int, Query(ge=0, lt=2**32)] = 0,
-    seconds: Annotated[float, Query(gt=0, le=30)] = 1.0,
+    seed: Seed = 0,
+    seconds: Annotated[float | None, Query(gt=0, le=30)] = None,
+    temperature: Annotated[float | None, Query(ge=0.05, le=3)] = None,
+    loop: bool = False,
     set: Annotated[list[str], Query()] = [],  # noqa: B006  FastAPI copies it; the name is that of the option
 ) -> Response:
-    """Generate a sound, moved along named directions."""
+    """Generate a sound, moved along named directions; without `seconds` as long as those of the collection."""
     path = state.library.path(await run_in_threadpool(state.model, key))
     amounts = dict(map(_parse_amount, set))
-    return await _answer(request, state, lambda: state.listening.generated(path, seed, seconds, amounts))
+    wishes = {"seconds": seconds, "moves": amounts, "temperature": temperature, "loop": loop}
+    return await _answer(request, state, lambda: state.listening.generated(path, seed, wishes))
 
 
 @router.get("/models/{key}/between")

@@ -9,13 +9,14 @@ from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
+from distill.errors import LibraryError
 from distill.library.catalog import ModelEntry
 from distill.library.header import MODEL_FILE_EXTENSION, read_header
 from distill.training.metrics import to_json
 from distill.web.advice import level_verdicts
 from distill.web.api_collections import Name, Undo
 from distill.web.fresh_thread import in_fresh_thread
-from distill.web.state import InState, model_key
+from distill.web.state import AppState, InState, model_key
 from distill.web.uploads import safe_name, temporary_upload
 
 router = APIRouter(prefix="/api/models")
@@ -75,6 +76,7 @@ def show_model(key: str, state: InState) -> Any:
             "verdicts": level_verdicts(header.health, size, vectors),
             "curves": header.curves or {},
             "directions": header.safe_ranges(),
+            "generates": header.generates,
             "best_epoch": header.metadata.best_epoch,
         }
     )
@@ -85,14 +87,14 @@ def rename_model(key: str, body: Name, state: InState) -> Any:
     """Rename a model and its file."""
     from distill.models.persistence import rename_model as rename
 
-    entry = state.model(key)
+    entry = _complete(state, key)
     return as_entry(ModelEntry.of_file(in_fresh_thread(lambda: rename(state.library, entry, body.name), threads=1)))
 
 
 @router.delete("/{key}")
 def delete_model(key: str, state: InState) -> dict[str, str]:
     """Take a model out of the library; the `undo` key brings it back."""
-    return {"undo": state.add_undo(state.library.discard(state.model(key)))}
+    return {"undo": state.add_undo(state.library.discard(_complete(state, key)))}
 
 
 @router.get("/{key}/file")
@@ -112,6 +114,14 @@ def download_model(key: str, state: InState, format: Literal["distill", "safeten
         filename=f"{path.stem}{_SAFETENSORS}",
         background=BackgroundTask(target.unlink),  # once it has been sent
     )
+
+
+def _complete(state: AppState, key: str) -> ModelEntry:
+    """The model with this id; raises `LibraryError` while its run goes on with it, and `HTTPException`."""
+    entry = state.model(key)
+    if state.runs.trains(entry.model_id):
+        raise LibraryError(f"{entry.name} is still being trained", "wait until its run ends, or cancel that first")
+    return entry
 
 
 def as_entry(entry: ModelEntry) -> Any:

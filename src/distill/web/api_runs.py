@@ -18,6 +18,7 @@ from distill.web.fresh_thread import in_fresh_thread
 from distill.web.log_entries import annotated
 from distill.web.messages import in_page_words
 from distill.web.pictures import mel_of_preview, usage_bytes
+from distill.web.prior_progress import prior_folder, prior_progress
 from distill.web.state import AppState, InState, model_key
 
 router = APIRouter(prefix="/api/runs")
@@ -54,7 +55,7 @@ def show_run(key: str, state: InState) -> Any:
         "duration_s": info.duration_s if info else None,
         "files": len(info.files) if info else 0,
     }
-    return about(state, key) | to_json(own)
+    return _in_detail(state, key) | to_json(own)
 
 
 @router.post("/{key}/cancel")
@@ -85,7 +86,7 @@ async def watch_run(key: str, request: Request, state: InState) -> StreamingResp
 
     def status() -> dict[str, Any]:
         try:
-            return about(state, key)
+            return _in_detail(state, key)
         except HTTPException:  # stopped, or taken off the queue, before it began
             return {"state": "gone"}
 
@@ -128,14 +129,20 @@ def list_previews(key: str, state: InState) -> list[dict[str, Any]]:
 @router.get("/{key}/previews/{name}")
 def get_preview(key: str, name: str, state: InState) -> FileResponse:
     """Send a preview's sound."""
-    return FileResponse(_preview(state, key, name), media_type="audio/wav")
+    return FileResponse(_preview(_folder(state, key), name), media_type="audio/wav")
+
+
+@router.get("/{key}/prior/previews/{name}")
+def get_prior_preview(key: str, name: str, state: InState) -> FileResponse:
+    """Send a new sound that the prior of a run made while it was trained."""
+    return FileResponse(_preview(prior_folder(_folder(state, key)), name), media_type="audio/wav")
 
 
 @router.get("/{key}/previews/{name}/mel")
 def get_preview_mel(key: str, name: str, state: InState) -> Response:
     """Send a picture of a preview's mel."""
     # A browser may keep it, because the page puts the time at which the preview was made into the address.
-    path, info = _preview(state, key, name), _info(state, key)
+    path, info = _preview(_folder(state, key), name), _info(state, key)
     config = info.spectrogram_config if info else {}
     kept = {"Cache-Control": "private, max-age=86400, immutable"}
     return Response(
@@ -170,6 +177,11 @@ def about(state: AppState, key: str) -> dict[str, Any]:
     }
 
 
+def _in_detail(state: AppState, key: str) -> dict[str, Any]:
+    """The JSON of a run that is watched; raises `HTTPException`."""
+    return about(state, key) | {"prior": prior_progress(_folder(state, key))}
+
+
 def _rate(info: RunInfo | None, request: TrainingRequest | None) -> int | None:
     """The rate in Hz of what a run trains, if it is known."""
     if info is None:
@@ -179,8 +191,11 @@ def _rate(info: RunInfo | None, request: TrainingRequest | None) -> int | None:
 
 
 def _model_of(state: AppState, info: RunInfo | None) -> str | None:
-    """The id of the model that a run has made, if it is still in the library."""
-    if info is None or not info.model_path:
+    """The id of the model that a run has made, if it is still in the library.
+
+    It is there before the run is over, while the part that makes new sounds is trained.
+    """
+    if info is None or not info.model_id:
         return None
     return next((model_key(entry) for entry in state.library.entries() if entry.model_id == info.model_id), None)
 
@@ -199,10 +214,10 @@ def _info(state: AppState, key: str) -> RunInfo | None:
         raise HTTPException(404, "there is no such run") from None
 
 
-def _preview(state: AppState, key: str, name: str) -> Path:
+def _preview(folder: RunFolder, name: str) -> Path:
     """The file of an existing preview; raises `HTTPException`."""
     # The name is looked up among the files, never made into a path, which could lead out of the folder.
-    for file in preview_files(_folder(state, key).previews):
+    for file in preview_files(folder.previews):
         if file.path.stem == name:
             return file.path
     raise HTTPException(404, "there is no such preview")

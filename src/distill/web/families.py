@@ -31,6 +31,7 @@ def _as_json(family: Family) -> dict[str, Any]:
         "panel": panel and {"title": panel.title, "text": panel.text, "figures": list(panel.figures.items())},
         "has_codes": family.has_codes,
         "generates": family.generates,
+        "parts": list(family.file.parts),
     }
 
 

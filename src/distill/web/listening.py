@@ -115,11 +115,18 @@ class Listening:
         samples = sound.waveform if which == "original" else self._reconstructed(key, levels)
         return _picture(self.model(sound.model_path), samples)
 
-    def generated(self, model_path: Path, seed: int, seconds: float, amounts: dict[str, float]) -> bytes:
-        """A WAV file of a new sound; raises `ConfigError`."""
+    def generated(self, model_path: Path, seed: int, wishes: dict[str, Any]) -> bytes:
+        """A WAV file of a new sound; `wishes` are arguments of `LoadedFamily.generate`. Raises `ConfigError`."""
         model = self.model(model_path)
-        (sound,) = model.generate(1, seed, seconds, amounts)
+        (sound,) = model.generate(1, seed, **wishes)
         return wav_bytes(sound, model.sample_rate)
+
+    def varied(self, key: str, strength: float, seed: int) -> bytes:
+        """A WAV file of a sound that differs from another as far as `strength`; raises `KeyError`, `ConfigError`."""
+        sound = self.sound(key)
+        model = self.model(sound.model_path)
+        (made,) = model.vary(sound.waveform, strength, 1, seed)
+        return wav_bytes(made, model.sample_rate)
 
     def between(self, model_path: Path, first: str, second: str, share: float) -> bytes:
         """A WAV file of a sound at `share` (0 to 1) of the way between two others; raises `KeyError`, `ConfigError`."""

@@ -48,6 +48,8 @@ _FIELDS = {
     "levels": "the number of levels",
     "seed": "the seed",
     "seconds": "the length in seconds",
+    "temperature": "the temperature",
+    "strength": "the strength",
 }
 
 _WRONG = {

@@ -86,6 +86,11 @@ class RunQueue:
         others = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
         return next(place for place in (folder, *itertools.islice(others, 1000)) if place.name not in taken)
 
+    def trains(self, model_id: str) -> bool:
+        """True if a run that is being trained, or waits, has made the model with this id and goes on with it."""
+        records = (_record(RunFolder(job.request.output_dir)) for job in self.jobs())
+        return any(info is not None and info.model_id == model_id for info in records)
+
     def jobs(self) -> list[Job]:
         """The run that is being trained, and those that wait, in order."""
         with self._changed:
@@ -150,10 +155,7 @@ class RunQueue:
 
     def info(self, key: str) -> RunInfo | None:
         """The run's record, None before it has begun or if it is damaged; raises `KeyError`."""
-        try:
-            return self.folder(key).read_info()
-        except CheckpointError:
-            return None
+        return _record(self.folder(key))
 
     def keys(self) -> list[str]:
         """The ids of all runs: first those being trained and waiting, then failed ones and all others, newest first."""
@@ -199,6 +201,13 @@ class RunQueue:
                 if not self._closing:  # else the file stays as it is, for the next server
                     with suppress(StorageError):  # the next server sees by its folder that this run was begun
                         self._keep()
+
+
+def _record(folder: RunFolder) -> RunInfo | None:
+    try:
+        return folder.read_info()
+    except CheckpointError:
+        return None
 
 
 def _outcome(runner: TrainingRunner) -> Exception | None:

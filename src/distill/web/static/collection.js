@@ -21,7 +21,7 @@ export async function show(root, { signal, about }) {
   fill(
     root,
     el("h1", {}, "Your sounds"),
-    el("p.lead", {}, "Collect a few sounds that belong together, from 5 to 500. A model learns to rebuild them."),
+    el("p.lead", {}, "Collect a few sounds that belong together, from 5 to 500. A model learns to rebuild them, and to make new ones."),
     el("div.two", {}, uploadPart(page), el("div.stack", {}, pathPart(page), known)),
     error,
     progress.node,

@@ -1,11 +1,14 @@
 // Model families as the server describes them; one that it does not know (a model from elsewhere) goes by its name.
 
-const UNKNOWN = { settings: [], losses: [], panel: null, has_codes: false, generates: false };
+const UNKNOWN = { settings: [], losses: [], panel: null, has_codes: false, generates: false, parts: [] };
 const COLOURS = ["--series-3", "--level-0", "--level-2", "--level-3"]; // of the family's own losses
 
 export function familyOf(about, name) {
   return about.families.find((family) => family.name === name) ?? { ...UNKNOWN, name, title: name };
 }
+
+// True for models that make new sounds with a part that they may lack, and from sounds that are given.
+export const drawsCodes = (family) => family.generates && family.parts.length > 0;
 
 export const familyTitle = (about, name) => familyOf(about, name).title;
 

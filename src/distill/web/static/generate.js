@@ -1,7 +1,7 @@
-// New sounds from a model that can make them: sliders along what it has learnt, and the way between two sounds.
+// New sounds from a model with directions: sliders along what it has learnt, and the way between two sounds.
 import * as api from "./api.js";
 import { el, later, setText } from "./dom.js";
-import { dropZone, fileButton } from "./files.js";
+import { soundSlot } from "./files.js";
 import { humanised, signed } from "./format.js";
 import { player } from "./player.js";
 import { decode } from "./sound.js";
@@ -137,37 +137,12 @@ function between(model, signal) {
     setText(value, `${Math.round(share.value * 100)} %`);
     refresh();
   });
-  const slot = (index, label) => {
-    const text = el("span", {}, label);
-    let asking = new AbortController(); // for the sound that was given last
-    signal.addEventListener("abort", () => asking.abort());
-    async function take(file) {
-      error.hidden = true;
-      asking.abort();
-      asking = new AbortController();
-      try {
-        const sound = await api.sendFile(
-          "POST",
-          `/models/${api.id(model.id)}/sounds?name=${api.id(file.name)}`,
-          file,
-          asking.signal,
-        );
-        sounds[index] = sound.sound;
-        setText(text, sound.name);
-        refresh();
-      } catch (problem) {
-        if (problem.name === "AbortError") return;
-        setText(error, problem.message);
-        error.hidden = false;
-      }
-    }
-    return dropZone(
-      { role: "group", "aria-label": label, class: "slim" },
-      (transfer) => transfer.files[0] && take(transfer.files[0]),
-      text,
-      fileButton("Choose", { accept: "audio/*" }, (input) => take(input.files[0])),
-    );
-  };
+  const slot = (index, label) =>
+    soundSlot(model, label, {
+      signal,
+      onSound: ({ sound }) => ((sounds[index] = sound), refresh()),
+      onProblem: (sentence) => (setText(error, sentence), (error.hidden = !sentence)),
+    });
   return el(
     "section.panel.roomy",
     { "aria-labelledby": "between-title" },

@@ -5,10 +5,12 @@ import { dropZone, fileButton } from "./files.js";
 import { duration, plural, rate } from "./format.js";
 import { codeGrid } from "./grid.js";
 import { levelName } from "./health.js";
+import { morphPart, varyPart } from "./newsounds.js";
 import { player } from "./player.js";
 import { decode } from "./sound.js";
 
-export function listenPart(model, { about, signal }) {
+// `varies`: whether the model makes new sounds from ones that are given.
+export function listenPart(model, { about, signal, varies = false }) {
   const result = el("div");
   const error = el("p.notice.bad", { role: "alert", hidden: true });
   const status = el("p.muted", { role: "status", hidden: true });
@@ -33,7 +35,7 @@ export function listenPart(model, { about, signal }) {
       if (mine !== asking) return;
       shown.abort();
       shown = new AbortController();
-      fill(result, heard(sound, about, shown.signal));
+      fill(result, heard(sound, about, shown.signal), varies ? fromSound(sound, model, shown.signal) : null);
     } catch (problem) {
       if (problem.name === "AbortError") return;
       setText(error, problem.message);
@@ -65,6 +67,10 @@ export function listenPart(model, { about, signal }) {
     status,
     result,
   );
+}
+
+function fromSound(sound, model, signal) {
+  return el("div.two.from-sound", {}, varyPart(sound, signal), morphPart(sound, model, signal));
 }
 
 // Buffer 0 is the original, buffer n the reconstruction with n levels (1 for all, where there are no levels).

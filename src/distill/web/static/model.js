@@ -2,12 +2,13 @@
 import * as api from "./api.js";
 import { lineChart } from "./charts.js";
 import { el, fill } from "./dom.js";
-import { familyOf, lossSeries } from "./families.js";
+import { drawsCodes, familyOf, lossSeries } from "./families.js";
 import { bytes, figure, humanised, plural, positive, rate, when } from "./format.js";
 import { generatePart } from "./generate.js";
 import { levelName, levelPanel } from "./health.js";
 import { deleteModel } from "./library.js";
 import { listenPart } from "./listen.js";
+import { newSoundsPart, noNewSoundsPart } from "./newsounds.js";
 import { complain } from "./toasts.js";
 
 export async function show(root, { id, signal, about }) {
@@ -19,13 +20,19 @@ export async function show(root, { id, signal, about }) {
     el("p.small", {}, el("a", { href: "#/library" }, "← Library")),
     titlePart(model),
     factsLine(model, family),
-    family.generates ? generatePart(model, signal) : null,
-    listenPart(model, { about, signal }),
+    newPart(model, family, signal),
+    listenPart(model, { about, signal, varies: model.generates && drawsCodes(family) }),
     healthPart(model, about),
     curves?.node,
     detailsPart(model),
   );
   curves?.draw();
+}
+
+function newPart(model, family, signal) {
+  if (!family.generates) return null;
+  if (!drawsCodes(family)) return generatePart(model, signal);
+  return model.generates ? newSoundsPart(model, signal) : noNewSoundsPart();
 }
 
 function titlePart(model) {

@@ -28,7 +28,7 @@ function pauseOthers(one) {
 }
 
 // `labels`: one or two names, for A and B. `onPosition(seconds)` hears of the playhead, `onChoose(lane)` of a switch.
-export function player({ labels, signal, onPosition = () => {}, onChoose = () => {}, name = "" }) {
+export function player({ labels, signal, onPosition = () => {}, onChoose = () => {}, name = "", looping = false }) {
   const lanes = labels.map((label, lane) => makeLane(label, lane, labels.length));
   const sources = labels.map((_, lane) => lane); // which buffer a lane shows
   const head = el("div.playhead", { "aria-hidden": "true" });
@@ -52,9 +52,10 @@ export function player({ labels, signal, onPosition = () => {}, onChoose = () =>
     on: { input: () => (touch(), sound.seek((seek.value / 1000) * sound.duration)) },
   });
   const time = el("span.time.figure", {}, "–");
-  const loop = el("input", { type: "checkbox", on: { change: () => (sound.looping = loop.checked) } });
+  const loop = el("input", { type: "checkbox", checked: looping, on: { change: () => (sound.looping = loop.checked) } });
   const switches = labels.length > 1 ? labels.map((label, lane) => switchButton(label, lane)) : [];
   const sound = new Sound(update);
+  sound.looping = looping;
   let chosen = 0;
   let frame = 0;
 

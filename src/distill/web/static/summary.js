@@ -17,9 +17,15 @@ export function summary(run, log) {
     el("h2", { id: "summary-title" }, run.state === "finished" ? "Finished" : "Stopped"),
     el("p", {}, sentences.filter(Boolean).join(" ")),
     learntByHeart(log) ? byHeart() : null,
-    run.state === "interrupted" ? el("p", {}, "Nothing is lost: resume it whenever you like.") : null,
+    run.state === "interrupted" ? el("p", {}, whatIsThere(run)) : null,
     run.model_id ? el("p", {}, el("a", { href: `#/models/${api.id(run.model_id)}` }, "Listen to the model")) : null,
   );
+}
+
+function whatIsThere(run) {
+  return run.model_id
+    ? "The model is in the library. What it lacks is the part that makes new sounds: resume the run for that whenever you like."
+    : "Nothing is lost: resume it whenever you like.";
 }
 
 function learntByHeart(log) {

@@ -47,6 +47,7 @@ export function trainForm(collection, { about, signal }) {
     levels: levelsField(values, about, view, changed),
     advanced: ADVANCED.map((row) => advancedField(row, values, changed)),
     augment: augmentField(values, changed),
+    prior: priorField(values, changed),
   };
   let asking = new AbortController();
 
@@ -124,6 +125,7 @@ export function trainForm(collection, { about, signal }) {
         {},
         fields.advanced.map((field) => field.node),
         fields.augment,
+        fields.prior,
       ),
     ),
   );
@@ -134,6 +136,7 @@ export function trainForm(collection, { about, signal }) {
 // Only settings that the chosen family has.
 function showFields(fields, { settings }) {
   fields.levels.hidden = !settings.includes("num_quantizers");
+  fields.prior.hidden = !settings.includes("with_prior");
   for (const { name, node } of fields.advanced) node.hidden = !settings.includes(name);
 }
 
@@ -147,6 +150,7 @@ function valuesFor(collection, about) {
       minutes: String(about.defaults.minutes),
       epochs: "100",
       augment: "",
+      prior: true,
       advanced: {},
     });
   }
@@ -163,6 +167,7 @@ function settingsOf(values, family) {
   if (values.length === "minutes") settings.minutes = Number(values.minutes);
   if (values.length === "epochs") settings.max_epochs = Number(values.epochs);
   if (values.levels) settings.num_quantizers = Number(values.levels);
+  if (!values.prior) settings.with_prior = false;
   if (values.augment) settings.augment = values.augment === "on";
   for (const [name, text] of Object.entries(values.advanced)) if (text) settings[name] = Number(text);
   return Object.fromEntries(Object.entries(settings).filter(([name]) => family.settings.includes(name)));
@@ -349,5 +354,21 @@ function augmentField(values, changed) {
     el("label", { for: "set-augment" }, "Variation"),
     select,
     el("p.small.muted", {}, "Vary loudness and where each sound is cut."),
+  );
+}
+
+function priorField(values, changed) {
+  const input = el("input", {
+    id: "set-prior",
+    type: "checkbox",
+    checked: values.prior,
+    "aria-describedby": "why-prior",
+    on: { change: () => ((values.prior = input.checked), changed()) },
+  });
+  return el(
+    "div.field",
+    {},
+    el("label.inline.tall", { for: "set-prior" }, input, "Learn to make new sounds"),
+    el("p.small.muted", { id: "why-prior" }, "The last part of the run, which takes a third of its minutes."),
   );
 }

@@ -8,6 +8,7 @@ import { familyOf, lossSeries } from "./families.js";
 import { duration, figure, plural, rate, when } from "./format.js";
 import { levelName, levelPanel } from "./health.js";
 import { previewsPanel } from "./previews.js";
+import { isLearning, priorEpoch, priorPanel } from "./prior.js";
 import { RunLog } from "./runlog.js";
 import { ACTIVE, STATE_WORDS, verbFor } from "./runs.js";
 import { summary } from "./summary.js";
@@ -105,6 +106,7 @@ function build(root, page) {
   page.noWarnings = el("p.small.muted", {}, "None so far.");
   page.summaryBox = el("div");
   page.previews = previewsPanel(page.id, page.signal);
+  page.prior = priorPanel(page.id, page.signal);
   page.figures = panel && figuresPanel(panel);
   page.levels = [];
   page.levelsBox = hasCodes ? el("div.levels") : null;
@@ -119,6 +121,7 @@ function build(root, page) {
     page.head.node,
     page.lost,
     page.summaryBox,
+    page.prior.node,
     el(
       "div.watch-grid",
       {},
@@ -354,16 +357,18 @@ function drawState(page) {
     drawn.state = key;
     drawRunState(page);
   }
-  const progress = run.state === "finished" ? 1 : log.progress(total);
+  page.prior.set(run);
+  const progress = progressOf(run, log, total);
   if (progress === null && run.state === "running") head.bar.removeAttribute("value");
   else head.bar.value = progress ?? 0;
   const started = log.step || log.epochs.length;
   const epoch = log.complete && !active ? log.complete.total_epochs : log.currentEpoch() + 1;
-  setText(head.epoch, started ? `Epoch ${epoch}${total ? ` of ${Math.max(total, epoch)}` : ""}` : "Not started yet");
+  const said = started ? `Epoch ${epoch}${total ? ` of ${Math.max(total, epoch)}` : ""}` : "Not started yet";
+  setText(head.epoch, isInPrior(run) ? `New sounds: ${priorEpoch(run)}` : said);
   const { step } = log;
   setText(
     head.step,
-    active && step ? `step ${step.step + 1} of ${step.total_steps} · loss ${figure(step.train_loss)}` : "",
+    active && step && !run.prior ? `step ${step.step + 1} of ${step.total_steps} · loss ${figure(step.train_loss)}` : "",
   );
   setText(head.eta, timeSentence(run, log));
   page.summaryBox.hidden = active; // a resumed run has not ended
@@ -373,8 +378,17 @@ function drawState(page) {
   }
 }
 
+const isInPrior = (run) => run.prior && run.state !== "finished";
+
+function progressOf(run, log, total) {
+  if (run.state === "finished") return 1;
+  if (!isInPrior(run)) return log.progress(total);
+  return run.prior.total_epochs ? run.prior.epochs / run.prior.total_epochs : null;
+}
+
 function timeSentence(run, log) {
   const last = log.lastEpoch();
+  if (isLearning(run)) return run.prior.bits.length ? `about ${duration(run.prior.eta_seconds)} left` : "";
   if (run.state === "running" && last)
     return `${duration(last.elapsed_seconds)} so far · about ${duration(last.eta_seconds)} left`;
   if (log.complete) return `took ${duration(log.complete.total_time_s)}`;
