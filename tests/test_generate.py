@@ -413,6 +413,23 @@ def test_interpolate_names_a_sound_that_is_not_there(world, tmp_path):
     assert_refused(generate(world, tmp_path / "walk", "--interpolate", *ends), 1, "missing.wav")
 
 
+def test_a_varied_sound_of_a_vae_is_between_it_and_a_new_one(trained):
+    sound = tone(300, 0.5)
+    made = {strength: next(trained.vary(sound, strength, seed=3)) for strength in (0.0, 0.2, 1.0)}
+    assert {len(one) for one in made.values()} == {round(0.5 * trained.sample_rate)}
+    near, far = (np.abs(made[0.0] - made[strength]).mean() for strength in (0.2, 1.0))
+    assert 0 < near < far
+    with pytest.raises(ConfigError, match="strength is 2"):
+        next(trained.vary(sound, 2))
+
+
+def test_a_vae_refuses_to_extend_and_to_fill_a_gap_in_a_sentence(trained):
+    with pytest.raises(ConfigError, match="a model of codes can"):
+        trained.extend(tone(300, 0.5), 1.0)
+    with pytest.raises(ConfigError, match="a model of codes can"):
+        trained.inpaint(tone(300, 0.5), 0.1, 0.2)
+
+
 def test_a_model_of_codes_without_a_prior_cannot_generate_and_says_what_helps(world, tmp_path):
     said = generate(world, tmp_path / "new", model="Codes")
     assert_refused(said, 1, "--prior-only")

@@ -5,7 +5,7 @@ the decoder has learnt nothing (Ghosh et al. 2020, "ex-post density estimation")
 sounds; one around all of them has its mass between sounds, where all is a quiet blur.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -60,6 +60,18 @@ def between(loaded: LoadedModel, first: Samples, second: Samples, share: float) 
     """The latent `[L]` at `share` (0 to 1) of the way between two sounds, each mono float `[S]` at the model's rate."""
     start, end = (_latent_of(loaded, torch.from_numpy(sound)) for sound in (first, second))
     return torch.lerp(start, end, share)
+
+
+def vary(loaded: LoadedModel, sound: Samples, strength: float, count: int, seed: int) -> Iterator[Samples]:
+    """Sounds at `strength` (0 to 1) of the way from one, mono float `[S]` at the model's rate, to `count` new ones.
+
+    Raises `ConfigError` for another strength.
+    """
+    if not 0 <= strength <= 1:
+        raise ConfigError(f"strength is {strength}", "it must be from 0, the sound itself, to 1, a new sound")
+    start = _latent_of(loaded, torch.from_numpy(sound))
+    for latent in sample_latents(loaded, count, seed):
+        yield render(loaded, torch.lerp(start, latent, strength), len(sound) / loaded.sample_rate)
 
 
 @torch.no_grad()

@@ -354,6 +354,24 @@ class LoadedModel(LoadedFamily):
         for latent, towards in zip(latents, latents.roll(-1, dims=0)):  # a single one is its own next, and stays
             yield render(self, latent, 1.0 if seconds is None else seconds, towards)
 
+    def vary(self, sound: Path | str | Samples, strength: float, count: int = 1, seed: int = 0) -> Iterator[Samples]:
+        """Sounds on the way from the latent of a sound to new ones, as `LoadedFamily.vary` says."""
+        from distill.models.generate import vary
+
+        return vary(self, self.waveform(sound), strength, count, seed)
+
+    def extend(
+        self, sound: Path | str | Samples, seconds: float, seed: int = 0, temperature: float | None = None
+    ) -> Samples:
+        """Raises `ConfigError`: a latent stands for a whole sound."""
+        del sound, seconds, seed, temperature
+        raise ConfigError("a continuous VAE cannot go on from a sound", "a model of codes can")
+
+    def inpaint(self, sound: Path | str | Samples, start: float, end: float, seed: int = 0) -> Samples:
+        """Raises `ConfigError`, as `extend` does."""
+        del sound, start, end, seed
+        raise ConfigError("a continuous VAE cannot fill a gap", "a model of codes can")
+
     def interpolate(
         self, first: Path | str | Samples, second: Path | str | Samples, shares: Sequence[float],
         seconds: float | None = None, moves: Mapping[str, float] | None = None,
