@@ -158,12 +158,14 @@ def sides(rate: int = 16_000) -> np.ndarray:
     return np.stack([tone(330, 0.4, rate=rate), tone(880, 0.4, decay=3, rate=rate, seed=1)], axis=1)
 
 
-def test_a_stereo_sound_comes_back_stereo_each_side_as_if_alone(small):
+def test_a_stereo_sound_comes_back_stereo_its_mix_as_if_alone(small):
     sound = sides()
     made = small.reconstruct(sound, 16_000)
     assert (made.shape, made.dtype) == (sound.shape, np.float32)
-    for side in (0, 1):
-        np.testing.assert_array_equal(made[:, side], small.reconstruct(sound[:, side].copy(), 16_000))
+    alone = small.reconstruct(sound.mean(axis=1), 16_000)
+    mix = made.mean(axis=1)
+    assert np.corrcoef(mix, alone)[0, 1] > 0.9
+    assert 0.7 < np.square(mix).mean() / np.square(alone).mean() < 1.4
     assert np.abs(made[:, 0] - made[:, 1]).max() > 0.01
 
 
@@ -182,8 +184,6 @@ def test_sides_that_are_alike_are_reconstructed_once_and_stay_alike(small, monke
     made = small.reconstruct(np.repeat(sides()[:, :1], 2, axis=1))
     assert len(calls) == 1
     np.testing.assert_array_equal(made[:, 0], made[:, 1])
-    small.reconstruct(sides())
-    assert len(calls) == 3
 
 
 def test_a_side_that_is_silent_stays_silent(small):

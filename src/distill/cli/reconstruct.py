@@ -22,7 +22,7 @@ def reconstruct(
 ) -> None:
     """Turn sounds into codes and back: hear what the model makes of them.
 
-    Stereo comes back stereo, each side coded by itself; sounds with more channels are mixed to mono.
+    Stereo comes back stereo; sounds with more channels are mixed to mono.
     """
     limits = audio_limits(context, limit)
     targets = _targets(files, output_dir, overwrite)

@@ -11,13 +11,15 @@ import soxr
 import torch
 from torch import Tensor, nn
 
+from distill.audio.limiter import fade_in, limit_peaks
 from distill.audio.recording import Samples
 from distill.audio.spectrogram import AudioSpectrogram, mark_end
 from distill.errors import AudioError, ConfigError, GeneratingFamily, ModelFileError
 from distill.families import Family, all_families, get_family
 from distill.library.header import ModelMetadata
-from distill.models.reconstruct import CONTEXT, reconstruct_waveform
+from distill.models.reconstruct import CONTEXT, reconstruct_mel, reconstruct_waveform
 from distill.models.settings import USUAL_TEMPERATURE
+from distill.models.stereo import joined
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
 
@@ -154,16 +156,16 @@ class LoadedFamily(ABC):
         """Reconstruct a sound file, or float `[S]` or `[S, channels]` at `sample_rate`: float32 `[S']` or `[S', 2]`.
 
         The result is at the model's rate and lasts as long as the sound; `levels` limits it to the first levels of
-        codes. It is stereo if the sound is, each side coded by itself. Other numbers of channels are mixed to mono, and
+        codes. It is stereo if the sound is (`distill.models.stereo`). Other numbers of channels are mixed to mono, and
         with `mono` stereo too. Raises `AudioError` for an unreadable file, `ConfigError` for impossible levels.
         """
         heard = self.heard(sound, sample_rate, mono=mono)
         if heard.ndim == 1:
             return self._reconstruct_mono(heard, levels)
-        left, right = np.ascontiguousarray(heard.T)
-        made = self._reconstruct_mono(left, levels)
-        # A mono sound is often kept in a stereo file: then the work is done once.
-        return np.stack([made, made if np.array_equal(left, right) else self._reconstruct_mono(right, levels)], axis=1)
+        left, right = torch.from_numpy(np.ascontiguousarray(heard.T)).to(self.device)
+        if torch.equal(left, right):  # a mono sound is often kept in a stereo file
+            return self._reconstruct_mono(heard[:, 0].copy(), levels)[:, None].repeat(2, axis=1)
+        return self._reconstruct_stereo(left, right, levels)
 
     def _reconstruct_mono(self, waveform: Samples, levels: int | None) -> Samples:
         """Reconstruct float32 `[S]` at the model's rate: float32 `[S]`."""
@@ -174,6 +176,20 @@ class LoadedFamily(ABC):
             self._context(),
         )
         samples: Samples = made.cpu().numpy()
+        return samples
+
+    def _reconstruct_stereo(self, left: Tensor, right: Tensor, levels: int | None) -> Samples:
+        """Reconstruct float32 `[S]` each at the model's rate: float32 `[S, 2]`."""
+        spectrogram, sounds = self.spectrogram, (left, right, (left + right) / 2, (left - right) / 2)
+        mels = [
+            reconstruct_mel(lambda mel: self._mel_to_mel(mel, levels), spectrogram, sound, self._context())
+            for sound in sounds
+        ]
+        mid_side = torch.cat([spectrogram.mel_to_waveform(mel, length=len(left))[0] for mel in mels[2:]])
+        scale = spectrogram.mel_scale
+        bands = [scale.magnitudes(mel[0, 0, : scale.config.n_mels].mT) for mel in mels[:3]]
+        made = joined(mid_side, torch.stack(bands[:2]), bands[2], scale, spectrogram.window)
+        samples: Samples = fade_in(limit_peaks(made.unsqueeze(1)))[:, 0].T.contiguous().cpu().numpy()
         return samples
 
     def waveform(self, sound: Path | str | Samples, sample_rate: int | None = None) -> Samples:

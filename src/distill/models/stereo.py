@@ -1,0 +1,41 @@
+"""Stereo from a model of mono sounds: the middle carries the phases, and bands say how both sides differ from it.
+
+Sides that are coded and searched for phases one by one would no longer agree: what was in the middle would be smeared
+between them, and partly cancel where both are mixed. So it is the middle, (left + right) / 2, and the difference,
+(left - right) / 2, that become sound. From the bands of both sides follows how much of the difference is the middle
+itself, panned (as in the stereo prediction of MPEG-D USAC), and how much goes its own way.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from distill.audio.mel import MelScale
+from distill.audio.stft import magnitudes, resynthesized
+from distill.audio.vocoder import set_bands
+
+_MOST_PANNED = 1.0  # of the middle in the difference: then all of it is on one side
+_LOUDEST_OWN = 4.0  # times what was made of the difference
+_FAINT = 1e-9  # of a power
+
+
+def joined(mid_side: Tensor, sides: Tensor, middle: Tensor, scale: MelScale, window: Tensor) -> Tensor:
+    """Left and right float `[2, S]` of the middle and the difference `[2, S]`.
+
+    `sides` are the magnitudes of the bands of left and right `[2, T, M]`, `middle` those of the middle `[T, M]`.
+    """
+    powers, power = sides.square(), middle.square().clamp(min=_FAINT)
+    panned = ((powers[0] - powers[1]) / (4 * power)).clamp(-_MOST_PANNED, _MOST_PANNED)
+    own = (powers.mean(dim=0) - power - panned.square() * power).clamp(min=0)
+    to_bands = set_bands(sides, scale)
+
+    def change(spectra: Tensor, start: int) -> Tensor:
+        part = slice(start, start + spectra.shape[1])
+        found = magnitudes(spectra[1]) @ scale.filters.T
+        share = (own[part] / found.square().clamp(min=_FAINT)).sqrt().clamp(max=_LOUDEST_OWN)
+        difference = spectra[0] * (panned[part] @ scale.shares) + spectra[1] * (share @ scale.shares)
+        return to_bands(torch.stack([spectra[0] + difference, spectra[0] - difference]), start)
+
+    hop, samples = scale.config.hop_length, mid_side.shape[-1]
+    # Whole hops, and no more frames than there are bands for.
+    padded = nn.functional.pad(mid_side, (0, (sides.shape[1] - 1) * hop - samples))
+    return nn.functional.pad(resynthesized(padded, window, hop, change), (0, samples))[:, :samples]
