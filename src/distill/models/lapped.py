@@ -88,7 +88,7 @@ def start_from_components(
     """Start the linear maps as principal components, and their inverse, of mels `[B, 1, M, 8·n]` with silence at 0.
 
     `check_cancelled` is called now and then. Components of columns are dealt to the rows of the grid in turn, there and
-    back, so that all rows carry about as much and can share their codebooks.
+    back, so that each row gets strong and weak ones and all can share their codebooks.
     """
 
     def each() -> Iterator[Tensor]:
