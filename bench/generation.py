@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from bench.quality.artefacts import texture_and_flutter
@@ -36,6 +37,8 @@ _COMPONENTS = 16
 _NEIGHBOURS = 5
 _FILTERS = mel_filters(_N_FFT, _BANDS)
 _ATTACK = round(0.03 * RATE)
+_DRAWN = 16  # sounds of each kind
+_DRAWN_S = 2 * RATE  # of each, at most
 
 
 @dataclass(frozen=True)
@@ -201,11 +204,29 @@ def report(collection: Collection, work: Path, args: argparse.Namespace) -> str:
         model = json.loads(lines[-1])["model_path"]
         run_distill("reconstruct", model, split.test[0].parent, "-o", folder / "out")
         run_distill("generate", model, "-n", args.count, "-o", folder / "new", "--seed", 1000 * seed)
+        draw(folder / "new.png", reference.train, _read(folder / "new"))
         rows[f"reconstructions, seed {seed}"] = measured(reference, _read(folder / "out"))
         rows[f"new sounds, seed {seed}"] = measured(reference, _read(folder / "new"))
     names = list(asdict(next(iter(rows.values()))))
     body = [[title, *(f"{value:.2f}" for value in asdict(figures).values())] for title, figures in rows.items()]
     return f"{collection.name}, {args.minutes:g} minutes\n\n" + table(["", *names], body)
+
+
+def draw(path: Path, real: Sequence[Tensor], made: Sequence[Tensor]) -> None:
+    """Draw the spectrograms of some training sounds, and below them those of some new ones, to a PNG."""
+    figure = Figure(figsize=(16, 7))
+    grid = figure.subplots(4, _DRAWN // 2, sharey=True)
+    for rows, sounds, title in ((grid[:2], real, "of the collection"), (grid[2:], made, "new")):
+        chosen = [sounds[round(at)] for at in np.linspace(0, len(sounds) - 1, _DRAWN)]
+        for axes, sound in zip(rows.flat, chosen):
+            heard = torch.nn.functional.pad(sound[:_DRAWN_S], (0, max(0, _N_FFT - len(sound))))
+            spectrum = torch.stft(heard, 1024, 256, window=torch.hann_window(1024), return_complex=True).abs()
+            image = 20 * (mel_filters(1024, 80).to(spectrum.dtype) @ spectrum).clamp(min=1e-5).log10()
+            axes.imshow(image.numpy(), origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=20,
+                        extent=(0, len(heard) / RATE, 0, 80))  # fmt: skip
+            axes.set(title=title, yticks=[])
+    figure.tight_layout()
+    figure.savefig(path, dpi=70)
 
 
 def _read(folder: Path) -> list[Tensor]:

@@ -74,9 +74,11 @@ class TwoWindowSearch(PhaseSearch):
             from_long = resynthesized(sound, self.window, hop, long)
             padded = nn.functional.pad(sound, (0, hop - 1))  # to the end of the last frame, as in the mel
             from_short = resynthesized(padded, self.detail_window, hop // DETAIL_RATIO, short)[:, : sound.shape[-1]]
-            # Within full scale, as sounds are: phases that pile up to higher peaks would only be turned down.
-            both = torch.lerp(from_long, from_short, _DETAIL_WEIGHT).clamp_(-1, 1)
-            last, estimate = estimate, both
+            last, estimate = estimate, torch.lerp(from_long, from_short, _DETAIL_WEIGHT)
+            if step < BIN_STEPS + MEL_STEPS - 1:
+                # Within full scale, as sounds are: phases that pile up to higher peaks would only be turned down. Not
+                # in the end, or a peak would be cut flat.
+                estimate = estimate.clamp(-1, 1)
             sound = torch.lerp(last, estimate, 1 + MOMENTUM)
         return estimate * self._level_gain(estimate, bands)
 
