@@ -169,18 +169,24 @@ def get_adaptive_vqvae_config(file_count: int, seconds: float | None = None, **o
     return VQVAEConfig(**(preset | overrides))
 
 
-_PRIOR_CHUNK_S = 3.0  # of a sound that a prior is shown at once: from the onset to the end of most
+_PRIOR_CHUNK_S = (1.5, 8.0)  # of a sound that a prior is shown at once, at least and at most
+_PRIOR_BATCH_S = 48.0  # of sound in a step
 _PRIOR_EPOCHS = 40
 _PRIOR_STEPS = 20  # of an epoch, about
 
 
 def get_adaptive_prior_config(file_count: int, seconds: float | None = None, **overrides: Any) -> PriorConfig:
     """The preset of a prior for `file_count` files that last `seconds` together; `overrides` replace fields of it."""
-    chunks = max(file_count, (seconds or 0.0) / _PRIOR_CHUNK_S, 1)
-    copies = max(1, round(_PRIOR_STEPS * 16 / chunks))
+    shortest, longest = _PRIOR_CHUNK_S
+    # From the onset to the end of most sounds: only of those can others be drawn whole.
+    chunk = min(longest, max(shortest, 1.25 * (seconds or 0.0) / max(1, file_count)))
+    batch = min(32, max(4, round(_PRIOR_BATCH_S / chunk)))
+    chunks = max(file_count, (seconds or 0.0) / chunk, 1)
+    copies = max(1, round(_PRIOR_STEPS * batch / chunks))
     preset: dict[str, Any] = {
         "val_fraction": validation_fraction(file_count),
-        "chunk_duration_s": _PRIOR_CHUNK_S,
+        "chunk_duration_s": chunk,
+        "batch_size": batch,
         "max_epochs": _PRIOR_EPOCHS,
         "augmentation_copies": copies,
         "learning_rate": 2e-3,

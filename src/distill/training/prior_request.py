@@ -10,7 +10,7 @@ from distill.training.run import Run
 from distill.training.run_folder import RunFolder
 
 PRIOR_FOLDER = "prior"  # within the run's
-_SHARED = ("seed", "val_fraction", "device", "batch_size", "num_workers", "augment")  # settings of both
+_SHARED = ("seed", "val_fraction", "device", "num_workers", "augment")  # settings of both
 _LEAST_SHARE = 0.1  # of a budget of minutes, however little of it is left
 
 
