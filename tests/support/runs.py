@@ -26,7 +26,7 @@ RESULT_KEYS = {
     "vqvae": {"model", "metrics_history", "output_dir", "best_checkpoint_path", "final_codebook_health"},
     "vae": {"model", "metrics_history", "output_dir", "best_checkpoint_path", "analysis"},
 }
-SMALL_PRIOR = {"width": 16, "hidden": 16, "layers": 1, "anchor_columns": 256, "augmentation_copies": 4}
+SMALL_PRIOR = {"width": 16, "hidden": 16, "layers": 1, "anchor_columns": 256, "augmentation_copies": 4, "batch_size": 4}
 CLOCKS = {"step_time_s": 0.0, "eta_seconds": 0.0, "elapsed_seconds": 0.0, "total_time_s": 0.0}
 
 

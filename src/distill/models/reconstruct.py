@@ -12,6 +12,7 @@ _BLOCK = 128 * STRIDE  # frames: 22 s at 48 kHz
 CONTEXT = 8 * STRIDE  # frames on either side; more than encoder and decoder see together (about 105)
 
 
+@torch.no_grad()
 def reconstruct_waveform(
     mel_to_mel: Callable[[Tensor], Tensor],
     spectrogram: AudioSpectrogram,

@@ -30,12 +30,21 @@ def joined(mid_side: Tensor, sides: Tensor, middle: Tensor, scale: MelScale, win
 
     def change(spectra: Tensor, start: int) -> Tensor:
         part = slice(start, start + spectra.shape[1])
-        found = magnitudes(spectra[1]) @ scale.filters.T
+        mid, side = spectra
+        side = side - mid * (_alike(mid, side, scale) @ scale.shares)
+        found = magnitudes(side) @ scale.filters.T
         share = (own[part] / found.square().clamp(min=_FAINT)).sqrt().clamp(max=_LOUDEST_OWN)
-        difference = spectra[0] * (panned[part] @ scale.shares) + spectra[1] * (share @ scale.shares)
-        return to_bands(torch.stack([spectra[0] + difference, spectra[0] - difference]), start)
+        difference = mid * (panned[part] @ scale.shares) + side * (share @ scale.shares)
+        return to_bands(torch.stack([mid + difference, mid - difference]), start)
 
     hop, samples = scale.config.hop_length, mid_side.shape[-1]
     # Whole hops, and no more frames than there are bands for.
     padded = nn.functional.pad(mid_side, (0, (sides.shape[1] - 1) * hop - samples))
     return nn.functional.pad(resynthesized(padded, window, hop, change), (0, samples))[:, :samples]
+
+
+def _alike(mid: Tensor, side: Tensor, scale: MelScale) -> Tensor:
+    """How much of the middle is in the difference, by least squares in each band: `[T, M]` of spectra `[T, F]`."""
+    cross = (mid.real * side.real + mid.imag * side.imag) @ scale.filters.T
+    power = magnitudes(mid).square() @ scale.filters.T
+    return (cross / power.clamp(min=_FAINT)).clamp(-_LOUDEST_OWN, _LOUDEST_OWN)
