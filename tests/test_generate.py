@@ -19,7 +19,8 @@ from distill.errors import AudioError, ConfigError, LibraryError, ModelFileError
 from distill.library.catalog import ModelLibrary
 from distill.models.analysis import PROPERTIES
 from distill.models.generate import between, move, named_directions, render, sample_latents
-from distill.models.loaded import LoadedModel, LoadedVQModel
+from distill.models.loaded_vae import LoadedModel
+from distill.models.loaded_vqvae import LoadedVQModel
 from distill.models.persistence import (
     ModelMetadata,
     delete_model,

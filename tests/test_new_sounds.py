@@ -9,9 +9,10 @@ import soundfile
 import torch
 
 import distill
+from distill.audio.spectrogram import SpectrogramConfig
 from distill.errors import ConfigError, ModelFileError, TrainPrior
 from distill.models.archive import read_archive, write_archive
-from distill.models.loaded import LoadedVQModel
+from distill.models.loaded_vqvae import LoadedVQModel
 from distill.models.new_sounds import codes_of
 from distill.models.persistence import load_model_v2
 from distill.models.prior import CodePrior
@@ -140,6 +141,18 @@ def test_a_prior_with_codes_that_there_are_not_is_refused(kit, tmp_path, name, v
     write_archive(tmp_path / "hostile.distill", content)
     with pytest.raises(ModelFileError, match="its prior is damaged"):
         load_model_v2(tmp_path / "hostile.distill")
+
+
+def test_a_model_of_another_mel_is_given_a_prior_of_its_own_codes(tmp_path, sounds):
+    log_mel = SpectrogramConfig(sample_rate=24_000, n_fft=1024, hop_length=256, n_mels=64)
+    places = {"models_dir": tmp_path / "m", "model_name": "older"}
+    train_vqvae(small_config(), sounds, tmp_path / "run", spectrogram_config=log_mel, **places)
+    options = ("--epochs", 1, "--models-dir", tmp_path / "m", "--output-dir", tmp_path / "p")
+    said = run("train", "--prior-only", "older", sounds[0].parent, *options)
+    assert said.code == 0, said.err
+    older = distill.load("older", models_dir=tmp_path / "m")
+    (made,) = older.generate(1, seconds=0.4)
+    assert len(made) == round(0.4 * 24_000)
 
 
 # What is made with it

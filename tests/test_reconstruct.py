@@ -12,7 +12,7 @@ from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig, mark_
 from distill.errors import AudioError
 from distill.models import loaded, reconstruct
 from distill.models.blocks import STRIDE
-from distill.models.loaded import LoadedVQModel
+from distill.models.loaded_vqvae import LoadedVQModel
 from distill.models.persistence import load_model_v2
 from distill.models.reconstruct import reconstruct_waveform
 from distill.models.vqvae import ConvVQVAE

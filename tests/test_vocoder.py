@@ -21,7 +21,8 @@ from distill.audio.vocoder import PhaseSearch
 from distill.errors import ConfigError
 from distill.library.header import ModelMetadata
 from distill.models.generate import render
-from distill.models.loaded import LoadedModel, LoadedVQModel
+from distill.models.loaded_vae import LoadedModel
+from distill.models.loaded_vqvae import LoadedVQModel
 from distill.models.reconstruct import reconstruct_waveform
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE

@@ -22,7 +22,7 @@ from bench.shared import rows
 from bench.shared.collection import Collection
 from bench.shared.processes import in_fresh_process
 from bench.shared.rows import Row
-from distill.models.loaded import LoadedVQModel
+from distill.models.loaded_vqvae import LoadedVQModel
 from distill.training.config import VQVAEConfig
 from distill.training.execution import run_training
 from distill.training.request import TrainingRequest

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distill.models.loaded import LoadedVQModel
+from distill.models.loaded_vqvae import LoadedVQModel
 from distill.models.quantizer import NO_CODE, ResidualQuantizer
 
 

@@ -23,7 +23,8 @@ from distill.audio.io import read_waveform
 from distill.audio.spectrogram import mark_end
 from distill.data.collection import find_audio_files
 from distill.data.opening import open_collection
-from distill.models.loaded import LoadedModel, LoadedVQModel
+from distill.models.loaded_vae import LoadedModel
+from distill.models.loaded_vqvae import LoadedVQModel
 
 SYSTEMS = {"vqvae": "distill", "vae": "distill vae"}
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from distill.audio.io import read_waveform
 from distill.audio.spectrogram import PADDING, mark_end
 from distill.models.generate import sample_latents
-from distill.models.loaded import LoadedModel
+from distill.models.loaded_vae import LoadedModel
 
 
 @dataclass(frozen=True)

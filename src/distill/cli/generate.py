@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distill.cli.new_sounds import new_files
 from distill.cli.options import Device, DeviceName, ModelArgument, ModelsDir
 
 if TYPE_CHECKING:
@@ -57,7 +58,6 @@ def generate(
     from distill.api import load
     from distill.audio.io import write_wav
     from distill.cli.console import out
-    from distill.errors import StorageError
     from distill.training.device import resolve_device
 
     loaded = load(model, models_dir=models_dir, device=str(resolve_device(device.value)))
@@ -69,9 +69,7 @@ def generate(
         sounds = loaded.generate(number, seed, seconds, amounts, temperature=temperature, loop=loop)
     first = next(sounds)  # before anything is written, because the model may be of a family that makes no new sounds
     _warn_beyond_safe_range(loaded, amounts)
-    targets = [output_dir / f"{place:03d}.wav" for place in range(1, number + 1)]
-    if (taken := next((target for target in targets if target.exists()), None)) and not overwrite:
-        raise StorageError(f"{taken} is there already", "choose another folder with -o, or give --overwrite")
+    targets = new_files(output_dir, [f"{place:03d}" for place in range(1, number + 1)], overwrite)
     for target, sound in zip(targets, itertools.chain([first], sounds)):
         write_wav(target, sound, loaded.sample_rate)
         out.print(str(target), markup=False)

@@ -32,7 +32,7 @@ def vary(
     """Make sounds that differ from one that is given, a little or a lot."""
     names = [f"{sound.stem}_varied_{number:03d}" for number in range(1, count + 1)]
     _make(
-        model, models_dir, device, _targets(output_dir, names, overwrite),
+        model, models_dir, device, new_files(output_dir, names, overwrite),
         lambda loaded: loaded.vary(sound, strength, count, seed),
     )  # fmt: skip
 
@@ -48,7 +48,7 @@ def extend(
     overwrite: Overwrite = False,
 ) -> None:
     """Go on from a sound: what could come next."""
-    targets = _targets(output_dir, [f"{sound.stem}_extended"], overwrite)
+    targets = new_files(output_dir, [f"{sound.stem}_extended"], overwrite)
     _make(model, models_dir, device, targets, lambda loaded: [loaded.extend(sound, seconds, seed)])
 
 
@@ -64,7 +64,7 @@ def inpaint(
     overwrite: Overwrite = False,
 ) -> None:
     """Make a part of a sound anew, so that it fits what comes before and after it."""
-    targets = _targets(output_dir, [f"{sound.stem}_inpainted"], overwrite)
+    targets = new_files(output_dir, [f"{sound.stem}_inpainted"], overwrite)
     _make(model, models_dir, device, targets, lambda loaded: [loaded.inpaint(sound, start, end, seed)])
 
 
@@ -82,12 +82,12 @@ def morph(
     shares = [step / (steps - 1) for step in range(steps)]
     names = [f"{first.stem}_to_{second.stem}_{number:03d}" for number in range(1, steps + 1)]
     _make(
-        model, models_dir, device, _targets(output_dir, names, overwrite),
+        model, models_dir, device, new_files(output_dir, names, overwrite),
         lambda loaded: loaded.interpolate(first, second, shares),
     )  # fmt: skip
 
 
-def _targets(folder: Path, names: list[str], overwrite: bool) -> list[Path]:
+def new_files(folder: Path, names: list[str], overwrite: bool) -> list[Path]:
     """The WAV files to write; raises `StorageError` if one of them is there already."""
     from distill.errors import StorageError
 

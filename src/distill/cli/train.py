@@ -2,15 +2,12 @@
 
 import dataclasses
 import importlib
-import logging
 import os
-import queue
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -18,18 +15,15 @@ import typer
 from distill.audio.rates import LOWEST_RATE, USUAL_RATE
 from distill.cli.messages import COMMAND_LINE
 from distill.cli.options import Device, DeviceName, Limits, ModelsDir, audio_limits, family_named
+from distill.cli.run import EXIT_CODES, run_shown
 from distill.cli.streams import flush_output
-from distill.notices import Notice, Remark
 from distill.paths import printable
 
 if TYPE_CHECKING:
-    from distill.cli.views import View
+    from distill.audio.settings import SpectrogramConfig
     from distill.families import Family
     from distill.training.request import TrainingRequest
-    from distill.training.runner import TrainingRunner
 
-_EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-_POLL_S = 0.1
 # Options that are not called after their setting.
 _OPTIONS = {
     "max_epochs": "--epochs",
@@ -153,8 +147,10 @@ def train(
         request = TrainingRequest.resume(resume, device=device.value, models_dir=models_dir)
     else:
         assert folder is not None  # `_check_usage` has seen to it
+        mel = None
         if prior_only is not None:
-            overrides["model_file"], rate, model_name = _model_of(prior_only, models_dir)
+            overrides["model_file"], mel, model_name = _model_of(prior_only, models_dir)
+            rate = mel.sample_rate
         # Before the sounds are read, so that a setting or a folder that is refused is refused at once.
         request = TrainingRequest.new(
             printable(folder.resolve().name),
@@ -169,8 +165,10 @@ def train(
         )
         request = _with_sounds(request, folder, quiet=json, is_worker=is_worker)
         # Without the device, which `new` counts as a setting: the summary should not mark it as an override.
-        request = dataclasses.replace(request, chosen=frozenset(overrides))
-    _end(_work(request) if is_worker else _run(request, json))
+        request = dataclasses.replace(
+            request, chosen=frozenset(overrides), spectrogram_config=mel or request.spectrogram_config
+        )
+    _end(_work(request) if is_worker else run_shown(request, json))
 
 
 def _prior_family(context: typer.Context, model: str | None) -> "Family":
@@ -182,15 +180,15 @@ def _prior_family(context: typer.Context, model: str | None) -> "Family":
     return get_family("prior")
 
 
-def _model_of(model: str, models_dir: Path | None) -> tuple[str, int, str]:
-    """The file, the rate and the name of a model; raises `LibraryError`, `ModelFileError`."""
+def _model_of(model: str, models_dir: Path | None) -> tuple[str, "SpectrogramConfig", str]:
+    """The file, the mel and the name of a model; raises `LibraryError`, `ModelFileError`."""
     from distill.home import default_models_dir
     from distill.library.catalog import locate
     from distill.models.persistence import load_model_v2
 
     library, entry = locate(model, models_dir or default_models_dir())
     path = library.path(entry)
-    return str(path.absolute()), load_model_v2(path).sample_rate, entry.name
+    return str(path.absolute()), load_model_v2(path).spectrogram.config, entry.name
 
 
 def _with_sounds(request: "TrainingRequest", folder: Path, *, quiet: bool, is_worker: bool) -> "TrainingRequest":
@@ -262,108 +260,7 @@ def _work(request: "TrainingRequest") -> int:
     """Train beside the first process of a run, which prints and decides everything; returns the exit code."""
     from distill.training.execution import run_training
 
-    for number in _EXIT_CODES:  # Ctrl-C reaches all processes of a terminal, but the first one decides when to stop
+    for number in EXIT_CODES:  # Ctrl-C reaches all processes of a terminal, but the first one decides when to stop
         signal.signal(number, signal.SIG_IGN)
     run_training(request)
     return 0
-
-
-def _run(request: "TrainingRequest", json: bool) -> int:
-    """Train on a background thread while this one draws and takes signals; returns the exit code."""
-    from distill.training.runner import TrainingRunner
-
-    runner, events = TrainingRunner(), queue.SimpleQueue[Any]()
-    signals = _StopSignals(runner.cancel)
-    with _choose_view(request, json) as view, _QueueHandler(events):
-        if request.rate_remark:
-            view.say(request.rate_remark)
-        runner.start_request(request, events.put)
-        if signals.received:  # before there was a run to cancel
-            runner.cancel()
-        try:
-            result = _watch(runner, events, view, signals)
-        except BaseException:  # the terminal is gone, or a view has a bug: the run still gets its checkpoint
-            runner.cancel()
-            runner.wait()
-            raise
-    info = view.info()
-    if runner.cancelled and (info is None or info.model_path is None):  # else it was finished all the same
-        view.interrupted()
-        return _EXIT_CODES[signals.received or signal.SIGINT]
-    view.summary(result)
-    return 0
-
-
-def _choose_view(request: "TrainingRequest", json: bool) -> "View":
-    """Choose JSON if asked for, else a live view on a terminal, and plain lines elsewhere."""
-    from distill.cli.console import out
-    from distill.cli.live import LiveView
-    from distill.cli.views import JsonView, PlainView
-
-    if json:
-        return JsonView(request)
-    return (LiveView if out.is_terminal else PlainView)(request)
-
-
-def _watch(
-    runner: "TrainingRunner", events: "queue.SimpleQueue[Any]", view: "View", signals: "_StopSignals"
-) -> dict[str, Any]:
-    """Show events until the run is over; returns its result."""
-    told = False
-    while (result := runner.wait(_POLL_S)) is None:
-        _drain(events, view)
-        if signals.received and not told:
-            view.say("stopping after this step, with a checkpoint (once more to leave at once)")
-            told = True
-    _drain(events, view)
-    return result
-
-
-def _drain(events: "queue.SimpleQueue[Any]", view: "View") -> None:
-    while not events.empty():
-        item = events.get()
-        if isinstance(item, logging.LogRecord):
-            notice = item.msg if isinstance(item.msg, Notice) else Remark(item.getMessage())
-            (view.warning if item.levelno >= logging.WARNING else view.status)(notice)
-        else:
-            view.event(item)
-
-
-class _StopSignals:
-    """Signal handlers: the first Ctrl-C or SIGTERM asks the run to stop, the second ends the process at once."""
-
-    def __init__(self, stop: Any) -> None:
-        self.received: signal.Signals | None = None
-        self._stop = stop
-        for number in _EXIT_CODES:
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        if self.received is not None:
-            os._exit(_EXIT_CODES[signal.Signals(number)])
-        self.received = signal.Signals(number)
-        self._stop()
-
-
-class _QueueHandler(logging.Handler):
-    """A log handler that puts what distill logs into the queue, in order with the events."""
-
-    def __init__(self, events: "queue.SimpleQueue[Any]") -> None:
-        super().__init__(logging.INFO)
-        self._events = events
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._events.put(record)
-
-    def __enter__(self) -> None:
-        logger = logging.getLogger("distill")
-        logger.addHandler(self)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False  # the view shows it, so no handler of the root logger must print it again
-
-    def __exit__(self, *_: object) -> None:
-        logger = logging.getLogger("distill")
-        logger.removeHandler(self)
-        logger.setLevel(logging.NOTSET)
-        logger.propagate = True

@@ -6,7 +6,7 @@ sounds; one around all of them has its mass between sounds, where all is a quiet
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,21 +14,23 @@ from torch import Tensor
 from distill.audio.recording import Samples
 from distill.audio.spectrogram import mark_end
 from distill.errors import ConfigError
-from distill.models.loaded import LoadedModel
 from distill.models.vae import overlap_add
+
+if TYPE_CHECKING:
+    from distill.models.loaded_vae import LoadedModel
 
 MAX_SECONDS = 600.0
 _WIDTH = 0.5  # of the Gaussian around a sound, beside the spread of all sounds
 
 
-def named_directions(loaded: LoadedModel) -> dict[str, dict[str, Any]]:
+def named_directions(loaded: "LoadedModel") -> dict[str, dict[str, Any]]:
     """The named directions of the model's analysis; raises `ConfigError` when it has no analysis."""
     if loaded.analysis is None:
         raise ConfigError(f"the model {loaded.metadata.name!r} was saved without an analysis of its latent space")
     return {c["name"]: c for c in loaded.analysis["components"] if "name" in c}
 
 
-def sample_latents(loaded: LoadedModel, count: int, seed: int, temperature: float = 1.0) -> Tensor:
+def sample_latents(loaded: "LoadedModel", count: int, seed: int, temperature: float = 1.0) -> Tensor:
     """Sample latents float `[count, L]` from the density fitted to the training sounds; same seed, same latents.
 
     It has about their mean and their covariance; deviations are multiplied by the `temperature`. For models of distill
@@ -45,7 +47,7 @@ def sample_latents(loaded: LoadedModel, count: int, seed: int, temperature: floa
     return (mean + temperature * scattered).to(loaded.device)
 
 
-def move(loaded: LoadedModel, latents: Tensor, amounts: Mapping[str, float]) -> Tensor:
+def move(loaded: "LoadedModel", latents: Tensor, amounts: Mapping[str, float]) -> Tensor:
     """Move `latents` `[N, L]` by `amounts` standard deviations along named directions; raises `ConfigError`."""
     known = named_directions(loaded) if amounts else {}  # without moves, a model needs no analysis
     for name, amount in amounts.items():
@@ -56,13 +58,13 @@ def move(loaded: LoadedModel, latents: Tensor, amounts: Mapping[str, float]) -> 
     return latents
 
 
-def between(loaded: LoadedModel, first: Samples, second: Samples, share: float) -> Tensor:
+def between(loaded: "LoadedModel", first: Samples, second: Samples, share: float) -> Tensor:
     """The latent `[L]` at `share` (0 to 1) of the way between two sounds, each mono float `[S]` at the model's rate."""
     start, end = (_latent_of(loaded, torch.from_numpy(sound)) for sound in (first, second))
     return torch.lerp(start, end, share)
 
 
-def vary(loaded: LoadedModel, sound: Samples, strength: float, count: int, seed: int) -> Iterator[Samples]:
+def vary(loaded: "LoadedModel", sound: Samples, strength: float, count: int, seed: int) -> Iterator[Samples]:
     """Sounds at `strength` (0 to 1) of the way from one, mono float `[S]` at the model's rate, to `count` new ones.
 
     Raises `ConfigError` for another strength.
@@ -75,14 +77,14 @@ def vary(loaded: LoadedModel, sound: Samples, strength: float, count: int, seed:
 
 
 @torch.no_grad()
-def _latent_of(loaded: LoadedModel, waveform: Tensor) -> Tensor:
+def _latent_of(loaded: "LoadedModel", waveform: Tensor) -> Tensor:
     """The latent `[L]` of the first chunk of a sound `[S]`."""
     mel = loaded.spectrogram.waveform_to_mel(mark_end(waveform.to(loaded.device))[None, None])
     return loaded.model.encode(mel[..., : loaded.model.frames])[0][0]
 
 
 @torch.no_grad()
-def render(loaded: LoadedModel, latent: Tensor, seconds: float, towards: Tensor | None = None) -> Samples:
+def render(loaded: "LoadedModel", latent: Tensor, seconds: float, towards: Tensor | None = None) -> Samples:
     """Render a latent `[L]` to sound float32 `[S]`; a sound longer than a chunk goes `towards` another latent and back.
 
     Raises `ConfigError` for an impossible length.
@@ -100,7 +102,7 @@ def render(loaded: LoadedModel, latent: Tensor, seconds: float, towards: Tensor 
     return sound
 
 
-def _basis(loaded: LoadedModel) -> tuple[Tensor, Tensor, Tensor]:
+def _basis(loaded: "LoadedModel") -> tuple[Tensor, Tensor, Tensor]:
     """Mean `[L]`, directions `[C, L]` and standard deviations `[C]` of the latents of sounds."""
     if loaded.analysis is None:
         size = loaded.model.latent_dim

@@ -1,10 +1,10 @@
-"""Loaded models, ready for use: sounds in, sounds out."""
+"""Loaded models of any family, ready for use: sounds in, sounds out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import soxr
@@ -13,15 +13,12 @@ from torch import Tensor, nn
 
 from distill.audio.limiter import fade_in, limit_peaks
 from distill.audio.recording import Samples
-from distill.audio.spectrogram import AudioSpectrogram, mark_end
-from distill.errors import AudioError, ConfigError, GeneratingFamily, ModelFileError
+from distill.audio.spectrogram import AudioSpectrogram
+from distill.errors import AudioError, ConfigError, GeneratingFamily
 from distill.families import Family, all_families, get_family
 from distill.library.header import ModelMetadata
 from distill.models.reconstruct import CONTEXT, reconstruct_mel, reconstruct_waveform
-from distill.models.settings import USUAL_TEMPERATURE
 from distill.models.stereo import joined
-from distill.models.vae import ConvVAE
-from distill.models.vqvae import ConvVQVAE
 
 if TYPE_CHECKING:
     from distill.models.format import CheckedFile
@@ -213,11 +210,6 @@ class LoadedFamily(ABC):
         return np.asarray(resampled, dtype=np.float32)
 
 
-def _refuse_moves(moves: Mapping[str, float] | None) -> None:
-    if moves:
-        raise ConfigError(f"{next(iter(moves))!r} is not a direction of this model", "a model of codes has none")
-
-
 def _checked(samples: Samples) -> Samples:
     """Return `samples`; raises `AudioError` unless they are finite numbers `[S]` or `[S, channels]`."""
     channels = samples.shape[1] if samples.ndim == 2 else 1
@@ -229,184 +221,3 @@ def _checked(samples: Samples) -> Samples:
     if not np.isfinite(samples).all():
         raise AudioError("expected finite numbers as samples; found others among them")
     return samples
-
-
-@dataclass(frozen=True)
-class LoadedVQModel(LoadedFamily):
-    """An RVQ-VAE (v1.1), in eval mode."""
-
-    model: ConvVQVAE
-    spectrogram: AudioSpectrogram
-    metadata: ModelMetadata
-    device: torch.device
-    codebook_health: dict[str, dict[str, float]] | None
-    vqvae_config: dict[str, Any]
-
-    family_name: ClassVar[str] = "vqvae"
-
-    @classmethod
-    def from_file(cls, file: "CheckedFile") -> Self:
-        """The model of a file that was checked; raises `ModelFileError` where its prior refers to codes beyond it."""
-        prior = getattr(file.model, "prior", None)
-        if prior is not None and not prior.is_consistent:
-            raise ModelFileError(f"{file.metadata.name}: its prior is damaged")
-        return cls(file.model, file.spectrogram, file.metadata, file.device, file.record, file.model.settings)
-
-    @property
-    def generates(self) -> bool:
-        """True if it has a prior."""
-        return not self.lacks
-
-    def generate(
-        self, count: int, seed: int = 0, seconds: float | None = None, moves: Mapping[str, float] | None = None,
-        *, temperature: float | None = None, loop: bool = False,
-    ) -> Iterator[Samples]:  # fmt: skip
-        """Draw new sounds from the prior, as `LoadedFamily.generate` says; the n-th has the seed `seed` + n."""
-        from distill.models import new_sounds  # imported late: it imports this module
-
-        _refuse_moves(moves)
-        asked = new_sounds.NewSounds(range(seed, seed + count), seconds, temperature or USUAL_TEMPERATURE)
-        return (new_sounds.loop if loop else new_sounds.generate)(self, asked)
-
-    def vary(self, sound: Path | str | Samples, strength: float, count: int = 1, seed: int = 0) -> Iterator[Samples]:
-        """Draw codes from the prior that are near to those of a sound, as `LoadedFamily.vary` says."""
-        from distill.models import new_sounds
-
-        return new_sounds.vary(self, self.waveform(sound), strength, range(seed, seed + count))
-
-    def extend(
-        self, sound: Path | str | Samples, seconds: float, seed: int = 0, temperature: float | None = None
-    ) -> Samples:
-        """Draw codes that follow those of a sound, as `LoadedFamily.extend` says."""
-        from distill.models import new_sounds
-
-        return new_sounds.extend(self, self.waveform(sound), seconds, seed, temperature or USUAL_TEMPERATURE)
-
-    def inpaint(self, sound: Path | str | Samples, start: float, end: float, seed: int = 0) -> Samples:
-        """Draw codes between those of a sound, as `LoadedFamily.inpaint` says."""
-        from distill.models import new_sounds
-
-        return new_sounds.inpaint(self, self.waveform(sound), start, end, seed)
-
-    def interpolate(
-        self, first: Path | str | Samples, second: Path | str | Samples, shares: Sequence[float],
-        seconds: float | None = None, moves: Mapping[str, float] | None = None,
-    ) -> Iterator[Samples]:  # fmt: skip
-        """Draw codes that are near to both of two sounds, as `LoadedFamily.interpolate` says."""
-        from distill.models import new_sounds
-
-        _refuse_moves(moves)
-        ends = [self.waveform(sound) for sound in (first, second)]
-        for sound in new_sounds.morph(self, ends[0], ends[1], shares, seed=0):
-            yield sound if seconds is None else new_sounds.finished(self, sound, seconds)
-
-    @torch.no_grad()
-    def codes(self, sound: Path | str | Samples, sample_rate: int | None = None) -> Tensor:
-        """The grid of codes int64 `[Q, H, W]` of a sound, given as to `reconstruct`; -1 where nothing sounds."""
-        waveform = torch.from_numpy(self.waveform(sound, sample_rate)).to(self.device)
-        codes = self.model.encode_to_codes(self.spectrogram.waveform_to_mel(mark_end(waveform)[None, None]))
-        return codes[0].T.reshape(codes.shape[-1], self.model.grid.rows, -1).cpu()
-
-    def code_grid(self, sound: Path | str | Samples, sample_rate: int | None = None) -> CodeGrid:
-        """The codes of a sound, given as to `reconstruct`, and their use counts."""
-        codes = self.codes(sound, sample_rate)
-        quantizer, step = self.model.quantizer, self.column_seconds
-        counts = quantizer.code_counts(codes.flatten(1).T)
-        return CodeGrid(codes, counts, quantizer.codebooks.cpu(), step, step * (1 + self.model.grid.overlap))
-
-    @property
-    def column_samples(self) -> int:
-        """The number of samples from one column of the grid to the next."""
-        return self.model.grid.hop * self.spectrogram.config.hop_length
-
-    @property
-    def column_seconds(self) -> float:
-        """The time in seconds from one column of the grid to the next."""
-        return self.column_samples / self.sample_rate
-
-    def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
-        if levels is not None and not 1 <= levels <= self.model.quantizer.levels:
-            raise ConfigError(f"levels is {levels}", f"this model has 1 to {self.model.quantizer.levels}")
-        return self.model.reconstruct(mel, levels)
-
-
-@dataclass(frozen=True)
-class LoadedModel(LoadedFamily):
-    """A continuous VAE (v1), in eval mode; `analysis` is the result of `distill.models.analysis`, or None."""
-
-    model: ConvVAE
-    spectrogram: AudioSpectrogram
-    metadata: ModelMetadata
-    device: torch.device
-    analysis: dict[str, Any] | None
-
-    family_name: ClassVar[str] = "vae"
-
-    @classmethod
-    def from_file(cls, file: "CheckedFile") -> Self:
-        """The model of a file that was checked."""
-        return cls(file.model, file.spectrogram, file.metadata, file.device, file.record)
-
-    def directions(self) -> dict[str, list[float]]:
-        """The named directions of its latent space, each with its safe range in standard deviations."""
-        components = self.analysis["components"] if self.analysis else []
-        return {component["name"]: component["safe_range"] for component in components if "name" in component}
-
-    @property
-    def generates(self) -> bool:
-        """True: any VAE does."""
-        return True
-
-    def generate(
-        self, count: int, seed: int = 0, seconds: float | None = None, moves: Mapping[str, float] | None = None,
-        *, temperature: float | None = None, loop: bool = False,
-    ) -> Iterator[Samples]:  # fmt: skip
-        """Generate new sounds, as `LoadedFamily.generate` says; a long one goes on towards the next and back."""
-        from distill.models.generate import move, render, sample_latents  # imported late: it imports this module
-
-        if loop:
-            raise ConfigError("a continuous VAE makes no loops")
-        latents = move(self, sample_latents(self, count, seed, temperature or 1.0), moves or {})
-        for latent, towards in zip(latents, latents.roll(-1, dims=0)):  # a single one is its own next, and stays
-            yield render(self, latent, 1.0 if seconds is None else seconds, towards)
-
-    def vary(self, sound: Path | str | Samples, strength: float, count: int = 1, seed: int = 0) -> Iterator[Samples]:
-        """Sounds on the way from the latent of a sound to new ones, as `LoadedFamily.vary` says."""
-        from distill.models.generate import vary
-
-        return vary(self, self.waveform(sound), strength, count, seed)
-
-    def extend(
-        self, sound: Path | str | Samples, seconds: float, seed: int = 0, temperature: float | None = None
-    ) -> Samples:
-        """Raises `ConfigError`: a latent stands for a whole sound."""
-        del sound, seconds, seed, temperature
-        raise ConfigError("a continuous VAE cannot go on from a sound", "a model of codes can")
-
-    def inpaint(self, sound: Path | str | Samples, start: float, end: float, seed: int = 0) -> Samples:
-        """Raises `ConfigError`, as `extend` does."""
-        del sound, start, end, seed
-        raise ConfigError("a continuous VAE cannot fill a gap", "a model of codes can")
-
-    def interpolate(
-        self, first: Path | str | Samples, second: Path | str | Samples, shares: Sequence[float],
-        seconds: float | None = None, moves: Mapping[str, float] | None = None,
-    ) -> Iterator[Samples]:  # fmt: skip
-        """Sounds on a straight line between the latents of two sounds, as `LoadedFamily.interpolate` says."""
-        from distill.models.generate import between, move, render
-
-        start, end = self.waveform(first), self.waveform(second)
-        longest = self.model.frames * self.spectrogram.config.hop_length
-        length = seconds or min(max(len(start), len(end)), longest) / self.sample_rate
-        for share in shares:
-            yield render(self, move(self, between(self, start, end, share), moves or {}), length)
-
-    def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
-        if levels is not None:
-            raise ConfigError("this model is a continuous VAE: it has no levels of codes")
-        return self.model.reconstruct(mel)
-
-    def _context(self) -> int:
-        # Enough for every window that a frame is seen through, and a multiple of their hop, so that all blocks of a
-        # long sound have their windows at the same places.
-        return -(-self.model.frames // CONTEXT) * CONTEXT

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor
 from distill.audio.limiter import limit_peaks
 from distill.audio.recording import Samples
 from distill.errors import ConfigError, TrainPrior
-from distill.models.loaded import LoadedVQModel
 from distill.models.prior import UNKNOWN, CodePrior, Conditions, embed, is_sounding
 from distill.models.sampling import Draw, Target, sample
 from distill.models.settings import USUAL_TEMPERATURE
+
+if TYPE_CHECKING:
+    from distill.models.loaded_vqvae import LoadedVQModel
 
 MAX_SECONDS = 600.0
 _AT_ONCE = 16  # sounds drawn together
@@ -51,7 +54,7 @@ def check_seconds(seconds: float | None) -> None:
         raise ConfigError(f"seconds is {seconds}", f"it must be above 0 and at most {MAX_SECONDS:.0f}")
 
 
-def prior_of(loaded: LoadedVQModel) -> CodePrior:
+def prior_of(loaded: "LoadedVQModel") -> CodePrior:
     """The model's prior; raises `ConfigError` if it has none."""
     prior = getattr(loaded.model, "prior", None)
     if not isinstance(prior, CodePrior):
@@ -59,20 +62,20 @@ def prior_of(loaded: LoadedVQModel) -> CodePrior:
     return prior
 
 
-def generate(loaded: LoadedVQModel, asked: NewSounds) -> Iterator[Samples]:
+def generate(loaded: "LoadedVQModel", asked: NewSounds) -> Iterator[Samples]:
     """New sounds float32 `[S]`; raises `ConfigError` without a prior."""
     return new_sounds(loaded, prior_of(loaded), asked)
 
 
-def new_sounds(loaded: LoadedVQModel, prior: CodePrior, asked: NewSounds) -> Iterator[Samples]:
+def new_sounds(loaded: "LoadedVQModel", prior: CodePrior, asked: NewSounds) -> Iterator[Samples]:
     """New sounds float32 `[S]` from a prior that need not be the model's own yet."""
     for start in range(0, len(asked.seeds), _AT_ONCE):
         part = NewSounds(asked.seeds[start : start + _AT_ONCE], asked.seconds, asked.temperature)
         for codes in draw_codes(loaded, prior, part):
-            yield finished(loaded, louder(render(loaded, codes), float(prior.gain)), asked.seconds)
+            yield finished(loaded, amplified(render(loaded, codes), float(prior.gain)), asked.seconds)
 
 
-def draw_codes(loaded: LoadedVQModel, prior: CodePrior, asked: NewSounds) -> list[Tensor]:
+def draw_codes(loaded: "LoadedVQModel", prior: CodePrior, asked: NewSounds) -> list[Tensor]:
     """The codes `[W, H, Q]` of new sounds, each up to its last column that sounds."""
     codebooks = _codebooks(loaded)
     chosen = [_crossed(prior, codebooks, seed) for seed in asked.seeds]
@@ -83,18 +86,18 @@ def draw_codes(loaded: LoadedVQModel, prior: CodePrior, asked: NewSounds) -> lis
     return [_ended(codes) for codes in sample(prior, codebooks, draw, target=target)]
 
 
-def vary(loaded: LoadedVQModel, sound: Samples, strength: float, seeds: Sequence[int]) -> Iterator[Samples]:
+def vary(loaded: "LoadedVQModel", sound: Samples, strength: float, seeds: Sequence[int]) -> Iterator[Samples]:
     """Sounds that differ from float `[S]`, from not at all (`strength` 0) to as far as a new one (1)."""
     if not 0 <= strength <= 1:
         raise ConfigError(f"strength is {strength}", "it must be from 0, the sound itself, to 1, a new sound")
     prior, codes = prior_of(loaded), codes_of(loaded, sound)
     for seed in seeds:
-        made = codes if strength == 0 else _near(loaded, prior, _vectors(loaded, codes), 1 - strength, seed)
+        made = codes if strength == 0 else _sample_near(loaded, prior, _vectors(loaded, codes), 1 - strength, seed)
         rendered = render(loaded, made)
         yield _cut(rendered, len(sound)) if strength <= 0.5 else finished(loaded, rendered, None)
 
 
-def extend(loaded: LoadedVQModel, sound: Samples, seconds: float, seed: int, temperature: float) -> Samples:
+def extend(loaded: "LoadedVQModel", sound: Samples, seconds: float, seed: int, temperature: float) -> Samples:
     """The sound float `[S]`, as the model has it, and `seconds` of how it could go on."""
     check_seconds(seconds)
     if len(sound) < loaded.column_samples:
@@ -107,7 +110,7 @@ def extend(loaded: LoadedVQModel, sound: Samples, seconds: float, seed: int, tem
     return _faded(loaded, _cut(render(loaded, made[0]), samples))
 
 
-def inpaint(loaded: LoadedVQModel, sound: Samples, start: float, end: float, seed: int) -> Samples:
+def inpaint(loaded: "LoadedVQModel", sound: Samples, start: float, end: float, seed: int) -> Samples:
     """The sound float `[S]`, as the model has it, with what is between two times in seconds made anew."""
     length = len(sound) / loaded.sample_rate
     if not 0 <= start < end <= length:
@@ -122,12 +125,12 @@ def inpaint(loaded: LoadedVQModel, sound: Samples, start: float, end: float, see
     seeds = tuple(seed * _CANDIDATES + number for number in range(_CANDIDATES))
     begun = left.expand(_CANDIDATES, *left.shape)
     filled = sample(prior, _codebooks(loaded), Draw(len(left) + gap, asked, seeds), begun)
-    best = min(filled, key=lambda one: _surprise(loaded, prior, one, right[:_FOLLOWING], len(codes)))
+    best = min(filled, key=lambda one: _information(loaded, prior, one, right[:_FOLLOWING], len(codes)))
     return _cut(render(loaded, torch.cat([best, right])), len(sound))
 
 
 def morph(
-    loaded: LoadedVQModel, first: Samples, second: Samples, shares: Sequence[float], seed: int
+    loaded: "LoadedVQModel", first: Samples, second: Samples, shares: Sequence[float], seed: int
 ) -> Iterator[Samples]:
     """Sounds at `shares` (0 to 1) of the way from one sound float `[S]` to another, each a sound of its own."""
     prior = prior_of(loaded)
@@ -141,11 +144,11 @@ def morph(
         start, end = (vectors[torch.linspace(0, len(vectors) - 1, columns).round().long()] for vectors in ends)
         between = torch.lerp(start, end, share)
         nearness = 1 - _MORPH_FREEDOM * 2 * min(share, 1 - share)
-        made = _near(loaded, prior, between, nearness, seed)
+        made = _sample_near(loaded, prior, between, nearness, seed)
         yield _cut(render(loaded, made), round((1 - share) * len(first) + share * len(second)))
 
 
-def loop(loaded: LoadedVQModel, asked: NewSounds) -> Iterator[Samples]:
+def loop(loaded: "LoadedVQModel", asked: NewSounds) -> Iterator[Samples]:
     """New sounds whose end meets their beginning."""
     prior = prior_of(loaded)
     seconds = asked.seconds or 1.0
@@ -166,26 +169,26 @@ def loop(loaded: LoadedVQModel, asked: NewSounds) -> Iterator[Samples]:
         yield made
 
 
-def codes_of(loaded: LoadedVQModel, sound: Samples) -> Tensor:
+def codes_of(loaded: "LoadedVQModel", sound: Samples) -> Tensor:
     """The codes `[W, H, Q]` of a sound float `[S]` at the model's rate."""
     return loaded.codes(sound, loaded.sample_rate).permute(2, 1, 0).to(loaded.device)
 
 
 @torch.no_grad()
-def render(loaded: LoadedVQModel, codes: Tensor) -> Samples:
+def render(loaded: "LoadedVQModel", codes: Tensor) -> Samples:
     """The sound float32 `[S]` of codes `[W, H, Q]`."""
     mel = loaded.model.decode_columns(codes.unsqueeze(0))
     sound: Samples = loaded.spectrogram.mel_to_waveform(mel)[0, 0].cpu().numpy()
     return sound
 
 
-def louder(sound: Samples, gain: float) -> Samples:
+def amplified(sound: Samples, gain: float) -> Samples:
     """A sound float32 `[S]`, `gain` times as loud, but within full scale."""
     made: Samples = limit_peaks(torch.from_numpy(sound * np.float32(gain))[None, None])[0, 0].numpy()
     return made
 
 
-def finished(loaded: LoadedVQModel, sound: Samples, seconds: float | None) -> Samples:
+def finished(loaded: "LoadedVQModel", sound: Samples, seconds: float | None) -> Samples:
     """A new sound from its onset on, of the length asked for, faded out where it is cut."""
     loud = np.flatnonzero(np.abs(sound) > _ONSET * max(float(np.abs(sound).max()), 1e-9))
     start = max(0, int(loud[0]) - round(_BEFORE_ONSET_S * loaded.sample_rate)) if len(loud) else 0
@@ -195,7 +198,7 @@ def finished(loaded: LoadedVQModel, sound: Samples, seconds: float | None) -> Sa
     return _faded(loaded, sound)
 
 
-def _near(loaded: LoadedVQModel, prior: CodePrior, vectors: Tensor, nearness: float, seed: int) -> Tensor:
+def _sample_near(loaded: "LoadedVQModel", prior: CodePrior, vectors: Tensor, nearness: float, seed: int) -> Tensor:
     """Codes `[W, H, Q]` that are near to `vectors` `[W, H, D]`, which are 0 where nothing sounds."""
     sounding = (vectors != 0).flatten(1).any(dim=1)
     draw = Draw(
@@ -206,7 +209,7 @@ def _near(loaded: LoadedVQModel, prior: CodePrior, vectors: Tensor, nearness: fl
     return sample(prior, _codebooks(loaded), draw, nothing, target)[0]
 
 
-def _asked(loaded: LoadedVQModel, count: int, columns: float = UNKNOWN) -> Conditions:
+def _asked(loaded: "LoadedVQModel", count: int, columns: float = UNKNOWN) -> Conditions:
     """The conditions of `count` sounds of so many columns, as loud as may be."""
     length = torch.full((count,), float(columns), device=loaded.device)
     return Conditions(length, torch.full_like(length, UNKNOWN))
@@ -238,7 +241,7 @@ def _padded(vectors: Tensor, columns: int) -> Tensor:
     return padded
 
 
-def _conditions(loaded: LoadedVQModel, prior: CodePrior, asked: NewSounds, targets: Sequence[Tensor]) -> Conditions:
+def _conditions(loaded: "LoadedVQModel", prior: CodePrior, asked: NewSounds, targets: Sequence[Tensor]) -> Conditions:
     """The lengths and the loudness of targets `[W, H, D]`, or the length that is asked for."""
     loudness = torch.stack([one.square().mean().sqrt() for one in targets]) / prior.loudness_scale
     columns = torch.tensor([float(len(one)) for one in targets], device=loudness.device)
@@ -248,7 +251,7 @@ def _conditions(loaded: LoadedVQModel, prior: CodePrior, asked: NewSounds, targe
 
 
 @torch.no_grad()
-def _surprise(loaded: LoadedVQModel, prior: CodePrior, codes: Tensor, following: Tensor, columns: int) -> float:
+def _information(loaded: "LoadedVQModel", prior: CodePrior, codes: Tensor, following: Tensor, columns: int) -> float:
     """The information in what follows codes `[W, H, Q]`, in bits, over the number of codes in a column."""
     whole = torch.cat([codes, following]).unsqueeze(0)
     asked, parts = _asked(loaded, 1, columns), (whole, whole[:, : len(codes)])
@@ -256,11 +259,11 @@ def _surprise(loaded: LoadedVQModel, prior: CodePrior, codes: Tensor, following:
     return float(together * whole.shape[1] - alone * len(codes))
 
 
-def _codebooks(loaded: LoadedVQModel) -> Tensor:
+def _codebooks(loaded: "LoadedVQModel") -> Tensor:
     return loaded.model.quantizer.codebooks
 
 
-def _vectors(loaded: LoadedVQModel, codes: Tensor) -> Tensor:
+def _vectors(loaded: "LoadedVQModel", codes: Tensor) -> Tensor:
     return embed(codes, _codebooks(loaded))
 
 
@@ -274,7 +277,7 @@ def _cut(sound: Samples, samples: int) -> Samples:
     return np.pad(sound[:samples], (0, max(0, samples - len(sound))))
 
 
-def _faded(loaded: LoadedVQModel, sound: Samples) -> Samples:
+def _faded(loaded: "LoadedVQModel", sound: Samples) -> Samples:
     fade = min(len(sound), round(_FADE_S * loaded.sample_rate))
     ramp = np.linspace(1, 0, fade, dtype=np.float32)
     return np.concatenate([sound[: len(sound) - fade], sound[len(sound) - fade :] * ramp])

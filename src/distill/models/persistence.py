@@ -27,7 +27,9 @@ from distill.models.format import (
     read_content,
     split_settings,
 )
-from distill.models.loaded import LoadedFamily, LoadedModel, LoadedVQModel
+from distill.models.loaded import LoadedFamily
+from distill.models.loaded_vae import LoadedModel
+from distill.models.loaded_vqvae import LoadedVQModel
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
 from distill.storage import storage_errors

@@ -26,7 +26,7 @@ _SMOOTHING = 2.0  # times that each code is counted beside those it occurs
 _TRAINED_COLUMNS = 64  # whose codes a training step is about: a fair sample, for all of them would take too long
 _UNASKED_SHARE = 0.15  # of the sounds in training are shown without a condition
 _FAR = 64.0  # columns: what is further away than any sound is long makes no difference
-_CONDITIONS = 9  # numbers in which they are told for a column
+_CONDITIONS = 9  # features of them for a column
 _BITS = 1 / math.log(2)
 
 
@@ -64,7 +64,7 @@ class CodePrior(nn.Module):
         self.rows, self.levels, self.size = rows, levels, size
         width, hidden = settings.width, settings.hidden
         self.read = nn.Linear(rows * (dim + 1) + 1, width)
-        self.ask = nn.Sequential(nn.Linear(_CONDITIONS, hidden), nn.SiLU(), nn.Linear(hidden, width))
+        self.condition = nn.Sequential(nn.Linear(_CONDITIONS, hidden), nn.SiLU(), nn.Linear(hidden, width))
         self.drop = nn.Dropout(settings.dropout)
         self.memory = nn.GRU(width, width, num_layers=settings.layers, batch_first=True)
         self.to_end = nn.Linear(width, 1)
@@ -180,8 +180,8 @@ class CodePrior(nn.Module):
 
         In training it is that of a random sample of the columns, which has the same mean.
         """
-        vectors, sounding = self.seen(embed(codes, codebooks)), is_sounding(codes)
-        memory, _ = self.remember(_delayed(vectors), _delayed(sounding), told(sounding, asked))
+        vectors, sounding = self.normalized(embed(codes, codebooks)), is_sounding(codes)
+        memory, _ = self.advance(_delayed(vectors), _delayed(sounding), condition_features(sounding, asked))
         end = F.binary_cross_entropy_with_logits(self.to_end(memory).squeeze(-1), sounding.float()) * _BITS
         batch, column = sounding.nonzero(as_tuple=True)
         if len(batch) == 0:
@@ -192,9 +192,9 @@ class CodePrior(nn.Module):
         found, before = codes[batch, column], _delayed(vectors)[batch, column]
         rows = self.rows_from(memory[batch, column], before)
         features = self.features(codebooks)
-        logits = [self.first_logits(rows, self.seen(codebooks[0][found[..., 0]]), features)]
+        logits = [self.first_logits(rows, self.normalized(codebooks[0][found[..., 0]]), features)]
         for level in range(1, self.levels):
-            partial = self.seen(embed(found[..., :level], codebooks))
+            partial = self.normalized(embed(found[..., :level], codebooks))
             logits.append(self.further_logits(level, rows, partial, features))
         levels = [F.cross_entropy(one.flatten(0, 1), found[..., n].flatten()) for n, one in enumerate(logits)]
         return Bits(torch.stack(levels) * _BITS, end)
@@ -207,7 +207,7 @@ class CodePrior(nn.Module):
 
     # One step at a time, as in training all at once
 
-    def seen(self, vectors: Tensor, row: int | slice = slice(None)) -> Tensor:
+    def normalized(self, vectors: Tensor, row: int | slice = slice(None)) -> Tensor:
         """Vectors `[…, D]` of one row, or of all, as the network sees them: `[…, D + 1]`, how large and where to.
 
         Within bounds, so that a sound louder than all others leads to no memory that no sound has led to.
@@ -216,15 +216,17 @@ class CodePrior(nn.Module):
         power = scaled.square().mean(dim=-1, keepdim=True)
         return torch.cat([scaled / (1 + power).sqrt(), (power + 0.01).log() / 4], dim=-1)
 
-    def remember(
-        self, vectors: Tensor, sounding: Tensor, told: Tensor, memory: Tensor | None = None
+    def advance(
+        self, vectors: Tensor, sounding: Tensor, conditions: Tensor, memory: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Memory `[B, W, width]` before columns, of those a column ago: `[B, W, H, D]`, `[B, W]`, and what was `told`.
+        """Memory `[B, W, width]` before columns, of those a column ago: `[B, W, H, D + 1]`, and if they sound `[B, W]`.
+
+        `conditions` are the features of what is asked, `[B, W, 9]`.
 
         The second result goes on from there, given as `memory`.
         """
         read = self.read(torch.cat([vectors.flatten(2), sounding.unsqueeze(-1).float()], dim=-1))
-        heard, state = self.memory(self.drop(read + self.ask(told)), memory)
+        heard, state = self.memory(self.drop(read + self.condition(conditions)), memory)
         return self.drop(heard), state
 
     def rows_from(self, memory: Tensor, before: Tensor) -> Tensor:
@@ -234,12 +236,12 @@ class CodePrior(nn.Module):
         return rows
 
     def first_logits(self, rows: Tensor, first: Tensor, features: list[Tensor]) -> Tensor:
-        """Logits `[N, H, K]` of the first level, given its vectors as `seen`, `[N, H, D + 1]`, in the rows before."""
+        """Logits `[N, H, K]` of the first level, given its vectors above, `normalized`, `[N, H, D + 1]`."""
         above = torch.einsum("nrd,rdh->nrh", first, self.from_above)
         return self.logits_of(0, rows + above.cumsum(dim=1) - above, features, slice(None))
 
     def further_logits(self, level: int, rows: Tensor, partial: Tensor, features: list[Tensor]) -> Tensor:
-        """Logits `[N, H, K]` of a further level, given the sum of those before it as `seen`, `[N, H, D + 1]`."""
+        """Logits `[N, H, K]` of a further level, given the sum of those before it as `normalized`, `[N, H, D + 1]`."""
         known = torch.einsum("nrd,rdh->nh", partial, self.from_all).unsqueeze(1)
         return self.logits_of(level, rows + known + partial @ self.from_own[level], features, slice(None))
 
@@ -272,15 +274,15 @@ def embed(codes: Tensor, codebooks: Tensor) -> Tensor:
     return vectors
 
 
-def told(sounding: Tensor, asked: Conditions) -> Tensor:
-    """What is told of the conditions before each column, `[B, W, 9]`: what came before, what is left, and how loud."""
+def condition_features(sounding: Tensor, asked: Conditions) -> Tensor:
+    """Features of the conditions before each column, `[B, W, 9]`: what came before, what is left, and how loud."""
     begun = _delayed(sounding).cumsum(dim=1) > 0
     place = begun.cumsum(dim=1).float()  # columns since the onset
-    return told_at(place, asked)
+    return features_at(place, asked)
 
 
-def told_at(place: Tensor, asked: Conditions) -> Tensor:
-    """What is told in columns `place` columns after the onset, 0 before it: float `[B, W]` → `[B, W, 9]`."""
+def features_at(place: Tensor, asked: Conditions) -> Tensor:
+    """Features in columns `place` columns after the onset, 0 before it: float `[B, W]` → `[B, W, 9]`."""
     columns, loudness = (condition.unsqueeze(1).expand_as(place) for condition in asked)
     left, place = (columns - place).clamp(max=_FAR), place.clamp(max=_FAR)
     known = columns > 0
@@ -291,7 +293,7 @@ def told_at(place: Tensor, asked: Conditions) -> Tensor:
     return torch.stack([value.float() for value in since + length + level], dim=-1)
 
 
-def unasked(asked: Conditions) -> Conditions:
+def with_some_left_out(asked: Conditions) -> Conditions:
     """The conditions with some of them left out at random, so that sounds can also be drawn without."""
     return Conditions(*(torch.where(torch.rand_like(value) < _UNASKED_SHARE, UNKNOWN, value) for value in asked))
 

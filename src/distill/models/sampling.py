@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.models.prior import CodePrior, Conditions, embed, is_sounding, told_at
+from distill.models.prior import CodePrior, Conditions, embed, features_at, is_sounding
 from distill.models.quantizer import NO_CODE
 
 _OVERTIME = 2  # columns that a sound may last longer than asked
@@ -30,8 +30,9 @@ class Target:
 class Draw:
     """What is drawn: how many columns at most, under which conditions, how boldly, and from which random numbers.
 
-    With a `temperature` below 1, likely codes are drawn more often than they occur. Each of `seeds` gives the same
-    sound whatever others are drawn with it. What is `endless` sounds in every column.
+    With a `temperature` below 1, likely codes are drawn more often than they occur. Each of `seeds` has random numbers
+    of its own, so that but for rounding a sound does not depend on those drawn with it. What is `endless` sounds in
+    every column.
     """
 
     columns: int
@@ -63,8 +64,8 @@ def sample(
     sounded = torch.zeros(batch, device=device)
     for column in range(draw.columns):
         place = torch.where((place > 0) | (sounded > 0), place + 1, place)
-        heard, memory = prior.remember(
-            before.unsqueeze(1), sounded.unsqueeze(1), told_at(place.unsqueeze(1), draw.asked), memory
+        heard, memory = prior.advance(
+            before.unsqueeze(1), sounded.unsqueeze(1), features_at(place.unsqueeze(1), draw.asked), memory
         )
         if column >= known:
             draws = torch.from_numpy(np.stack([one.random((1 + prior.levels, prior.rows)) for one in noise]))
@@ -74,9 +75,9 @@ def sample(
                 sounds = torch.ones_like(sounds)
             if target is not None and target.sounding is not None:
                 sounds = _as_target(sounds, target.sounding, target.nearness, column)
-            drawn = sampler.column(heard[:, 0], before, draws[:, 1:], _part(target, column))
+            drawn = sampler.column(heard[:, 0], before, draws[:, 1:], _target_at(target, column))
             codes[:, column] = torch.where(sounds[:, None, None], drawn, NO_CODE)
-        before = prior.seen(embed(codes[:, column], codebooks))
+        before = prior.normalized(embed(codes[:, column], codebooks))
         sounded = is_sounding(codes[:, column : column + 1])[:, 0].float()
     return codes
 
@@ -111,18 +112,20 @@ class _Sampler:
         above, first = torch.zeros_like(rows[:, 0]), []
         for row in range(prior.rows):
             logits = prior.logits_of(0, rows[:, row] + above, self._features, row)
-            code = self._pick(logits, draws[:, 0, row], self._pull(near, 0, row, None))
+            code = self._pick(logits, draws[:, 0, row], self._penalty(near, 0, row, None))
             first.append(code)
-            above = above + prior.seen(self.codebooks[0][code], row) @ prior.from_above[row]
+            above = above + prior.normalized(self.codebooks[0][code], row) @ prior.from_above[row]
         codes = torch.stack(first, dim=1).unsqueeze(-1)
         for level in range(1, prior.levels):
             partial = embed(codes, self.codebooks)
-            logits = prior.further_logits(level, rows, prior.seen(partial), self._features)
-            code = self._pick(logits, draws[:, level], self._pull(near, level, slice(None), partial))
+            logits = prior.further_logits(level, rows, prior.normalized(partial), self._features)
+            code = self._pick(logits, draws[:, level], self._penalty(near, level, slice(None), partial))
             codes = torch.cat([codes, code.unsqueeze(-1)], dim=-1)
         return codes
 
-    def _pull(self, near: tuple[Tensor, Tensor] | None, level: int, row: int | slice, partial: Tensor | None) -> Tensor:
+    def _penalty(
+        self, near: tuple[Tensor, Tensor] | None, level: int, row: int | slice, partial: Tensor | None
+    ) -> Tensor:
         """What a code's distance to the target takes from its logit: `[B, …, K]`, or 0 without a target."""
         if near is None:
             return torch.zeros(())
@@ -133,14 +136,14 @@ class _Sampler:
         distance = distance / self.prior.row_scale[row].square()
         return distance * weight.view(-1, *(1,) * (distance.ndim - 1))
 
-    def _pick(self, logits: Tensor, draws: Tensor, pull: Tensor) -> Tensor:
+    def _pick(self, logits: Tensor, draws: Tensor, penalty: Tensor) -> Tensor:
         """Codes `[…]` of logits `[…, K]`, by inversion of their distribution at `draws` `[…]`."""
-        total = (logits / self.temperature - pull).softmax(dim=-1).cumsum(dim=-1)
+        total = (logits / self.temperature - penalty).softmax(dim=-1).cumsum(dim=-1)
         place = torch.searchsorted(total, (draws * total[..., -1]).unsqueeze(-1))
         return place.squeeze(-1).clamp(max=total.shape[-1] - 1)
 
 
-def _part(target: Target | None, column: int) -> tuple[Tensor, Tensor] | None:
+def _target_at(target: Target | None, column: int) -> tuple[Tensor, Tensor] | None:
     """The vectors `[B, H, D]` that a column is to be near to, and the weights `[B]` of their distances."""
     if target is None or column >= target.vectors.shape[1] or target.nearness <= 0:
         return None

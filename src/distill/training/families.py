@@ -63,7 +63,7 @@ VQVAE = register(
         ),
         objective="distill.training.loop:VQVAEObjective",
         model="distill.models.vqvae:ConvVQVAE",
-        loaded="distill.models.loaded:LoadedVQModel",
+        loaded="distill.models.loaded_vqvae:LoadedVQModel",
         spectrogram=_DETAILED,
         losses=(Loss("val_commit_loss", "commit_losses", "Commitment", "How far sounds lie from their codes"),),
         has_codes=True,
@@ -91,7 +91,7 @@ VAE = register(
         ),
         objective="distill.training.vae_loop:VAEObjective",
         model="distill.models.vae:ConvVAE",
-        loaded="distill.models.loaded:LoadedModel",
+        loaded="distill.models.loaded_vae:LoadedModel",
         spectrogram=_DETAILED,
         losses=(Loss("val_kl_loss", "kl_losses", "KL", "How far the space is from an even cloud"),),
         panel=FigurePanel(
@@ -115,7 +115,7 @@ PRIOR = register(
         file=dataclasses.replace(VQVAE.file, parts={}, before={}),
         objective="distill.training.prior_loop:PriorObjective",
         model="distill.models.prior:CodePrior",
-        loaded="distill.models.loaded:LoadedVQModel",
+        loaded="distill.models.loaded_vqvae:LoadedVQModel",
         spectrogram=VQVAE.spectrogram,
         losses=(
             Loss("val_code_bits", "recon_losses", "Bits per code", "How surprising a code of the held-out sounds is"),

@@ -13,18 +13,17 @@ from distill.audio.recording import Samples
 from distill.audio.spectrogram import AudioSpectrogram, mark_end
 from distill.data.chunks import ChunkDataset
 from distill.data.waveforms import Waveform
-from distill.models.loaded import LoadedVQModel
 from distill.models.new_sounds import NewSounds, new_sounds
 from distill.models.persistence import add_part_to_file, load_model_v2
-from distill.models.prior import CodePrior, unasked
+from distill.models.prior import CodePrior, with_some_left_out
 from distill.training.config import PriorConfig
-from distill.training.device import resolve_device
 from distill.training.metrics import PriorEpochMetrics, PriorHistory, PriorStepMetrics
 from distill.training.objective import Batch, EpochResult, Evaluation, Objective, StepResult
 from distill.training.picture import draw_prior_run
 from distill.training.preview_files import PreviewFile
 from distill.training.request import TrainingRequest
 from distill.training.run import Run
+from distill.training.setup import run_device
 
 PART = "prior"
 
@@ -48,21 +47,12 @@ class PriorObjective(Objective):
 
     def __init__(self, config: PriorConfig) -> None:
         self.config: PriorConfig = config
-        self._codec: LoadedVQModel | None = None
-        self._device = torch.device("cpu")
-
-    @property
-    def codec(self) -> LoadedVQModel:
-        """The model whose codes are learnt; raises `ModelFileError`."""
-        if self._codec is None:
-            self._codec = load_model_v2(self.config.model_file, self._device)
-            # Each level takes its nearest code, as in training: a search would take longer than the prior's step.
-            self._codec.model.quantizer.beam = 1
-        return self._codec
 
     def build_model(self, request: TrainingRequest) -> CodePrior:
-        """A `CodePrior` for the codes of the model."""
-        self._device = resolve_device(request.device if request.device != "auto" else self.config.device)
+        """A `CodePrior` for the codes of the model; raises `ModelFileError`."""
+        self.codec = load_model_v2(self.config.model_file, run_device(request))
+        # Each level takes its nearest code, as in training: a search would take longer than the prior's step.
+        self.codec.model.quantizer.beam = 1
         return CodePrior.for_codec(self.codec.model, self.config.model_settings())
 
     def ready(self, model: nn.Module) -> bool:
@@ -87,7 +77,7 @@ class PriorObjective(Objective):
         del progress
         prior, codes = cast(CodePrior, model), self._codes(batch.mel)
         asked = prior.conditions_of(codes, self._codebooks)
-        bits = prior.bits(codes, self._codebooks, unasked(asked) if model.training else asked)
+        bits = prior.bits(codes, self._codebooks, with_some_left_out(asked) if model.training else asked)
         code_bits = bits.levels.mean()
         terms = {"code_bits": code_bits.detach(), "end_bits": bits.end.detach()}
         return Evaluation((code_bits + _END_WEIGHT * bits.end,), terms, codes)

@@ -82,8 +82,8 @@ async def generate_sound(
     """Generate a sound, moved along named directions; without `seconds` as long as those of the collection."""
     path = state.library.path(await run_in_threadpool(state.model, key))
     amounts = dict(map(_parse_amount, set))
-    wishes = {"seconds": seconds, "moves": amounts, "temperature": temperature, "loop": loop}
-    return await _answer(request, state, lambda: state.listening.generated(path, seed, wishes))
+    options = {"seconds": seconds, "moves": amounts, "temperature": temperature, "loop": loop}
+    return await _answer(request, state, lambda: state.listening.generated(path, seed, options))
 
 
 @router.get("/models/{key}/between")

@@ -115,10 +115,10 @@ class Listening:
         samples = sound.waveform if which == "original" else self._reconstructed(key, levels)
         return _picture(self.model(sound.model_path), samples)
 
-    def generated(self, model_path: Path, seed: int, wishes: dict[str, Any]) -> bytes:
-        """A WAV file of a new sound; `wishes` are arguments of `LoadedFamily.generate`. Raises `ConfigError`."""
+    def generated(self, model_path: Path, seed: int, options: dict[str, Any]) -> bytes:
+        """A WAV file of a new sound; `options` are arguments of `LoadedFamily.generate`. Raises `ConfigError`."""
         model = self.model(model_path)
-        (sound,) = model.generate(1, seed, **wishes)
+        (sound,) = model.generate(1, seed, **options)
         return wav_bytes(sound, model.sample_rate)
 
     def varied(self, key: str, strength: float, seed: int) -> bytes:

@@ -18,12 +18,12 @@ export function newSoundsPart(model, signal) {
 
   function make(first) {
     seed.value = String(first);
-    const wishes = new URLSearchParams({ temperature: temperature.value() });
-    if (seconds.value) wishes.set("seconds", seconds.value);
-    if (loop.checked) wishes.set("loop", "true");
+    const options = new URLSearchParams({ temperature: temperature.value() });
+    if (seconds.value) options.set("seconds", seconds.value);
+    if (loop.checked) options.set("loop", "true");
     const items = numbers(AT_ONCE).map((index) => ({
       label: `Seed ${first + index}`,
-      path: `/models/${api.id(model.id)}/generate?seed=${first + index}&${wishes}`,
+      path: `/models/${api.id(model.id)}/generate?seed=${first + index}&${options}`,
       file: `${model.name} ${first + index}.wav`,
     }));
     sounds.make(items, { looping: loop.checked });
@@ -39,7 +39,7 @@ export function newSoundsPart(model, signal) {
       "Sounds as your collection could have them. Each seed is another sound, and the same seed makes the same one.",
     ),
     el(
-      "div.row.wishes",
+      "div.row.options",
       {},
       el("label.inline", { for: "new-seconds" }, "Seconds", seconds),
       el("label.inline", { for: "new-seed" }, "Seed", seed),

@@ -1,0 +1,98 @@
+"""A loaded continuous VAE: its directions, and new sounds along them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from distill.audio.recording import Samples
+from distill.audio.spectrogram import AudioSpectrogram
+from distill.errors import ConfigError
+from distill.library.header import ModelMetadata
+from distill.models.generate import between, move, render, sample_latents, vary
+from distill.models.loaded import LoadedFamily
+from distill.models.reconstruct import CONTEXT
+from distill.models.vae import ConvVAE
+
+if TYPE_CHECKING:
+    from distill.models.format import CheckedFile
+
+
+@dataclass(frozen=True)
+class LoadedModel(LoadedFamily):
+    """A continuous VAE (v1), in eval mode; `analysis` is the result of `distill.models.analysis`, or None."""
+
+    model: ConvVAE
+    spectrogram: AudioSpectrogram
+    metadata: ModelMetadata
+    device: torch.device
+    analysis: dict[str, Any] | None
+
+    family_name: ClassVar[str] = "vae"
+
+    @classmethod
+    def from_file(cls, file: "CheckedFile") -> Self:
+        """The model of a file that was checked."""
+        return cls(file.model, file.spectrogram, file.metadata, file.device, file.record)
+
+    def directions(self) -> dict[str, list[float]]:
+        """The named directions of its latent space, each with its safe range in standard deviations."""
+        components = self.analysis["components"] if self.analysis else []
+        return {component["name"]: component["safe_range"] for component in components if "name" in component}
+
+    @property
+    def generates(self) -> bool:
+        """True: any VAE does."""
+        return True
+
+    def generate(
+        self, count: int, seed: int = 0, seconds: float | None = None, moves: Mapping[str, float] | None = None,
+        *, temperature: float | None = None, loop: bool = False,
+    ) -> Iterator[Samples]:  # fmt: skip
+        """Generate new sounds, as `LoadedFamily.generate` says; a long one goes on towards the next and back."""
+        if loop:
+            raise ConfigError("a continuous VAE makes no loops")
+        drawn = sample_latents(self, count, seed, 1.0 if temperature is None else temperature)
+        latents = move(self, drawn, moves or {})
+        for latent, towards in zip(latents, latents.roll(-1, dims=0)):  # a single one is its own next, and stays
+            yield render(self, latent, 1.0 if seconds is None else seconds, towards)
+
+    def vary(self, sound: Path | str | Samples, strength: float, count: int = 1, seed: int = 0) -> Iterator[Samples]:
+        """Sounds on the way from the latent of a sound to new ones, as `LoadedFamily.vary` says."""
+        return vary(self, self.waveform(sound), strength, count, seed)
+
+    def extend(
+        self, sound: Path | str | Samples, seconds: float, seed: int = 0, temperature: float | None = None
+    ) -> Samples:
+        """Raises `ConfigError`: a latent stands for a whole sound."""
+        del sound, seconds, seed, temperature
+        raise ConfigError("a continuous VAE cannot go on from a sound", "a model of codes can")
+
+    def inpaint(self, sound: Path | str | Samples, start: float, end: float, seed: int = 0) -> Samples:
+        """Raises `ConfigError`, as `extend` does."""
+        del sound, start, end, seed
+        raise ConfigError("a continuous VAE cannot fill a gap", "a model of codes can")
+
+    def interpolate(
+        self, first: Path | str | Samples, second: Path | str | Samples, shares: Sequence[float],
+        seconds: float | None = None, moves: Mapping[str, float] | None = None,
+    ) -> Iterator[Samples]:  # fmt: skip
+        """Sounds on a straight line between the latents of two sounds, as `LoadedFamily.interpolate` says."""
+        start, end = self.waveform(first), self.waveform(second)
+        longest = self.model.frames * self.spectrogram.config.hop_length
+        length = seconds or min(max(len(start), len(end)), longest) / self.sample_rate
+        for share in shares:
+            yield render(self, move(self, between(self, start, end, share), moves or {}), length)
+
+    def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
+        if levels is not None:
+            raise ConfigError("this model is a continuous VAE: it has no levels of codes")
+        return self.model.reconstruct(mel)
+
+    def _context(self) -> int:
+        # Enough for every window that a frame is seen through, and a multiple of their hop, so that all blocks of a
+        # long sound have their windows at the same places.
+        return -(-self.model.frames // CONTEXT) * CONTEXT

@@ -1,0 +1,119 @@
+"""A loaded RVQ-VAE: its codes, and the new sounds that its prior makes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from distill.audio.recording import Samples
+from distill.audio.spectrogram import AudioSpectrogram, mark_end
+from distill.errors import ConfigError, ModelFileError
+from distill.library.header import ModelMetadata
+from distill.models import new_sounds
+from distill.models.loaded import CodeGrid, LoadedFamily
+from distill.models.settings import USUAL_TEMPERATURE
+from distill.models.vqvae import ConvVQVAE
+
+if TYPE_CHECKING:
+    from distill.models.format import CheckedFile
+
+
+@dataclass(frozen=True)
+class LoadedVQModel(LoadedFamily):
+    """An RVQ-VAE (v1.1), in eval mode."""
+
+    model: ConvVQVAE
+    spectrogram: AudioSpectrogram
+    metadata: ModelMetadata
+    device: torch.device
+    codebook_health: dict[str, dict[str, float]] | None
+    vqvae_config: dict[str, Any]
+
+    family_name: ClassVar[str] = "vqvae"
+
+    @classmethod
+    def from_file(cls, file: "CheckedFile") -> Self:
+        """The model of a file that was checked; raises `ModelFileError` where its prior refers to codes beyond it."""
+        prior = getattr(file.model, "prior", None)
+        if prior is not None and not prior.is_consistent:
+            raise ModelFileError(f"{file.metadata.name}: its prior is damaged")
+        return cls(file.model, file.spectrogram, file.metadata, file.device, file.record, file.model.settings)
+
+    @property
+    def generates(self) -> bool:
+        """True if it has a prior."""
+        return not self.lacks
+
+    def generate(
+        self, count: int, seed: int = 0, seconds: float | None = None, moves: Mapping[str, float] | None = None,
+        *, temperature: float | None = None, loop: bool = False,
+    ) -> Iterator[Samples]:  # fmt: skip
+        """Draw new sounds from the prior, as `LoadedFamily.generate` says; the n-th has the seed `seed` + n."""
+        _refuse_moves(moves)
+        asked = new_sounds.NewSounds(range(seed, seed + count), seconds, _usual(temperature))
+        return (new_sounds.loop if loop else new_sounds.generate)(self, asked)
+
+    def vary(self, sound: Path | str | Samples, strength: float, count: int = 1, seed: int = 0) -> Iterator[Samples]:
+        """Draw codes from the prior that are near to those of a sound, as `LoadedFamily.vary` says."""
+        return new_sounds.vary(self, self.waveform(sound), strength, range(seed, seed + count))
+
+    def extend(
+        self, sound: Path | str | Samples, seconds: float, seed: int = 0, temperature: float | None = None
+    ) -> Samples:
+        """Draw codes that follow those of a sound, as `LoadedFamily.extend` says."""
+        return new_sounds.extend(self, self.waveform(sound), seconds, seed, _usual(temperature))
+
+    def inpaint(self, sound: Path | str | Samples, start: float, end: float, seed: int = 0) -> Samples:
+        """Draw codes between those of a sound, as `LoadedFamily.inpaint` says."""
+        return new_sounds.inpaint(self, self.waveform(sound), start, end, seed)
+
+    def interpolate(
+        self, first: Path | str | Samples, second: Path | str | Samples, shares: Sequence[float],
+        seconds: float | None = None, moves: Mapping[str, float] | None = None,
+    ) -> Iterator[Samples]:  # fmt: skip
+        """Draw codes that are near to both of two sounds, as `LoadedFamily.interpolate` says."""
+        _refuse_moves(moves)
+        ends = [self.waveform(sound) for sound in (first, second)]
+        for sound in new_sounds.morph(self, ends[0], ends[1], shares, seed=0):
+            yield sound if seconds is None else new_sounds.finished(self, sound, seconds)
+
+    @torch.no_grad()
+    def codes(self, sound: Path | str | Samples, sample_rate: int | None = None) -> Tensor:
+        """The grid of codes int64 `[Q, H, W]` of a sound, given as to `reconstruct`; -1 where nothing sounds."""
+        waveform = torch.from_numpy(self.waveform(sound, sample_rate)).to(self.device)
+        codes = self.model.encode_to_codes(self.spectrogram.waveform_to_mel(mark_end(waveform)[None, None]))
+        return codes[0].T.reshape(codes.shape[-1], self.model.grid.rows, -1).cpu()
+
+    def code_grid(self, sound: Path | str | Samples, sample_rate: int | None = None) -> CodeGrid:
+        """The codes of a sound, given as to `reconstruct`, and their use counts."""
+        codes = self.codes(sound, sample_rate)
+        quantizer, step = self.model.quantizer, self.column_seconds
+        counts = quantizer.code_counts(codes.flatten(1).T)
+        return CodeGrid(codes, counts, quantizer.codebooks.cpu(), step, step * (1 + self.model.grid.overlap))
+
+    @property
+    def column_samples(self) -> int:
+        """The number of samples from one column of the grid to the next."""
+        return self.model.grid.hop * self.spectrogram.config.hop_length
+
+    @property
+    def column_seconds(self) -> float:
+        """The time in seconds from one column of the grid to the next."""
+        return self.column_samples / self.sample_rate
+
+    def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
+        if levels is not None and not 1 <= levels <= self.model.quantizer.levels:
+            raise ConfigError(f"levels is {levels}", f"this model has 1 to {self.model.quantizer.levels}")
+        return self.model.reconstruct(mel, levels)
+
+
+def _usual(temperature: float | None) -> float:
+    return USUAL_TEMPERATURE if temperature is None else temperature
+
+
+def _refuse_moves(moves: Mapping[str, float] | None) -> None:
+    if moves:
+        raise ConfigError(f"{next(iter(moves))!r} is not a direction of this model", "a model of codes has none")
