@@ -60,6 +60,10 @@ class MelScale(nn.Module):
         """Band magnitudes `[B, M, T]` of STFT magnitudes `[B, F, T]`."""
         return torch.cat([self.filters[bands, bins] @ bin_magnitudes[:, bins] for bands, bins in self.blocks], dim=1)
 
+    def energy(self, band_magnitudes: Tensor) -> Tensor:
+        """About the energy `[...]` of bands `[..., M]`: the square of the mean over a filter, times its width."""
+        return (band_magnitudes.square() / self.filters.sum(dim=1)).sum(dim=-1)
+
     def values(self, band_magnitudes: Tensor) -> Tensor:
         """Convert band magnitudes, of any shape, to mel values; never below `SILENCE`."""
         floor, power = self.config.magnitude_floor, self.config.power

@@ -21,6 +21,8 @@ from distill.audio.vocoder import (
 
 _HELD_BINS = 3  # the lowest, which keep their starting phases: tones meet their mirror images, and the search drifts
 _DETAIL_WEIGHT = 0.4  # of the short window's estimate in the mean of both
+_UNRESOLVED_DB = (12.0, 24.0)  # that a moment is softer than the next 21 ms: from none to all of the weight is added
+_AHEAD = 8  # moments within the reach of the long window
 _LEVEL_FRAMES = 17  # over which the level is compared: a gain that follows single frames would flutter
 _MAX_LEVEL_GAIN = 2.0
 
@@ -62,6 +64,7 @@ class TwoWindowSearch(PhaseSearch):
         short_magnitude = nonnegative_least_squares(moments, self.detail_scale)
         start = self.starting_phases(bands, fixed_phases)
         hop = self.mel_scale.config.hop_length
+        weight = self._detail_weight(moments, hop * (bands.shape[1] - 1))
         sound = estimate = istft(scaled(start, long_magnitude), self.window, hop)
         for step in range(BIN_STEPS + MEL_STEPS):
             if step < BIN_STEPS:
@@ -74,7 +77,7 @@ class TwoWindowSearch(PhaseSearch):
             from_long = resynthesized(sound, self.window, hop, long)
             padded = nn.functional.pad(sound, (0, hop - 1))  # to the end of the last frame, as in the mel
             from_short = resynthesized(padded, self.detail_window, hop // DETAIL_RATIO, short)[:, : sound.shape[-1]]
-            last, estimate = estimate, torch.lerp(from_long, from_short, _DETAIL_WEIGHT)
+            last, estimate = estimate, torch.lerp(from_long, from_short, weight)
             if step < BIN_STEPS + MEL_STEPS - 1:
                 # Within full scale, as sounds are: phases that pile up to higher peaks would only be turned down. Not
                 # in the end, or a peak would be cut flat.
@@ -82,17 +85,32 @@ class TwoWindowSearch(PhaseSearch):
             sound = torch.lerp(last, estimate, 1 + MOMENTUM)
         return estimate * self._level_gain(estimate, bands)
 
+    def _detail_weight(self, moments: Tensor, samples: int) -> Tensor:
+        """The weight `[B, samples]` of the short window's estimate, given its bands `[B, moments, M']`.
+
+        It is all of the mean before an attack: the long window sees the attack already, and would smear it to there.
+        """
+        energy = self.detail_scale.energy(moments).clamp(min=1e-12)
+        loudest = nn.functional.pad(energy, (0, _AHEAD)).unfold(1, _AHEAD + 1, 1).amax(dim=-1)
+        low, high = _UNRESOLVED_DB
+        unresolved = ((10 * (loudest / energy).log10() - low) / (high - low)).clamp(0, 1)
+        spread = _stretched(unresolved[:, : 1 + samples // self.detail_scale.config.hop_length], samples)
+        return _DETAIL_WEIGHT + (1 - _DETAIL_WEIGHT) * spread
+
     def _level_gain(self, sound: Tensor, bands: Tensor) -> Tensor:
         """The slowly changing gain `[B, S]` with which `sound` has the level of `bands` `[B, T, M]`."""
         made = self.mel_scale.band_magnitudes(magnitudes(stft(sound, self.window, self.mel_scale.config.hop_length)))
-        # The mean over a filter squared, times its width: about the energy that a band has.
-        width = 1 / self.mel_scale.filters.sum(dim=1)
-        wanted, found = (_smoothed((magnitude.square() * width).sum(dim=-1)) for magnitude in (bands, made.mT))
+        wanted, found = (_smoothed(self.mel_scale.energy(magnitude)) for magnitude in (bands, made.mT))
         gain = (wanted / found.clamp(min=1e-12)).sqrt().clamp(1 / _MAX_LEVEL_GAIN, _MAX_LEVEL_GAIN)
-        spread = nn.functional.interpolate(gain.unsqueeze(1), size=sound.shape[-1], mode="linear", align_corners=True)
-        return spread.squeeze(1)
+        return _stretched(gain, sound.shape[-1])
 
 
 def _smoothed(energy: Tensor) -> Tensor:
     """The moving sum, up to a factor, of `[B, T]` over `_LEVEL_FRAMES`."""
     return nn.functional.avg_pool1d(energy, _LEVEL_FRAMES, stride=1, padding=_LEVEL_FRAMES // 2)
+
+
+def _stretched(values: Tensor, samples: int) -> Tensor:
+    """`[B, T]` as `[B, samples]`, linear in between."""
+    stretched = nn.functional.interpolate(values.unsqueeze(1), size=samples, mode="linear", align_corners=True)
+    return stretched.squeeze(1)

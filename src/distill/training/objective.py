@@ -118,9 +118,9 @@ class Objective(ABC):
         return True
 
     def prepare(  # noqa: B027  most families have nothing to prepare
-        self, model: nn.Module, mels: Iterable[Tensor], check_cancelled: Callable[[], None]
+        self, context: "Context", mels: Iterable[Tensor], check_cancelled: Callable[[], None]
     ) -> None:
-        """Initialize `model` from training mels `[B, 1, M, T]`, if they allow it.
+        """Initialize the context's model from training mels `[B, 1, M, T]`, if they allow it.
 
         It calls `check_cancelled` every now and then, which raises `Cancelled` after a cancellation.
         """

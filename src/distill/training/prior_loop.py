@@ -18,7 +18,7 @@ from distill.models.persistence import add_part_to_file, load_model_v2
 from distill.models.prior import CodePrior, with_some_left_out
 from distill.training.config import PriorConfig
 from distill.training.metrics import PriorEpochMetrics, PriorHistory, PriorStepMetrics
-from distill.training.objective import Batch, EpochResult, Evaluation, Objective, StepResult
+from distill.training.objective import Batch, Context, EpochResult, Evaluation, Objective, StepResult
 from distill.training.picture import draw_prior_run
 from distill.training.preview_files import PreviewFile
 from distill.training.request import TrainingRequest
@@ -59,7 +59,7 @@ class PriorObjective(Objective):
         """True once the frequencies of codes are known."""
         return bool(cast(CodePrior, model).started)
 
-    def prepare(self, model: nn.Module, mels: Iterable[Tensor], check_cancelled: Callable[[], None]) -> None:
+    def prepare(self, context: Context, mels: Iterable[Tensor], check_cancelled: Callable[[], None]) -> None:
         """Count codes, and collect how long and loud sounds are, over the first batches."""
         seen: list[Tensor] = []
         vectors = 0
@@ -70,7 +70,7 @@ class PriorObjective(Objective):
             if vectors >= _START_VECTORS:
                 break
         if seen:
-            cast(CodePrior, model).start_from(torch.cat(seen), self._codebooks)
+            cast(CodePrior, context.model).start_from(torch.cat(seen), self._codebooks)
 
     def evaluate(self, model: nn.Module, batch: Batch, progress: Tensor) -> Evaluation:
         """The information in the codes of a batch; the codes int64 `[B, W, H, Q]` are observed."""
