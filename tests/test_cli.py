@@ -3,6 +3,7 @@
 import gc
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -78,6 +79,18 @@ def test_each_command_explains_its_options(command: list[str], options: list[str
     said = run(*command, "--help")
     assert said.code == 0
     assert all(option in said.out for option in options)
+
+
+@pytest.mark.parametrize("command", ["", "models"])
+def test_a_list_of_commands_has_their_whole_summaries(command: str) -> None:
+    listed = " ".join(run(*command.split(), "--help").out.partition("Commands:")[2].split())
+    assert "..." not in listed
+    assert listed.endswith(".")
+
+
+@pytest.mark.parametrize("command", ["inspect", "train", "reconstruct", "generate", "import", "models list"])
+def test_kinds_of_values_are_not_called_by_types_of_python(command: str) -> None:
+    assert not re.search(r"<[a-z ]*>|list\[|Path", run(*command.split(), "--help").out)
 
 
 def test_version_is_the_packages() -> None:

@@ -390,6 +390,13 @@ def test_the_live_view_shows_the_levels_at_any_width(start: Any, tmp_path: Path,
     assert "model:" in said.out
 
 
+def test_what_is_wider_than_the_terminal_goes_on_in_the_next_line(start: Any, tmp_path: Path) -> None:
+    sounds, folder = write_collection(tmp_path / "kit", 2), tmp_path / "run"
+    said = start("train", sounds, *FEW, "--output-dir", folder, columns=40).end()
+    screen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\s", "", said.out)
+    assert f"previewsin{folder}/prior/previews" in screen  # which the summary does not name
+
+
 def test_ctrl_c_typed_into_the_terminal_stops_the_run(start: Any, tmp_path: Path) -> None:
     sounds, folder = write_collection(tmp_path / "kit", 2), tmp_path / "run"
     running = start("train", sounds, *THREE, "--output-dir", folder, columns=100, before=IN_EPOCH_2)

@@ -21,8 +21,28 @@ def _config_error(cls: type, error: ValidationError) -> ConfigError:
             reasons.append(f"{name} is not a setting of {cls.__name__}")
             remedy = f"the known ones are {', '.join(field.name for field in dataclasses.fields(cls))}"
         else:
-            reasons.append(f"{name} is {short(item['input'])}: {item['msg'][0].lower()}{item['msg'][1:]}")
+            reasons.append(f"{name} is {short(item['input'])}: {plain(item['msg'])}")
     return ConfigError("; ".join(reasons), remedy)
+
+
+_PLAIN = {  # of pydantic's messages
+    "Value error, ": "",
+    "Input should": "it should",
+    "a valid integer": "a whole number",
+    "a valid ": "a ",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    ", unable to parse string as an integer": "",
+    ", unable to parse string as a number": "",
+    ", got a number with a fractional part": "",
+}
+
+
+def plain(message: str) -> str:
+    """A message of pydantic's without the terms of programmers."""
+    for term, word in _PLAIN.items():
+        message = message.replace(term, word)
+    return message
 
 
 def short(value: Any) -> str:

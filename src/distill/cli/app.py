@@ -13,6 +13,7 @@ import typer
 
 from distill import __version__
 from distill.cli import exchange, generate, inspect, models, new_sounds, reconstruct, train, web
+from distill.cli.help import in_plain_words
 from distill.cli.messages import COMMAND_LINE, NoticeFormatter
 from distill.cli.streams import flush_output, open_streams, say
 from distill.errors import DistillError
@@ -85,7 +86,7 @@ def _run(arguments: list[str]) -> int:
     """Run a command and return its exit code; unlike typer's own `main`, it lets every exception pass."""
     if any(re.fullmatch("|--[a-z-]+=", argument) for argument in arguments):  # as a path, "" is the current folder
         raise typer.BadParameter("an argument is empty; give it a value, or leave it out")
-    command = typer.main.get_command(app)
+    command = in_plain_words(typer.main.get_command(app))
     try:
         with command.make_context("distill", arguments) as context:
             command.invoke(context)
@@ -96,7 +97,9 @@ def _run(arguments: list[str]) -> int:
 
 def _usage(error: Any) -> str:
     """The parser's message, and the help to read."""
-    message = error.format_message().removeprefix("Invalid value: ").rstrip(".")
+    from distill.schema import plain
+
+    message = plain(error.format_message()).removeprefix("Invalid value: ").rstrip(".")
     command = error.ctx.command_path if error.ctx else "distill"
     return f"{message[:1].lower()}{message[1:]}; see `{command} --help`"
 

@@ -69,9 +69,9 @@ class LiveView(TextView):
         if health:
             parts.append(level_table(health, self._codes(), self._vectors))
         if self.state:
-            parts.append(Text(self.state))
-        parts += [Text(f"! {text}", style="yellow") for text in list(self.warnings.values())[-_WARNINGS_SHOWN:]]
-        parts += [Text(text, style="dim") for text in (self._remark, self._notice) if text]
+            parts.append(_wrapped(self.state))
+        parts += [_wrapped(f"! {text}", "yellow") for text in list(self.warnings.values())[-_WARNINGS_SHOWN:]]
+        parts += [_wrapped(text, "dim") for text in (self._remark, self._notice) if text]
         return Group(*parts)
 
     def _headline(self) -> Text:
@@ -102,3 +102,8 @@ class LiveView(TextView):
             losses = f"train {epoch.train_loss:.4f}  validation {epoch.val_loss:.4f}"
             grid.add_row("losses", losses, f"gap {epoch.overfitting_gap:+.0%}")
         return grid
+
+
+def _wrapped(text: str, style: str = "") -> Text:
+    """A text that goes on in the next line, where the console itself would let the live display cut it off."""
+    return Text(text, style, no_wrap=False, overflow="fold")

@@ -291,4 +291,4 @@ def malformed_as(error: type[DistillError], path: Path, what: str) -> Iterator[N
     except OSError as cause:
         raise error(f"{path}: {cause.strerror or cause}") from cause
     except Malformed as cause:
-        raise error(f"{path}: not a readable {what} ({cause}); it may be damaged or cut short") from cause
+        raise error(f"{path}: not a readable {what} ({cause})", "another copy of it may be whole") from cause

@@ -74,4 +74,4 @@ def _parts_of(path: Path) -> tuple[Any, dict[str, Any]]:
     except Malformed:  # which is a ValueError, too
         raise
     except (SafetensorError, ValueError, RecursionError) as error:
-        raise Malformed(" ".join(str(error).split())[:200]) from error
+        raise Malformed("it is not a safetensors file, or was cut short") from error
