@@ -107,6 +107,7 @@ def test_an_epoch_goes_by_one_number_wherever_it_is_named(plain: Run) -> None:
     kept, loss = re.findall(r"kept epoch (\d+)[^:]*: validation loss ([\d.]+)", plain.said.out)[0]
     assert lines[kept] == loss
     assert re.findall(r"epoch (\d+): previews", plain.said.out) == ["2"]
+    assert re.findall(r"kept_epoch +(\d+)", run("models", "show", plain.models / "kit.distill").out) == [kept]
 
 
 def test_settings_are_marked_as_chosen_or_automatic(plain: Run) -> None:

@@ -30,9 +30,9 @@ def blob(z: Tensor, level: float | Tensor = 0.0, band: float | Tensor = 30.0, fr
     return (SILENCE + (0.9 + level[:, None, None]) * blob)[:, None]
 
 
-def louder(z: Tensor, level: Tensor) -> Tensor:
-    """A blob over a murmur, the whole of it at a level `[N]`: nothing but the loudness changes."""
-    return SILENCE + 0.5 + 0.5 * (blob(z) - SILENCE) + level[:, None, None, None]
+def louder(z: Tensor, level: Tensor, band: float | Tensor = 30.0) -> Tensor:
+    """A blob over a murmur, the whole of it at a level `[N]`: with one band, nothing but the loudness changes."""
+    return SILENCE + 0.5 + 0.5 * (blob(z, band=band) - SILENCE) + level[:, None, None, None]
 
 
 def loud(z: Tensor) -> Tensor:
@@ -154,6 +154,22 @@ def test_two_directions_of_one_property_have_two_names():
     names = [component["name"] for component in named(analyse_latent_space(decode, latents()))]
     assert names[:2] == ["loudness", "loudness_2"]
     assert len(set(names)) == len(names)
+
+
+def test_directions_of_one_property_are_told_apart_by_what_else_they_change():
+    def decode(z: Tensor) -> Tensor:  # two change the loudness, the weaker of them a little of the brightness as well
+        return louder(z, 0.08 * z[:, 0] + 0.2 * (z[:, 1] - 3), band=30 + 2 * (z[:, 1] - 3) - 25 * (z[:, 2] + 1))
+
+    names = [component["name"] for component in named(analyse_latent_space(decode, latents()))]
+    assert names[:3] == ["loudness", "loudness_brighter", "brightness"]
+
+
+def test_a_property_names_the_direction_that_changes_it_most():
+    def decode(z: Tensor) -> Tensor:  # the second is brighter still than it is louder
+        return louder(z, 0.1 * z[:, 0] + 0.15 * (z[:, 1] - 3), band=30 + 20 * (z[:, 1] - 3))
+
+    names = [component["name"] for component in named(analyse_latent_space(decode, latents()))]
+    assert names[:2] == ["loudness", "brightness"]
 
 
 def test_a_rare_jump_in_what_the_sounds_share_does_not_outweigh_what_they_differ_in():

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from distill.errors import DistillError, LibraryError, ModelFileError, StorageError
 from distill.library.catalog import SORT_KEYS, ModelEntry, ModelLibrary
-from distill.library.header import ModelMetadata, read_header
+from distill.library.header import Header, ModelMetadata, read_header
 from distill.models.persistence import rename_model
 from support.models import write_model
 from support.waiting import PATIENCE_S
@@ -402,6 +402,13 @@ def test_a_model_that_cannot_be_deleted_is_a_storage_error_and_stays_listed(libr
 
 
 # Headers
+
+
+def test_facts_for_people_count_epochs_from_one_and_name_nothing_that_there_is_not() -> None:
+    facts = Header(model_type="vae", metadata=ModelMetadata(epochs=3, best_epoch=1)).facts()
+    assert (facts["kept_epoch"], facts["epochs"]) == (2, 3)
+    assert not facts.keys() & {"best_epoch", "validation_vectors", "val_loss"}
+    assert Header(model_type="vqvae", metadata=ModelMetadata(validation_vectors=9)).facts()["validation_vectors"] == 9
 
 
 def test_the_library_is_listed_without_torch(library):

@@ -138,7 +138,7 @@ class LatentsCollapsed(Notice):
 
 @dataclass(frozen=True)
 class StepSkipped(Notice):
-    """A step was skipped because its loss or a gradient was not finite."""
+    """A step was skipped because its loss or a gradient was not finite; both numbers count from 1."""
 
     epoch: int
     step: int

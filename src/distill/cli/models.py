@@ -104,7 +104,7 @@ def show_model(model: ModelArgument, models_dir: ModelsDir = None, json: Json = 
         print_json(dataclasses.asdict(header) | {"path": str(path)})
         return
     about = {"file": path, "model_type": header.model_type, "sample_rate": header.sample_rate}
-    facts = about | dataclasses.asdict(header.metadata) | header.settings
+    facts = about | header.facts() | header.settings
     for name, value in facts.items():
         out.print(f"{name:>24}  {value}", markup=False)
     if header.lacks:

@@ -1,5 +1,6 @@
 """The header of a `.distill` file: all but its weights, read without torch and without running anything from it."""
 
+import dataclasses
 from dataclasses import field
 from pathlib import Path
 from typing import (
@@ -40,6 +41,11 @@ class ModelMetadata(Validated):
     validation_vectors: int = Field(default=0, ge=0)  # number of vectors that codebook health was counted over
     seed: int = 0
     distill_version: str = Field(default="", max_length=64)
+
+    @property
+    def kept_epoch(self) -> int | None:
+        """The epoch whose weights these are, counted from 1 as people do; None before the first is complete."""
+        return self.best_epoch + 1 if self.epochs else None
 
 
 @with_config(_EXACT)
@@ -91,6 +97,13 @@ class Header(Validated):
         """True if the model makes new sounds: its family does, and it has the parts that this needs."""
         family = find_family(self.model_type)
         return family is not None and family.generates and not self.lacks
+
+    def facts(self) -> dict[str, Any]:
+        """The metadata as people read it: the kept epoch counted from 1, and no count of vectors if there are none."""
+        facts = dataclasses.asdict(self.metadata)
+        facts["kept_epoch"] = self.metadata.kept_epoch
+        hidden = {"best_epoch"} if self.metadata.validation_vectors else {"best_epoch", "validation_vectors"}
+        return {name: value for name, value in facts.items() if name not in hidden and value is not None}
 
     def safe_ranges(self) -> dict[str, list[float]]:
         """The safe range of each named direction of a VAE, in standard deviations."""

@@ -1,7 +1,7 @@
 """Analysis of a VAE's latent space: its principal directions, and how each of them changes the sound.
 
 The directions are the principal components of the training set's latents. Each is swept while sounds are decoded,
-and named after the audible property that changes most.
+and named after the audible property that changes most, and where another does more of that, after what changes with it.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,8 @@ _SWEEP = (-2.0, -1.0, 0.0, 1.0, 2.0)  # standard deviations
 _LOUDEST = 1.5  # mel units; louder output is a decoder's overshoot, and its energy could overflow
 _AUDIBLE = 0.01  # a smaller spread of a property over the sounds is inaudible, so a change of it must name no direction
 _BASES = 16  # training sounds that each sweep starts from
+_MAINLY = 0.5  # of its strongest effect: a direction is not called after one that is weaker
+_SIDE = 0.2  # spreads of a property per standard deviation: an effect that a name can tell directions apart by
 
 
 def loudness(mel: Tensor) -> Tensor:
@@ -61,6 +63,15 @@ PROPERTIES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+_MORE_AND_LESS = {
+    "loudness": ("louder", "quieter"),
+    "brightness": ("brighter", "darker"),
+    "noisiness": ("noisier", "purer"),
+    "attack": ("later", "earlier"),
+    "pitch_clarity": ("clearer", "vaguer"),
+}
+
+
 def _energy(mel: Tensor) -> Tensor:
     # A mel is linear in decibels, 3 decades of magnitude to a unit, so 6 of energy. The clamp keeps the energy above 0,
     # because `noisiness` takes its logarithm.
@@ -84,19 +95,24 @@ def analyse_latent_space(decode: Callable[[Tensor], Tensor], latents: Tensor) ->
     bases = latents[:: max(1, len(latents) // _BASES)][:_BASES]
     # correction=0: with a single sound, the usual estimate of a standard deviation is NaN.
     usual = {name: of(decode(bases).squeeze(1)).std(correction=0) for name, of in PROPERTIES.items()}
-    taken: set[str] = set()
-    components = []
-    for number, (direction, std) in enumerate(zip(directions, spread)):
-        component: dict[str, Any] = {"direction": direction.tolist(), "std": float(std)}
-        if number < _COMPONENTS and std > 1e-4:  # where the sounds do not differ, there is nothing to name
-            effects = _effects(decode, bases, direction * std, usual)
-            strongest = max(effects, key=lambda name: abs(effects[name]))
-            if effects[strongest] < 0:  # moving up a direction called "brightness" should make sounds brighter
-                direction, effects = -direction, {name: -effect for name, effect in effects.items()}
-            component |= {"direction": direction.tolist(), "effects": effects, "name": _unique_name(strongest, taken)}
-            place = ((latents - mean) @ direction / std).cpu()
-            component["safe_range"] = torch.quantile(place, torch.tensor([0.025, 0.975])).tolist()
-        components.append(component)
+    # Where the sounds do not differ, there is nothing to name.
+    leading = [(direction, std) for direction, std in zip(directions, spread) if std > 1e-4][:_COMPONENTS]
+    effects = [_effects(decode, bases, direction * std, usual) for direction, std in leading]
+    components: list[dict[str, Any]] = [
+        {"direction": direction.tolist(), "std": float(std)} for direction, std in zip(directions, spread)
+    ]
+    mains = _main_properties(effects)
+    for component, (direction, std), effect, main in zip(components, leading, effects, mains):
+        # Moving up a direction called "brightness" should make sounds brighter.
+        sign = -1 if effect[main] < 0 else 1
+        component["direction"] = (sign * direction).tolist()
+        component["effects"] = {name: sign * value for name, value in effect.items()}
+        place = (sign * ((latents - mean) @ direction) / std).cpu()
+        component["safe_range"] = torch.quantile(place, torch.tensor([0.025, 0.975])).tolist()
+    for component, name in zip(
+        components, _names(mains, [component["effects"] for component in components[: len(mains)]])
+    ):
+        component["name"] = name
     return {"mean": mean.tolist(), "components": components}
 
 
@@ -115,8 +131,30 @@ def _effects(
     return effects
 
 
-def _unique_name(name: str, taken: set[str]) -> str:
-    """Return `name`, with a number if another direction has it already."""
-    free = next(n for n in (name, *(f"{name}_{count}" for count in range(2, _COMPONENTS + 1))) if n not in taken)
-    taken.add(free)
-    return free
+def _main_properties(effects: list[dict[str, float]]) -> list[str]:
+    """The property that each direction is called after: the strongest, or one that it changes more than any other."""
+    strongest = [max(effect, key=lambda name: abs(effect[name])) for effect in effects]
+    sizes = [(abs(size), -number, name) for number, effect in enumerate(effects) for name, size in effect.items()]
+    mains: dict[int, str] = {}
+    for size, place, name in sorted(sizes, reverse=True):
+        number = -place
+        if (
+            number not in mains
+            and name not in mains.values()
+            and size >= _MAINLY * abs(effects[number][strongest[number]])
+        ):
+            mains[number] = name
+    return [mains.get(number, name) for number, name in enumerate(strongest)]
+
+
+def _names(mains: list[str], effects: list[dict[str, float]]) -> list[str]:
+    """A name for each direction: its main property, and for all but the strongest in it, what else changes."""
+    names: dict[int, str] = {}
+    for number in sorted(range(len(mains)), key=lambda number: -effects[number][mains[number]]):
+        main, effect = mains[number], effects[number]
+        others = sorted((name for name in effect if name != main), key=lambda name: -abs(effect[name]))
+        sides = [_MORE_AND_LESS[name][effect[name] < 0] for name in others if abs(effect[name]) >= _SIDE]
+        worded = ["_".join([main, *sides[:count]]) for count in range(len(sides) + 1)]
+        numbered = [f"{main}_{count}" for count in range(2, _COMPONENTS + 1)]
+        names[number] = next(name for name in (*worded, *numbered) if name not in names.values())
+    return [names[number] for number in range(len(mains))]

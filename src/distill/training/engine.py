@@ -121,7 +121,7 @@ def train_steps(
             if learnt:
                 totals.add(losses, _examples(inputs.mel, loader))
             else:
-                logger.warning(StepSkipped(epoch, step))
+                logger.warning(StepSkipped(epoch + 1, step + 1))
             taken = time.perf_counter() - started
             result = StepResult(epoch, step, total_steps, losses, train_step.rate, taken, progress)
             event = context.objective.step_event(context.model, result, distributed.all_gather(outcome.observed))

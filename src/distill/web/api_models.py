@@ -1,6 +1,5 @@
 """Routes of the library: list, show, rename, delete, undo, export and import."""
 
-import dataclasses
 import secrets
 from typing import Any, Literal
 
@@ -71,13 +70,12 @@ def show_model(key: str, state: InState) -> Any:
         | {
             "sample_rate": header.sample_rate,
             "settings": header.settings,
-            "metadata": dataclasses.asdict(header.metadata),
+            "facts": header.facts(),
             "health": header.health,
             "verdicts": level_verdicts(header.health, size, vectors),
             "curves": header.curves or {},
             "directions": header.safe_ranges(),
             "generates": header.generates,
-            "best_epoch": header.metadata.best_epoch,
         }
     )
 

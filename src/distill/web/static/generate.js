@@ -81,12 +81,21 @@ function newSounds(model, signal) {
   );
 }
 
-// "brightness_2" is the second direction along which mostly the brightness changes.
+// "pitch_clarity_brighter" makes the pitch clearer and the sound brighter; "pitch_clarity_2" is of an older model.
+function parts(name) {
+  const root = Object.keys(MEANINGS).find((known) => name === known || name.startsWith(`${known}_`));
+  return [root ?? name, root ? name.slice(root.length + 1).split("_").filter(Boolean) : []];
+}
+
 function meaning(name) {
-  const [, root, number] = name.match(/^(.*?)(?:_(\d+))?$/);
-  const words = MEANINGS[root];
-  if (!words) return "something the model found by itself";
-  return number ? `${words}, in another way` : words;
+  const [root, sides] = parts(name);
+  if (!MEANINGS[root]) return "something the model found by itself";
+  return [MEANINGS[root], ...sides.map((side) => (Number(side) ? "in another way" : `and ${side}`))].join(", ");
+}
+
+function title(name) {
+  const [root, sides] = parts(name);
+  return [humanised(root), ...sides].join(", ");
 }
 
 function directionSlider(name, low, high, onChange) {
@@ -110,7 +119,7 @@ function directionSlider(name, low, high, onChange) {
     node: el(
       "div.slider",
       {},
-      el("div.row.between", {}, el("label", { for: id }, humanised(name)), value),
+      el("div.row.between", {}, el("label", { for: id }, title(name)), value),
       input,
       el("span.small.muted", { id: `${id}-why` }, meaning(name)),
     ),

@@ -142,10 +142,8 @@ function curvesPart(model, family, signal) {
   const length = Math.max(...known.map(({ curve }) => model.curves[curve].length));
   const epochs = Array.from({ length }, (_, index) => index + 1);
   const column = ({ curve }) => epochs.map((_, index) => positive(model.curves[curve][index]));
-  const best =
-    Number.isInteger(model.best_epoch) && model.best_epoch >= 0
-      ? ` Epoch ${model.best_epoch + 1} did best and was kept.`
-      : "";
+  const kept = model.facts.kept_epoch;
+  const best = kept ? ` Epoch ${kept} did best and was kept.` : "";
   const node = el(
     "section.panel",
     { "aria-labelledby": "curves-title" },
@@ -158,7 +156,7 @@ function curvesPart(model, family, signal) {
 
 function detailsPart(model) {
   const rows = Object.entries(model.settings ?? {}).filter(([, value]) => value !== null && typeof value !== "object");
-  const extra = Object.entries(model.metadata ?? {}).filter(([, value]) => value !== null && typeof value !== "object");
+  const extra = Object.entries(model.facts).filter(([, value]) => value !== null && typeof value !== "object");
   const list = (entries) =>
     el(
       "dl.settings",
