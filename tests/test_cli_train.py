@@ -123,7 +123,10 @@ def test_the_summary_says_how_each_level_does_and_over_how_much(plain: Run) -> N
         assert re.search(r"\d+% +[█░]{12} +[\d.]+ of 128 +\d+ +(healthy|underused|collapsed)", row)
     assert f"counted over {plain.facts()['validation_vectors']} vectors of the validation files" in summary
     assert "kit: 2 epochs in" in summary
-    assert f"new sounds: distill generate {plain.models / 'kit.distill'} -n 8" in summary
+    model, sounds = plain.models / "kit.distill", plain.sounds
+    assert f"make new sounds: distill generate {model} -n 8 -o new/" in summary
+    assert f"hear a sound of yours through it: distill reconstruct {model} {sounds}/tone_" in summary
+    assert "note: this model is young" in summary  # after two epochs
 
 
 @pytest.mark.parametrize("label", ["model", "previews", "picture", "run folder"])

@@ -87,6 +87,7 @@ WRONG = {
     "more digits than Python reads": Wrong(f"{TRAIN} --epochs {'9' * 5000}", 2, "--epochs"),
     "a huge number of sounds": Wrong(f"{KIT} -n {HUGE}", 2, "--count"),
     "five levels": Wrong("reconstruct kit {w}/kit -o {t}/made --levels 5", 2, "--levels"),
+    "a cut at no number": Wrong(f"{TRAIN} --cut often", 2, "--cut often"),
     "half an epoch": Wrong(f"{TRAIN} --epochs 0.5", 2, "--epochs"),
     # odd words
     "an empty folder name": Wrong("inspect", 2, "empty", more=("",)),

@@ -23,6 +23,7 @@ from distill.errors import DistillError, LibraryError, ModelFileError, StorageEr
 from distill.library.catalog import SORT_KEYS, ModelEntry, ModelLibrary
 from distill.library.header import Header, ModelMetadata, read_header
 from distill.models.persistence import rename_model
+from distill.notices import ModelYoung
 from support.models import write_model
 from support.waiting import PATIENCE_S
 
@@ -402,6 +403,12 @@ def test_a_model_that_cannot_be_deleted_is_a_storage_error_and_stays_listed(libr
 
 
 # Headers
+
+
+@pytest.mark.parametrize(("epochs", "best", "young"), [(2, 1, True), (9, 8, True), (9, 5, False), (10, 9, False)])
+def test_a_model_is_young_if_few_epochs_have_not_brought_it_to_its_best(epochs: int, best: int, young: bool) -> None:
+    header = Header(model_type="vae", metadata=ModelMetadata(epochs=epochs, best_epoch=best))
+    assert [type(remark) for remark in header.remarks] == [ModelYoung] * young
 
 
 def test_facts_for_people_count_epochs_from_one_and_name_nothing_that_there_is_not() -> None:

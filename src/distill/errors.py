@@ -91,6 +91,14 @@ class GeneratingFamily(Remedy):
 
 
 @dataclass(frozen=True)
+class CutRecordings(Remedy):
+    """Cut a long recording into several sounds, where it is silent or into equal lengths."""
+
+    def __str__(self) -> str:
+        return "distill.data.cutting.cut_recordings makes several sounds of a long recording"
+
+
+@dataclass(frozen=True)
 class TrainPrior(Remedy):
     """Train a prior for the model, on the sounds it was trained on."""
 

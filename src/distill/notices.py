@@ -207,6 +207,17 @@ class DiskNearlyFull(Notice):
         return worded(reason, "free some space, or the run will have to stop", vocabulary)
 
 
+@dataclass(frozen=True)
+class ModelYoung(Notice):
+    """A model was still getting better when its training ended, after few epochs."""
+
+    epochs: int
+    text = (
+        "this model is young: it was still getting better when it stopped after {epochs} epochs, and what it makes is "
+        "dull or quiet; train longer"
+    )
+
+
 # Of the model library
 
 

@@ -3,6 +3,7 @@
 import logging
 
 from distill.errors import (
+    CutRecordings,
     GeneratingFamily,
     ListModels,
     LowerLearningRate,
@@ -25,6 +26,9 @@ COMMAND_LINE: Vocabulary = {
         f"`distill reconstruct` plays sounds through it; a model trained with --model {it.families} makes new ones"
     ),
     TrainPrior: lambda _: "`distill train --prior-only MODEL FOLDER` adds one, from the sounds that it was trained on",
+    CutRecordings: lambda _: (
+        "--cut silence makes several sounds of a long recording, and --cut 2 makes them 2 seconds long"
+    ),
     ListModels: lambda _: "`distill models list` shows which models there are",
 }
 

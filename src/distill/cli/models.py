@@ -94,6 +94,7 @@ def _print_table(library: "ModelLibrary", entries: "list[ModelEntry]", search: s
 def show_model(model: ModelArgument, models_dir: ModelsDir = None, json: Json = False) -> None:
     """Show where a model comes from, its settings and its codebook health."""
     from distill.cli.console import out, print_json
+    from distill.cli.messages import COMMAND_LINE
     from distill.cli.tables import level_table
     from distill.library.header import read_header
 
@@ -109,6 +110,8 @@ def show_model(model: ModelArgument, models_dir: ModelsDir = None, json: Json = 
         out.print(f"{name:>24}  {value}", markup=False)
     if header.lacks:
         out.print(f"{'lacks':>24}  {', '.join(header.lacks)}", markup=False)
+    for remark in header.remarks:
+        out.print(f"{'note':>24}  {remark.worded(COMMAND_LINE)}", markup=False)
     for name, (low, high) in header.safe_ranges().items():
         out.print(f"{name:>24}  {low:+.1f} to {high:+.1f}  (for `distill generate --set`)", markup=False)
     if header.health:

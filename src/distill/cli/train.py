@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from distill.audio.rates import LOWEST_RATE, USUAL_RATE
+from distill.cli.cutting import CutOption, Cutting, cutting, warn_left_out
 from distill.cli.messages import COMMAND_LINE
 from distill.cli.options import Device, DeviceName, Limits, ModelsDir, audio_limits, family_named
 from distill.cli.run import EXIT_CODES, run_shown
@@ -107,6 +108,7 @@ def train(
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**32 - 1, help="Same seed, same machine: same model.", show_default="0")
     ] = None,
+    cut: CutOption = None,
     limit: Limits = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN_FOLDER", help="Continue an interrupted run, with its settings.")
@@ -135,11 +137,12 @@ def train(
         "--model-name": model_name,
         "--output-dir": output_dir,
         "--rate": rate,
+        "--cut": cut,
         "--limit": limit,
         "--prior-only": prior_only,
     }
     _check_usage(context, folder, resume, overrides | new_only)
-    limits = audio_limits(context, limit)
+    limits, pieces = audio_limits(context, limit), cutting(context, cut)
     from distill.training.request import TrainingRequest
 
     is_worker = int(os.environ.get("RANK", "0")) > 0  # set by torchrun, in all processes of a run but the first
@@ -163,7 +166,7 @@ def train(
             device=device.value,
             **overrides,
         )
-        request = _with_sounds(request, folder, quiet=json, is_worker=is_worker)
+        request = _with_sounds(request, folder, pieces, quiet=json, is_worker=is_worker)
         # Without the device, which `new` counts as a setting: the summary should not mark it as an override.
         request = dataclasses.replace(
             request, chosen=frozenset(overrides), spectrogram_config=mel or request.spectrogram_config
@@ -191,17 +194,24 @@ def _model_of(model: str, models_dir: Path | None) -> tuple[str, "SpectrogramCon
     return str(path.absolute()), load_model_v2(path).spectrogram.config, entry.name
 
 
-def _with_sounds(request: "TrainingRequest", folder: Path, *, quiet: bool, is_worker: bool) -> "TrainingRequest":
-    """Complete a request with the sounds in `folder`; the training code is imported while they are read."""
+def _with_sounds(
+    request: "TrainingRequest", folder: Path, pieces: Cutting | None, *, quiet: bool, is_worker: bool
+) -> "TrainingRequest":
+    """Complete a request with the sounds in `folder`, or in its recordings, which then are cut.
+
+    The training code is imported while they are read.
+    """
     from distill.cli.progress import file_progress
     from distill.data.collection import find_audio_files
 
     paths = find_audio_files(folder)
+    if pieces:
+        paths = pieces.files(paths, request.output_dir / "sounds", request.audio_limits, quiet=quiet)
     with _background_imports(), file_progress(quiet=quiet or is_worker) as progress:
         collection = request.open(paths, progress)
     request = request.with_sounds(collection, folder)
     if not is_worker:
-        _warn_left_out([f"{printable(file.path)}: {file.worded(COMMAND_LINE)}" for file in collection.left_out])
+        warn_left_out([f"{printable(file.path)}: {file.worded(COMMAND_LINE)}" for file in collection.left_out])
     return request
 
 
@@ -236,15 +246,6 @@ def _check_usage(context: typer.Context, folder: Path | None, resume: Path | Non
         refuse("a setting is not a number; give it a value")
     if "max_epochs" in given and "minutes" in given:
         refuse("give --epochs or --minutes, not both")
-
-
-def _warn_left_out(files: list[str]) -> None:
-    from distill.cli.console import err
-
-    for line in files[:10]:
-        err.print(f"left out: {line}", style="yellow", markup=False)
-    if len(files) > 10:
-        err.print(f"left out: {len(files) - 10} more; `distill inspect` lists them", style="yellow")
 
 
 def _end(code: int) -> NoReturn:

@@ -13,6 +13,7 @@ from distill.cli.messages import COMMAND_LINE
 from distill.cli.tables import level_table
 from distill.errors import CheckpointError
 from distill.families import family_of_event
+from distill.library.header import read_header
 from distill.notices import Notice
 from distill.training.health import verdict
 from distill.training.metrics import (
@@ -192,8 +193,19 @@ class TextView(View):
         for label in ("model", "previews", "picture", "run folder"):
             path = end[{"model": "model_path", "run folder": "run_folder"}.get(label, label)]
             out.print(f"{label + ':':<12}{path}", markup=False)
-        if end["model_path"] and self.request.family.generates:
-            out.print(f"new sounds: distill generate {shlex.quote(end['model_path'])} -n 8 -o new/", markup=False)
+        if end["model_path"]:
+            self._next_steps(Path(end["model_path"]))
+
+    def _next_steps(self, model: Path) -> None:
+        """Say what can be done with the model, in lines that can be pasted into a shell."""
+        for remark in read_header(model).remarks:
+            out.print(f"note: {remark.worded(COMMAND_LINE)}", style="yellow", markup=False)
+        name, sound = shlex.quote(str(model)), shlex.quote(str(self.request.file_paths[0]))
+        out.print("what next:")
+        out.print(f"  hear a sound of yours through it: distill reconstruct {name} {sound} -o heard/", markup=False)
+        if self.request.family.generates:
+            out.print(f"  make new sounds: distill generate {name} -n 8 -o new/", markup=False)
+        out.print("  do both in a browser: distill web")
 
 
 def part_title(event: Event) -> str:

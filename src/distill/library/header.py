@@ -16,9 +16,11 @@ from typing_extensions import TypedDict
 from distill.errors import ConfigError, ModelFileError
 from distill.families import find_family
 from distill.library.container import malformed_as, read_structure
+from distill.notices import ModelYoung, Notice
 from distill.schema import VALIDATED, Validated
 
 MODEL_FORMAT_MARKER = "distill_model"
+FEW_EPOCHS = 10  # a model that has fewer, and did best in the last, is young
 MODEL_FILE_EXTENSION = ".distill"
 
 _EXACT = ConfigDict(extra="forbid")
@@ -97,6 +99,12 @@ class Header(Validated):
         """True if the model makes new sounds: its family does, and it has the parts that this needs."""
         family = find_family(self.model_type)
         return family is not None and family.generates and not self.lacks
+
+    @property
+    def remarks(self) -> list[Notice]:
+        """What is to be known of the model before it is used."""
+        young = self.metadata.kept_epoch == self.metadata.epochs < FEW_EPOCHS
+        return [ModelYoung(self.metadata.epochs)] if young else []
 
     def facts(self) -> dict[str, Any]:
         """The metadata as people read it: the kept epoch counted from 1, and no count of vectors if there are none."""

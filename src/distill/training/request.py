@@ -15,7 +15,7 @@ from distill.audio.limits import AudioLimits
 from distill.audio.settings import SpectrogramConfig
 from distill.data.collection import Collection, Progress, Sound, find_audio_files
 from distill.data.opening import open_collection
-from distill.errors import CheckpointError, CollectionError, ConfigError, StorageError, UsedFolder
+from distill.errors import CheckpointError, CollectionError, ConfigError, CutRecordings, StorageError, UsedFolder
 from distill.families import Family, get_family
 from distill.home import default_models_dir, default_runs_dir
 from distill.library.header import ModelMetadata
@@ -272,7 +272,8 @@ def check_usable(folder: Path | str, collection: Collection) -> None:
     only = printable(collection.usable[0].path.name)
     raise CollectionError(
         f"{place}: only one usable sound ({only}); training needs at least two different "
-        "ones, one to learn from and one to check the learning with (a long recording can be cut into several)"
+        "ones, one to learn from and one to check the learning with",
+        CutRecordings(),
     )
 
 

@@ -15,6 +15,7 @@ from distill.training.metrics import to_json
 from distill.web.advice import level_verdicts
 from distill.web.api_collections import Name, Undo
 from distill.web.fresh_thread import in_fresh_thread
+from distill.web.messages import PAGE
 from distill.web.state import AppState, InState, model_key
 from distill.web.uploads import safe_name, temporary_upload
 
@@ -71,6 +72,7 @@ def show_model(key: str, state: InState) -> Any:
             "sample_rate": header.sample_rate,
             "settings": header.settings,
             "facts": header.facts(),
+            "remarks": [remark.worded(PAGE) for remark in header.remarks],
             "health": header.health,
             "verdicts": level_verdicts(header.health, size, vectors),
             "curves": header.curves or {},

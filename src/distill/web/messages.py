@@ -3,6 +3,7 @@
 from typing import Any
 
 from distill.errors import (
+    CutRecordings,
     DistillError,
     GeneratingFamily,
     ListModels,
@@ -31,6 +32,7 @@ PAGE: Vocabulary = {
     UsedFolder: lambda _: "continue that run with Resume, or give another folder",
     GeneratingFamily: lambda _: "its page plays sounds through it; a model of the continuous family makes new ones",
     TrainPrior: lambda _: "models that are trained here from now on have one",
+    CutRecordings: lambda _: "below its table, a long recording can be cut into several sounds",
     ListModels: lambda _: "the library shows which models there are",
 }
 

@@ -20,6 +20,7 @@ export async function show(root, { id, signal, about }) {
     el("p.small", {}, el("a", { href: "#/library" }, "← Library")),
     titlePart(model),
     factsLine(model, family),
+    model.remarks.map((remark) => el("p.notice.amber", {}, sentence(remark))),
     newPart(model, family, signal),
     listenPart(model, { about, signal, varies: model.generates && drawsCodes(family) }),
     healthPart(model, about),
@@ -172,6 +173,10 @@ function detailsPart(model) {
     el("h3", {}, "About this file"),
     list(extra),
   );
+}
+
+function sentence(text) {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
 function say(value) {
