@@ -255,7 +255,7 @@ def rate_of(made: Run) -> tuple[int, int]:
 
 def test_sounds_of_one_rate_give_a_model_of_that_rate_and_it_is_said(tmp_path: Path) -> None:
     made = train(tmp_path, *FEW, sounds=write_collection(tmp_path / "kit", 2, rate=44_100))
-    assert made.said.out.count("trained at 44,100 Hz, the rate of all sounds\n") == 1
+    assert made.said.out.count("trained in mono, at 44,100 Hz, the rate of all sounds\n") == 1
     assert rate_of(made) == (44_100, 44_100)
 
 
@@ -263,7 +263,7 @@ def test_sounds_of_several_rates_give_a_model_of_the_usual_rate(tmp_path: Path) 
     sounds = write_collection(tmp_path / "kit", 2)
     soundfile.write(sounds / "other.wav", np.sin(np.arange(8000) / 9), 44_100)
     made = train(tmp_path, "--epochs", 1, sounds=sounds)
-    assert " Hz" not in made.said.out
+    assert made.said.out.count("trained in mono, at 48,000 Hz\n") == 1
     assert rate_of(made) == (RATE, RATE)
 
 

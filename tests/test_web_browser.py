@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pydantic
 import pytest
 import soundfile
@@ -295,6 +296,56 @@ def test_dropped_files_are_taken_in(open_page, tmp_path: Path) -> None:
     by(page, "undo").click()
     page.get_by_role("button", name="Dropped sounds dropped here").click()
     expect(by(page, "file-row")).to_have_count(3)
+
+
+def test_dropped_files_that_are_no_sounds_are_named(open_page, tmp_path: Path) -> None:
+    page = open_page()
+    chosen = sorted(write_collection(tmp_path / "sounds", 2).iterdir())
+    for name in ("lyrics.txt", "cover.png"):
+        (tmp_path / name).write_text("no sound")
+        chosen.append(tmp_path / name)
+    page.locator("input[type=file][multiple]").first.set_input_files(chosen)
+    expect(by(page, "file-row")).to_have_count(2)
+    expect(page.locator(".toast")).to_contain_text("lyrics.txt, cover.png")
+    page.locator("input[type=file][multiple]").first.set_input_files(tmp_path / "lyrics.txt")
+    expect(page.get_by_role("alert")).to_contain_text("lyrics.txt")
+
+
+@pytest.mark.parametrize("width", [1280, 768, 390])
+def test_the_sounds_of_a_collection_are_heard_and_seen_whole(open_page, tmp_path: Path, width: int) -> None:
+    sounds = write_collection(tmp_path / "sounds", 2)
+    name = "a_recording_from_the_forest_on_the_hill-2024-05-17_in_the_morning_take_"
+    for take in ("03.aiff", "03_copy.wav"):
+        soundfile.write(sounds / f"{name}{take}", np.stack([tone(300, 1.5)] * 2, axis=1), RATE, subtype="PCM_16")
+    page = open_page(viewport={"width": width, "height": 800})
+    open_collection(page, sounds)
+    page.evaluate("""() => {
+      const play = HTMLMediaElement.prototype.play;
+      HTMLMediaElement.prototype.play = function () { window.heard = this; return play.call(this); };
+    }""")
+    hear = page.get_by_role("button", name=f"Play {name}03.aiff")
+    hear.click()
+    expect(hear).to_have_attribute("aria-pressed", "true")
+    expect(hear).to_have_attribute("aria-pressed", "false")  # at its end
+    assert page.evaluate("window.heard.ended && window.heard.duration") == pytest.approx(1.5, abs=0.01)
+    scroller = page.get_by_role("region", name="Sounds of this collection")
+    assert scroller.evaluate("e => e.scrollWidth <= e.clientWidth")  # no name, and no note, is cut off
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert_accessible(page)
+
+
+def test_one_long_recording_is_cut_into_a_collection_of_its_own(web: Web, open_page, tmp_path: Path) -> None:
+    (tmp_path / "tape").mkdir()
+    hits = [np.pad(tone(220 * (number + 1), 0.4), (0, 2 * RATE)) for number in range(5)]
+    soundfile.write(tmp_path / "tape" / "tape.wav", np.concatenate(hits), RATE)
+    page = open_page()
+    open_collection(page, tmp_path / "tape")
+    expect(by(page, "train-form").get_by_role("alert")).to_contain_text("cut into several")
+    by(page, "cut-silence").click()
+    expect(by(page, "file-row")).to_have_count(5)
+    expect(by(page, "start-run")).to_be_enabled()
+    expect(page.get_by_role("heading", name="tape cut")).to_be_visible()
+    assert [path.name for path in (tmp_path / "tape").iterdir()] == ["tape.wav"]
 
 
 def test_runs_on_one_collection_can_be_told_apart(open_page, collection: Path) -> None:

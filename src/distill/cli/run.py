@@ -25,8 +25,7 @@ def run_shown(request: "TrainingRequest", json: bool) -> int:
     runner, events = TrainingRunner(), queue.SimpleQueue[Any]()
     signals = _StopSignals(runner.cancel)
     with _choose_view(request, json) as view, _QueueHandler(events):
-        if request.rate_remark:
-            view.say(request.rate_remark)
+        view.say(request.rate_remark)
         runner.start_request(request, events.put)
         if signals.received:  # before there was a run to cancel
             runner.cancel()

@@ -171,13 +171,11 @@ class TrainingRequest:
 
     @property
     def rate_remark(self) -> str:
-        """The rate of the model and its reason, in words; empty for the usual one."""
-        rate = self.spectrogram_config.sample_rate
-        if rate == _usual_spectrogram(self.family_name).sample_rate:
-            return ""
+        """How the model hears its sounds, in words: in mono, and at which rate."""
+        rate, usual = self.spectrogram_config.sample_rate, _usual_spectrogram(self.family_name).sample_rate
         # The record of a run that is resumed does not hold the reason.
-        follows = self.sample_rate is None and self.resume_from is None
-        return f"trained at {rate:,} Hz" + (", the rate of all sounds" if follows else "")
+        follows = rate != usual and self.sample_rate is None and self.resume_from is None
+        return f"trained in mono, at {rate:,} Hz" + (", the rate of all sounds" if follows else "")
 
     @classmethod
     def resume(cls, run_folder: Path, *, device: str = "auto", models_dir: Path | None = None) -> Self:

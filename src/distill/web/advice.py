@@ -52,9 +52,8 @@ def reasons(request: TrainingRequest, chosen: Collection[str]) -> list[str]:
         request.config.why(files, request.seconds, chosen, request.spectrogram_config.frame_rate),
         f"{held_out} of the {files} sounds {'is' if held_out == 1 else 'are'} kept aside, to check the learning on "
         "sounds that were not learnt from.",
+        f"The model is {request.rate_remark}: what is stereo is mixed, and other rates are converted.",
     ]
-    if request.rate_remark:
-        sentences.append(f"The model is {request.rate_remark}.")
     if request.config.augment:
         sentences.append(
             "Sounds are varied in loudness, in speed and in where they are cut, so that a few of them teach more."

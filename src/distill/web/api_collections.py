@@ -5,12 +5,14 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
+from distill.audio.io import read_recording, wav_bytes
 from distill.audio.suffixes import AUDIO_SUFFIXES
-from distill.errors import CollectionError, ConfigError
+from distill.data.cutting import cut_recordings
+from distill.errors import CollectionError, ConfigError, DistillError
 from distill.families import get_family
 from distill.library.catalog import ModelLibrary
 from distill.training.metrics import to_json
@@ -28,6 +30,7 @@ _NOT_READY = {
     "scanning": ("this collection is still being looked through", "wait until that is done"),
     "failed": ("this collection could not be looked through", "look through it again"),
 }
+_PLAYABLE_HZ = 48_000  # at most
 _PREVIEW_INTERVAL = 5  # epochs; short, because on the page people listen to the progress while it happens
 
 
@@ -56,6 +59,13 @@ class Undo(RequestBody):
     """The key that the response to a removal contained."""
 
     undo: str
+
+
+class CutBody(RequestBody):
+    """How to cut recordings: every so many `seconds`, or without them where they are silent."""
+
+    excluded: list[str] = []  # names, as the report has them
+    seconds: float | None = None
 
 
 class TrainingBody(RequestBody):
@@ -143,6 +153,29 @@ def look_through(key: str, state: InState) -> dict[str, Any]:
 async def show_collection(key: str, state: InState) -> Any:
     """Report on a collection, as far as it has been scanned."""
     return to_json(await run_in_threadpool(state.folder(key).report))
+
+
+@router.get("/{key}/sound")
+def play_sound(key: str, name: str, state: InState) -> Response:
+    """Send a sound of a collection, by its name in the report, in a form that every browser plays."""
+    recording = read_recording(state.folder(key).path_of(name))
+    rate = min(recording.sample_rate, _PLAYABLE_HZ)
+    return Response(wav_bytes(recording.mono_or_stereo(rate), rate), media_type="audio/wav")
+
+
+@router.post("/{key}/cut")
+def cut_sounds(key: str, body: CutBody, state: InState) -> dict[str, Any]:
+    """Cut the usable sounds of a collection into those of a new one, and start to scan that."""
+    folder = state.folder(key)
+    recordings = [file.path for file in folder.without(set(body.excluded)).usable]
+    pieces = state.folders.create(f"{folder.name} cut")
+    try:
+        cut_recordings(recordings, pieces.path, body.seconds)
+    except DistillError:
+        state.folders.remove(pieces.id)
+        raise
+    state.folders.look_through(pieces)
+    return pieces.report()
 
 
 @router.post("/{key}/plan")

@@ -64,6 +64,13 @@ class OpenFolder:
         kept = tuple(file for file in self.collection.files if self._name(file.path) not in excluded)
         return replace(self.collection, files=kept)
 
+    def path_of(self, name: str) -> Path:
+        """The file that has this name in the report; raises `CollectionError`."""
+        found = next((file.path for file in self.collection.files if self._name(file.path) == name), None)
+        if found is None:
+            raise CollectionError(f"{name} is not in {self.name}", "open the collection again")
+        return found
+
     def _name(self, path: Path) -> str:
         return printable(path.relative_to(self.path))
 

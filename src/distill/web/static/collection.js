@@ -3,7 +3,7 @@ import * as api from "./api.js";
 import { el, fill, setText, sleep } from "./dom.js";
 import { chosenFiles, dropZone, droppedFiles, fileButton, flatNames, folderName, isAudio } from "./files.js";
 import { duration, plural } from "./format.js";
-import { report } from "./report.js";
+import { outOf, report } from "./report.js";
 import { remembered, thisTab } from "./store.js";
 import { announce, complain, offerUndo, toast } from "./toasts.js";
 import { trainForm } from "./train.js";
@@ -155,7 +155,8 @@ async function removeCollection(page, { id, name }) {
 async function upload(page, found) {
   const suffixes = page.about.audio_suffixes;
   const sounds = found.filter(({ file }) => isAudio(file.name, suffixes));
-  if (!sounds.length) throw new Error(`There is no audio among these. It may be ${suffixes.join(", ")}.`);
+  if (!sounds.length)
+    throw new Error(`There is no audio among these. It may be ${suffixes.join(", ")}. ${leftAside(found)}`);
   const collection = await api.post("/collections/uploads", { name: folderName(sounds) }, page.signal);
   const failed = await putAll(page, collection, flatNames(sounds));
   const taken = sounds.length - failed.length;
@@ -167,9 +168,19 @@ async function upload(page, found) {
   if (!taken) throw new Error(`None of the files could be taken. ${failed[0]}`);
   await open(page, collection.id, await api.post(`/collections/${api.id(collection.id)}/scan`, {}, page.signal));
   await listKnown(page);
-  const ignored = found.length - sounds.length;
-  if (failed.length) throw new Error(`${plural(failed.length, "file")} could not be taken. ${failed[0]}`);
-  if (ignored) announce(`${plural(ignored, "file")} without audio left aside`);
+  const aside = leftAside(found.filter((one) => !sounds.includes(one)));
+  if (failed.length) throw new Error(`${plural(failed.length, "file")} could not be taken. ${failed[0]} ${aside}`);
+  if (aside) toast(aside, { seconds: 10 });
+}
+
+const NAMED = 5; // of many files, these are named
+
+// Which files were not taken in, since they are no sounds; nobody put the hidden ones there.
+function leftAside(found) {
+  const names = found.map(({ file }) => file.name).filter((name) => !name.startsWith("."));
+  if (!names.length) return "";
+  const more = names.length > NAMED ? ` and ${names.length - NAMED} more` : "";
+  return `Left aside, as no sounds: ${names.slice(0, NAMED).join(", ")}${more}.`;
 }
 
 async function putAll(page, collection, files) {
@@ -192,6 +203,16 @@ async function putAll(page, collection, files) {
   }
   await Promise.all(Array.from({ length: UPLOADS_AT_ONCE }, work));
   return failed;
+}
+
+function cut(page, collection, seconds) {
+  return attempt(page, async () => {
+    page.progress.show(`Cutting ${collection.name} …`);
+    const body = { excluded: [...outOf(collection)], seconds };
+    const pieces = await api.post(`/collections/${api.id(collection.id)}/cut`, body, page.signal);
+    await open(page, pieces.id, pieces);
+    await listKnown(page);
+  });
 }
 
 // Waits for the scan, then shows report and form. A later call overtakes an earlier one.
@@ -220,7 +241,7 @@ async function open(page, id, collection = null) {
   if (!collection.files) collection = await api.get(`/collections/${api.id(id)}`, page.signal);
   thisTab.set("collection", id);
   const form = trainForm(collection, page);
-  fill(page.below, report(collection, form.filesChanged), form.node);
+  fill(page.below, report(collection, { onChange: form.filesChanged, onCut: (seconds) => cut(page, collection, seconds), signal: page.signal }), form.node);
   form.filesChanged();
   announce(
     `${collection.name}: ${collection.usable} of ${plural(collection.files.length, "sound")}, ${duration(collection.seconds)}`,

@@ -108,7 +108,7 @@ function factsLine(model, family) {
     model.files && plural(model.files, "sound"),
     model.epochs && plural(model.epochs, "epoch"),
     Number.isFinite(model.val_loss) && `loss ${figure(model.val_loss)}`,
-    model.sample_rate && rate(model.sample_rate),
+    model.sample_rate && `mono at ${rate(model.sample_rate)}`,
     bytes(model.size_bytes),
     when(model.saved),
   ];

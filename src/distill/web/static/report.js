@@ -1,4 +1,5 @@
 // The table of a collection's files: which are used, what they look like, what is odd about them.
+import * as api from "./api.js";
 import { waveform } from "./canvas.js";
 import { el, setText } from "./dom.js";
 import { duration, plural, rate } from "./format.js";
@@ -6,7 +7,11 @@ import { leftOut } from "./store.js";
 
 const CHANNELS = { 1: "mono", 2: "stereo" };
 
-export function report(collection, onChange) {
+const LONG_S = 10; // a sound that long may well be a recording of several
+
+// `onCut(seconds)`: a wish to cut the sounds into a collection of their own, at silences where there is no length.
+export function report(collection, { onChange, onCut, signal }) {
+  const playing = oneAtATime(signal);
   const out = outOf(collection);
   const totals = el("p.totals", { role: "status" });
   const boxes = [];
@@ -45,7 +50,7 @@ export function report(collection, onChange) {
       on: { change: () => (setOne(file, box.checked), tell(), onChange()) },
     });
     if (file.usable) boxes.push({ file, box });
-    return fileRow(file, box);
+    return fileRow(file, box, playing.button(collection, file));
   }
   const rows = inOrder(collection.files).map(row);
   tell();
@@ -74,6 +79,7 @@ export function report(collection, onChange) {
       ),
     ),
     el("p.small.muted", {}, "Take out the tick to leave a sound out of the training."),
+    collection.files.some((file) => file.usable && file.seconds >= LONG_S) ? cutPart(onCut) : null,
   );
 }
 
@@ -97,14 +103,75 @@ function unusableNote({ files }) {
   );
 }
 
-function fileRow(file, box) {
+function cutPart(onCut) {
+  const seconds = el("input.short", { id: "cut-seconds", type: "number", min: "0.1", step: "any", value: "2" });
+  return el(
+    "form.row.tight.cut",
+    { on: { submit: (event) => (event.preventDefault(), onCut(Number(seconds.value))) } },
+    el("span.small", {}, "A long recording can be cut into several sounds, in a collection of their own:"),
+    el("button", { type: "button", "data-testid": "cut-silence", on: { click: () => onCut(null) } }, "Cut at silences"),
+    el(
+      "span.row.tight",
+      {},
+      el("button", { type: "submit" }, "Cut every"),
+      el("label.inline.small", { for: "cut-seconds" }, seconds, "seconds"),
+    ),
+  );
+}
+
+// Makes buttons with waveforms; one plays at a time, and none any more when the view is left.
+function oneAtATime(signal) {
+  const sound = new Audio();
+  let current = null;
+  const show = (button, on) => {
+    button?.setAttribute("aria-pressed", String(on));
+    button?.style.setProperty("--played", "0");
+  };
+  function stop() {
+    sound.pause();
+    show(current, false);
+    current = null;
+  }
+  for (const type of ["ended", "error"]) sound.addEventListener(type, stop);
+  sound.addEventListener("timeupdate", () => current?.style.setProperty("--played", sound.currentTime / sound.duration || 0));
+  signal.addEventListener("abort", stop);
+  function toggle(button, path) {
+    const again = button === current;
+    stop();
+    if (again) return;
+    current = button;
+    show(button, true);
+    sound.src = path;
+    sound.play().catch((problem) => problem.name === "AbortError" || stop());
+  }
+  return {
+    button(collection, file) {
+      if (!file.outline?.length) return null;
+      const path = `/api/collections/${api.id(collection.id)}/sound?name=${api.id(file.name)}`;
+      const button = el(
+        "button.quiet.hear",
+        { type: "button", "aria-pressed": "false", "aria-label": `Play ${file.name}`, "data-testid": "hear" },
+        waveform(file.outline),
+      );
+      button.addEventListener("click", () => toggle(button, path));
+      return button;
+    },
+  };
+}
+
+// A name that goes on in the next line after a sign, and not within a word.
+function breakable(name) {
+  return name.split(/(?<=[_.\-/])/).flatMap((part, index) => (index ? [el("wbr"), part] : [part]));
+}
+
+function fileRow(file, box, hear) {
   const channels = CHANNELS[file.channels] ?? (file.channels ? `${file.channels} channels` : null);
   return el(
     "tr",
     { "data-testid": "file-row", class: file.usable ? "" : "off" },
     el("td", {}, box),
-    el("td.thumb", {}, file.outline?.length ? waveform(file.outline) : el("span.muted", {}, "–")),
-    el("th", { scope: "row", title: file.name }, file.name),
+    el("td.thumb", {}, hear ?? el("span.muted", {}, "–")),
+    el("th", { scope: "row", title: file.name }, breakable(file.name)),
     el("td.figure", {}, file.seconds === null ? "–" : duration(file.seconds)),
     el("td.figure", {}, rate(file.sample_rate)),
     el("td", {}, [file.format, channels].filter(Boolean).join(", ") || "–"),
