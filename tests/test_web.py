@@ -250,8 +250,8 @@ def test_a_plan_and_its_run_have_the_rate_of_the_sounds(web: Web, tmp_path: Path
     soundfile.write(folder / "z.wav", tone(330, 0.3), RATE)
     key = web.opened(folder)["id"]
     mixed, alike = (web.post(f"/api/collections/{key}/plan", excluded=names) for names in ([], ["z.wav"]))
-    assert not any("Hz" in sentence for sentence in mixed["why"])
-    assert "The model is trained at 22,050 Hz, the rate of all sounds." in alike["why"]
+    assert any("mono, at 48,000 Hz:" in sentence for sentence in mixed["why"])
+    assert any("mono, at 22,050 Hz, the rate of all sounds:" in sentence for sentence in alike["why"])
     assert (mixed["sample_rate"], alike["sample_rate"]) == (48_000, 22_050)
     assert alike["kbits"] / mixed["kbits"] == pytest.approx((22_050 / 256) / (48_000 / 512))
     assert f"{alike['kbits']:.4g} kbit/s" in alike["why"][0]
