@@ -24,6 +24,7 @@ from distill.data.opening import open_collection
 from distill.errors import (
     AudioError,
     ConfigError,
+    CutRecordings,
     DistillError,
     GeneratingFamily,
     ListModels,
@@ -62,6 +63,7 @@ REMEDIES: list[Remedy] = [
     ListModels(),
     GeneratingFamily("vae"),
     TrainPrior(),
+    CutRecordings(),
 ]
 NAMED = pytest.mark.parametrize("remedy", REMEDIES, ids=repr)
 
