@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 
+from distill.audio.containers import Spliced, spliced
 from distill.audio.limit_checks import LimitChecks
 from distill.audio.protocol import BLOCK_BYTES
 from distill.audio.suffixes import PYAV_SUFFIXES
@@ -36,6 +37,7 @@ class Source:
     blocks: Iterator[Block]
     declared: Callable[[int], int]  # the number of frames decoded in total → the number that the header promised
     has_more: Callable[[int], bool] = lambda _: False  # True if the file holds more than these frames
+    unfinished: bool = False  # the header gives no length, or too little, and the rest is read all the same
 
 
 @contextmanager
@@ -81,12 +83,15 @@ class _UnseekableFile(soundfile.SoundFile):  # type: ignore[misc]
 @contextmanager
 def _opened_libsndfile(handle: BinaryIO) -> Iterator[Source]:
     try:
-        with _UnseekableFile(_target(handle), closefd=False) as file:  # `handle` has an owner who closes it
+        content = spliced(handle)
+        # `handle` has an owner who closes it.
+        with _UnseekableFile(content or _target(handle), closefd=False) as file:
             claimed = None if file.frames >= _UNKNOWN else file.frames
             yield Source(
                 file.samplerate, file.channels, file.format, claimed, _blocks(file),
-                declared=lambda decoded: _declared(file, decoded),
+                declared=lambda decoded: _declared(file, content, decoded),
                 has_more=lambda decoded: isinstance(file.name, int) and decoded == claimed and _mostly_unread(handle),
+                unfinished=content is not None and content.samples.unfinished,
             )  # fmt: skip
     except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
         raise AudioError(f"not readable as audio ({_reason(error)})") from error
@@ -99,6 +104,7 @@ def _target(handle: BinaryIO) -> int | bytes | str:
     """
     if os.name != "posix":  # elsewhere libsndfile has descriptors of its own
         return handle.name
+    handle.seek(0)
     magic = handle.read(4)
     os.lseek(handle.fileno(), 0, os.SEEK_SET)
     return handle.fileno() if magic == b"fLaC" else os.fsencode(handle.name)
@@ -110,13 +116,15 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[Block]:
         yield block
 
 
-def _declared(file: soundfile.SoundFile, decoded: int) -> int:
-    """The number of frames that the header promises.
+def _declared(file: soundfile.SoundFile, content: Spliced | None, decoded: int) -> int:
+    """The number of frames that the header promises, `content` being what libsndfile was given in place of the file.
 
     libsndfile reduces the length of WAV and AIFF files to the data that is there, and only its log says so.
     """
     if file.frames >= _UNKNOWN:
         return decoded
+    if content is not None:
+        return round(decoded * content.samples.counted / max(1, content.samples.size))
     cut = re.search(r"(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info)
     if cut is None or int(cut[1]) >= _STREAMED:
         return decoded if cut else int(file.frames)

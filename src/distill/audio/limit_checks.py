@@ -18,6 +18,7 @@ class LimitChecks:
     channels: int
     min_hz: int
     max_hz: int
+    min_dbfs: float
 
     def check_format(self, sample_rate: int, channels: int) -> None:
         """Refuse a rate in Hz or a number of channels outside the limits."""

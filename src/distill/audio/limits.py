@@ -10,7 +10,9 @@ from distill.schema import VALIDATED, Validated
 
 @dataclass(frozen=True, config=VALIDATED)
 class AudioLimits(Validated, LimitChecks):
-    """Limits on the length, size, channels and rate of a sound file; `gib` counts samples decoded to float32.
+    """Limits on the length, size, channels, rate and level of a sound file; `gib` counts samples decoded to float32.
+
+    A sound whose peak is below `min_dbfs` is left out; one that only a lower limit lets in has its level raised.
 
     Raises `ConfigError` for a bad value. The methods raise `AudioError` for a file that exceeds a limit, and say which.
     """
@@ -20,6 +22,7 @@ class AudioLimits(Validated, LimitChecks):
     channels: int = Field(default=8, ge=1)
     min_hz: int = Field(default=4_000, ge=1)
     max_hz: int = Field(default=384_000, ge=1)
+    min_dbfs: float = Field(default=-60, ge=-150, le=0, allow_inf_nan=False)
 
     def __post_init__(self) -> None:
         if self.min_hz > self.max_hz:

@@ -17,7 +17,7 @@ class Kind(Enum):
     COUNTED = b"C"  # JSON: seconds of sound that were decoded only to count them, and are not sent yet
     HEADER = b"H"  # JSON: sample_rate, channels, format
     BLOCK = b"B"  # float32 samples, frame by frame
-    END = b"E"  # JSON: declared_frames
+    END = b"E"  # JSON: declared_frames, unfinished
     REFUSED = b"X"  # JSON of an `AudioError`: why the file cannot be read, and what would help
 
 

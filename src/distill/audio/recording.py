@@ -9,6 +9,9 @@ import soxr
 
 Samples = npt.NDArray[np.float32]
 
+_LEAST_OFFSET = 0.01  # of the peak
+_CANCELLED = 0.1  # of the power that the channels would have together if they had nothing to do with each other
+
 
 @dataclass(frozen=True)
 class Header:
@@ -28,6 +31,7 @@ class Recording:
     sample_rate: int
     format: str
     declared_frames: int
+    unfinished: bool = False  # its header gives no length, or too little; all that is there was read
 
     @property
     def truncated(self) -> bool:
@@ -35,21 +39,69 @@ class Recording:
         return self.declared_frames - len(self.samples) > 0.1 * self.sample_rate
 
     @cached_property
+    def centred(self) -> Samples:
+        """The samples without a constant offset (`without_offset`)."""
+        return without_offset(self.samples)
+
+    @property
+    def has_offset(self) -> bool:
+        """True if a channel had a constant offset."""
+        return self.centred is not self.samples
+
+    @cached_property
+    def cancels(self) -> bool:
+        """True if the channels cancel each other out, so that some are turned round where they are mixed."""
+        return bool((_signs(self.centred) < 0).any())
+
+    @cached_property
     def mixed(self) -> Samples:
-        """The mean of the channels: float32 `[frames]`."""
-        channels = self.samples.shape[1]
-        # A matrix product takes a tenth of the time of `mean` over so short an axis.
-        return self.samples[:, 0] if channels == 1 else self.samples @ np.full(channels, 1 / channels, np.float32)
+        """The channels mixed (`mix`): float32 `[frames]`."""
+        return mix(self.centred)
 
     def mono(self, sample_rate: int) -> Samples:
-        """Float32 `[frames]` at `sample_rate` Hz: the mean of the channels, scaled down if it exceeds ±1."""
+        """Float32 `[frames]` at `sample_rate` Hz: the channels mixed, scaled down if that exceeds ±1."""
         return within_full_scale(self.mixed, self.sample_rate, sample_rate)
 
     def mono_or_stereo(self, sample_rate: int) -> Samples:
         """Float32 `[frames, 2]` at `sample_rate` Hz of a stereo recording; `mono`, `[frames]`, of any other."""
         if self.samples.shape[1] != 2:
             return self.mono(sample_rate)
-        return within_full_scale(self.samples, self.sample_rate, sample_rate)
+        return within_full_scale(self.centred, self.sample_rate, sample_rate)
+
+
+def without_offset(samples: Samples) -> Samples:
+    """Float32 `[frames, channels]` without the constant offset (DC) of a channel; as they are where none has any.
+
+    The mean alone tells of no offset: a kick has one too. An offset moves the median as well.
+    """
+    if not len(samples):
+        return samples
+    offsets = np.array([_offset(channel) for channel in samples.T], np.float32)
+    return samples - offsets if offsets.any() else samples
+
+
+def _offset(channel: Samples) -> float:
+    mean, least = float(channel.mean(dtype=np.float64)), _LEAST_OFFSET * peak_of(channel)
+    return mean if abs(mean) > least and float(np.median(channel)) * np.sign(mean) > least else 0.0
+
+
+def mix(samples: Samples) -> Samples:
+    """Float32 `[frames, channels]` as `[frames]`: the mean of the channels, which is half of the side where they cancel.
+
+    Where hardly anything of them is left in the mean, those against the strongest one are turned round.
+    """
+    channels = samples.shape[1]
+    # A matrix product takes a tenth of the time of `mean` over so short an axis.
+    return samples[:, 0] if channels == 1 else samples @ (_signs(samples) / np.float32(channels))
+
+
+def _signs(samples: Samples) -> Samples:
+    """The sign float32 `[channels]` with which each channel is mixed."""
+    alike = samples.T @ samples
+    powers = alike.diagonal()
+    if alike.sum() >= _CANCELLED * powers.sum():
+        return np.ones(len(alike), np.float32)
+    return np.where(alike[powers.argmax()] < 0, -1, 1).astype(np.float32)
 
 
 def within_full_scale(samples: Samples, sample_rate: int, wanted_rate: int) -> Samples:

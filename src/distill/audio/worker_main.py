@@ -107,7 +107,8 @@ def _send_recording(source: Source, limits: LimitChecks, answers: BinaryIO) -> N
         samples = memoryview(block.tobytes())
         for start in range(0, len(samples), BLOCK_BYTES):
             send(answers, Kind.BLOCK, samples[start : start + BLOCK_BYTES])
-    send_json(answers, Kind.END, {"declared_frames": source.declared(frames)})
+    end = {"declared_frames": source.declared(frames), "unfinished": source.unfinished}
+    send_json(answers, Kind.END, end)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from distill.errors import (
 from distill.notices import Notice
 
 COMMAND_LINE: Vocabulary = {
-    RaiseLimit: lambda it: f"{'lower' if it.name == 'min_hz' else 'raise'} it with --limit {it.name}={it.value}",
+    RaiseLimit: lambda it: f"{'lower' if it.name.startswith('min_') else 'raise'} it with --limit {it.name}={it.value}",
     LowerLearningRate: lambda _: "try a lower --learning-rate, and look for odd files with `distill inspect`",
     ResumeRun: lambda it: f"{it.first}{', and ' if it.first else ''}continue the run with --resume",
     NewRun: lambda it: f"{it.otherwise}{', or ' if it.otherwise else ''}start a new run without --resume",

@@ -29,7 +29,7 @@ Limits = Annotated[
     typer.Option(
         "--limit",
         metavar="NAME=VALUE",
-        help="Raise a limit on sound files: hours, gib, channels, min_hz, max_hz.",
+        help="Raise a limit on sound files: hours, gib, channels, min_hz, max_hz, min_dbfs.",
     ),
 ]
 Device = Annotated[DeviceName, typer.Option("--device", help="The device to compute on.")]

@@ -1,6 +1,7 @@
 """A collection of sound files: the usable ones, and the others with the reason why they are left out."""
 
 import hashlib
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -13,11 +14,11 @@ import numpy as np
 from distill.audio.rates import LOWEST_RATE, USUAL_RATE
 from distill.audio.recording import Recording, peak_of
 from distill.audio.suffixes import AUDIO_SUFFIXES
+from distill.data.levels import Heard, Level, dbfs
 from distill.data.waveforms import Waveform
-from distill.errors import AudioError, CollectionError, Remedy, Vocabulary, worded
+from distill.errors import AudioError, CollectionError, RaiseLimit, Remedy, Vocabulary, worded
 from distill.paths import printable
 
-SILENT_PEAK = 1e-3  # -60 dBFS: nothing in the file is louder
 SHORT_S = 0.05
 _FULL_SCALE = 0.9999
 _CLIPPED_SAMPLES = 8  # so many samples at full scale in one file are no accident
@@ -36,28 +37,51 @@ class SoundFile:
     channels: int
     duration_s: float
     peak: float  # NaN where only the header was read; then none of the following is known yet, but for `short`
-    silent: bool
     clipped: bool
     short: bool
     truncated: bool
+    level: Level = Level.HEARD
+    heard_peak: float = math.nan  # of what a model hears
+    heard_rate: int = 0  # Hz at which it was judged
+    unfinished: bool = False  # the header gives no length, or too little
+    cancels: bool = False  # the channels cancel each other out
+    offset: bool = False  # a constant offset (DC) was taken off
     duplicate_of: Path | None = None
 
     @property
     def notes(self) -> list[str]:
         """The oddities of the file in words, most important first; of an unusable file the first is the reason."""
         said = {
-            "silent": self.silent,
+            self._level_note: self.level is not Level.HEARD,
             f"duplicate of {printable(self.duplicate_of or '')}": self.duplicate_of is not None,
             "truncated: the header promises more": self.truncated,
+            "unfinished: the header gives no length, or too little; all that is there is used": self.unfinished,
+            "channels cancel out: some were turned round before they were mixed": self.cancels,
+            "DC offset: taken off": self.offset,
             "very short": self.short,
             "clipped": self.clipped,
         }
         return [words for words, holds in said.items() if holds]
 
     @property
+    def _level_note(self) -> str:
+        peak = f"its peak is at {dbfs(self.heard_peak):.0f} dBFS"
+        return {
+            Level.RAISED: f"very quiet: {peak}, so its level is raised",
+            Level.QUIET: f"very quiet: {peak}",
+            Level.INAUDIBLE: f"nothing audible: all of it lies above {self.heard_rate / 2000:g} kHz, half of the "
+            "model's rate",
+        }.get(self.level, self.level.value)
+
+    @property
+    def remedy(self) -> Remedy | str:
+        """What would make an unusable file usable, if anything."""
+        return RaiseLimit("min_dbfs", f"{math.floor(dbfs(self.heard_peak))}") if self.level is Level.QUIET else ""
+
+    @property
     def usable(self) -> bool:
-        """True if training uses the file: it is not silent, and no earlier file has the same content."""
-        return not self.silent and self.duplicate_of is None
+        """True if training uses the file: it is loud enough, and no earlier file has the same content."""
+        return self.level in (Level.HEARD, Level.RAISED) and self.duplicate_of is None
 
 
 @dataclass(frozen=True)
@@ -105,7 +129,7 @@ class Collection:
     @property
     def left_out(self) -> tuple[UnreadableFile, ...]:
         """The files that training does not use, each with the reason, in the order of their paths."""
-        unused = (UnreadableFile(file.path, file.notes[0]) for file in self.files if not file.usable)
+        unused = (UnreadableFile(file.path, file.notes[0], file.remedy) for file in self.files if not file.usable)
         return tuple(sorted([*self.unreadable, *unused], key=lambda file: file.path))
 
     @property
@@ -177,8 +201,8 @@ def collected(
     return Collection(tuple(files), tuple(unreadable))
 
 
-def describe(path: Path, recording: Recording) -> SoundFile:
-    """The report on a decoded file."""
+def describe(path: Path, recording: Recording, heard: Heard) -> SoundFile:
+    """The report on a decoded file, of which a model hears `heard`."""
     peak = peak_of(recording.samples)
     clipped = int((np.abs(recording.samples) >= _FULL_SCALE).sum()) if peak >= _FULL_SCALE else 0
     duration = len(recording.samples) / recording.sample_rate
@@ -190,10 +214,15 @@ def describe(path: Path, recording: Recording) -> SoundFile:
         channels=recording.samples.shape[1],
         duration_s=duration,
         peak=peak,
-        silent=is_silent(recording),
         clipped=clipped >= _CLIPPED_SAMPLES,
         short=duration < SHORT_S,
         truncated=recording.truncated,
+        level=heard.level,
+        heard_peak=heard.peak,
+        heard_rate=heard.sample_rate,
+        unfinished=recording.unfinished,
+        cancels=recording.cancels,
+        offset=recording.has_offset,
     )
 
 
@@ -203,7 +232,3 @@ def content_digest(recording: Recording) -> str:
     digest.update(np.ascontiguousarray(recording.samples).data)
     return digest.hexdigest()
 
-
-def is_silent(recording: Recording) -> bool:
-    """True if the mean of the channels stays below `SILENT_PEAK`; channels can cancel each other out."""
-    return peak_of(recording.mixed) < SILENT_PEAK

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from distill.audio.limits import AudioLimits
+from distill.audio.rates import USUAL_RATE
 from distill.audio.recording import Recording, within_full_scale
 from distill.data.collection import Collection, Progress, Sound, SoundFile, collected, describe
+from distill.data.levels import Level, at_level, heard
 from distill.data.prefetch import prefetched_sounds
 from distill.data.probe import probe_headers
 from distill.data.reading import read_each
@@ -45,16 +47,18 @@ def open_collection(
             rate = _rate(probed, sample_rate, usual_rate)
             return replace(probed, sounds=prefetched_sounds(probed, rate), sample_rate=rate)
     store, kept = WaveformStore(), dict[Path, Waveform]()
+    # Without a rate, as high as it may turn out to be: no sound is lost at its own.
+    model_rate = sample_rate or usual_rate or USUAL_RATE
 
     def take(path: Path, recording: Recording) -> SoundFile:
         if on_recording:
             on_recording(path, recording)
-        file = describe(path, recording)
-        if keeps and not file.silent:
+        sound = heard(recording, model_rate, limits)
+        if keeps and sound.usable:
             # Here, in the thread that read it: waiting for its turn, a whole recording would take far more memory.
             # While the common rate is not known, as it is: at that rate, most often nothing is left to be done.
-            kept[path] = store.keep(recording.mixed if sample_rate is None else recording.mono(sample_rate))
-        return file
+            kept[path] = store.keep(sound.samples if sample_rate is None else sound.at(sample_rate))
+        return describe(path, recording, sound)
 
     with closing(read_each(todo, take, limits, cancel_event)) as outcomes:
         collection = collected(outcomes, len(todo), progress)
@@ -81,9 +85,9 @@ def _at_rate(files: Iterable[SoundFile], mixed: dict[Path, Waveform], sample_rat
 
     def convert(file: SoundFile) -> Waveform:
         waveform = mixed.pop(file.path)
-        if file.sample_rate == sample_rate and file.peak <= 1:
+        if file.heard_rate == sample_rate and file.heard_peak <= 1 and file.level is Level.HEARD:
             return waveform
-        return store.keep(within_full_scale(waveform[:], file.sample_rate, sample_rate))
+        return store.keep(at_level(within_full_scale(waveform[:], file.heard_rate, sample_rate), file.level))
 
     with ThreadPoolExecutor(min(_RESAMPLERS, os.cpu_count() or 1), "distill-resample") as pool:
         return dict(zip([file.path for file in files], pool.map(convert, files), strict=True))

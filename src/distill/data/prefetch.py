@@ -13,7 +13,8 @@ import numpy as np
 
 from distill.audio.limits import AudioLimits
 from distill.audio.recording import Recording, Samples
-from distill.data.collection import Collection, Sound, UnreadableFile, is_silent
+from distill.data.collection import Collection, Sound, UnreadableFile, describe
+from distill.data.levels import heard
 from distill.data.reading import AnyEvent, read_each
 from distill.data.waveforms import Waveform, WaveformStore
 from distill.errors import AudioError, ResumeRun, StorageError
@@ -149,7 +150,11 @@ def _decode(
     store = WaveformStore()
 
     def take(path: Path, recording: Recording) -> Waveform | UnreadableFile:
-        return UnreadableFile(path, "silent") if is_silent(recording) else store.keep(recording.mono(sample_rate))
+        sound = heard(recording, sample_rate, limits)
+        if sound.usable:
+            return store.keep(sound.at(sample_rate))
+        file = describe(path, recording, sound)
+        return UnreadableFile(path, file.notes[0], file.remedy)
 
     try:
         with closing(read_each(list(todo), take, limits, stop)) as outcomes:

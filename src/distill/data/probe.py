@@ -64,7 +64,6 @@ def _describe(reader: AudioReader, path: Path) -> SoundFile:
         channels=header.channels,
         duration_s=duration,
         peak=math.nan,
-        silent=False,
         clipped=False,
         short=duration < SHORT_S,
         truncated=False,

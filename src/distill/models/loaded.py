@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.audio.limiter import fade_in, limit_peaks
-from distill.audio.recording import Samples
+from distill.audio.recording import Samples, mix, without_offset
 from distill.audio.spectrogram import AudioSpectrogram
 from distill.errors import AudioError, ConfigError, GeneratingFamily
 from distill.families import Family, all_families, get_family
@@ -204,8 +204,9 @@ class LoadedFamily(ABC):
             recording = read_recording(Path(sound))
             return recording.mono(self.sample_rate) if mono else recording.mono_or_stereo(self.sample_rate)
         samples = _checked(np.asarray(sound, np.float32))
-        if samples.ndim == 2 and (mono or samples.shape[1] != 2):
-            samples = samples.mean(axis=1)
+        samples = without_offset(samples.reshape(len(samples), -1))
+        if mono or samples.shape[1] != 2:
+            samples = mix(samples)
         resampled = soxr.resample(samples, sample_rate or self.sample_rate, self.sample_rate)
         return np.asarray(resampled, dtype=np.float32)
 

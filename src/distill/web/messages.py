@@ -22,6 +22,7 @@ _WITHIN_LIMITS = {  # the page has no way to raise a limit, so the sounds have t
     "channels": "save it with fewer channels, as stereo or mono",
     "min_hz": "save it with a usual rate, as 44100 or 48000 Hz",
     "max_hz": "save it with a usual rate, as 44100 or 48000 Hz",
+    "min_dbfs": "raise its level and save it again",
 }
 
 PAGE: Vocabulary = {
