@@ -92,7 +92,8 @@ def test_any_rate_and_channel_count_becomes_mono_48_khz(write_sound: Write, rate
 
 @given(st.integers(1, 6), st.integers(1, 400), st.integers(0, 2**32 - 1))
 def test_mono_is_the_mean_of_the_channels_at_the_same_rate(channels: int, frames: int, seed: int) -> None:
-    samples = np.random.default_rng(seed).uniform(-1, 1, (frames, channels)).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    samples = (rng.uniform(-1, 1, (frames, 1)) * rng.uniform(0, 1, channels)).astype(np.float32)
     np.testing.assert_allclose(Recording(samples, RATE, "WAV", frames).mono(RATE), samples.mean(axis=1), atol=1e-6)
 
 

@@ -383,18 +383,25 @@ def test_a_file_that_becomes_a_fifo_is_given_up(
 
 def test_a_file_that_grows_is_read_as_far_as_it_went_at_first(write_sound: Write, reader: AudioReader) -> None:
     path = write_sound("growing.wav", np.zeros(3_000_000, np.float32) + 0.5)
-    done = threading.Event()
+    reader.read(path)
+    done, started = threading.Event(), threading.Event()
 
     def grow() -> None:
         with path.open("ab") as file:
             while not done.wait(0.001):
                 file.write(b"\x33" * 10_000)
                 file.flush()
+                started.set()
 
     thread = threading.Thread(target=grow)
     thread.start()
     try:
-        assert len(reader.read(path).samples) == 3_000_000
+        started.wait()
+        before = path.stat().st_size
+        recording = reader.read(path)
+        after = path.stat().st_size
+        assert before <= 44 + 2 * len(recording.samples) < after
+        assert recording.unfinished
     finally:
         done.set()
         thread.join()

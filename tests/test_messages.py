@@ -158,7 +158,7 @@ def test_a_setting_that_is_not_known_is_the_reason_and_those_that_are_the_remedy
     with pytest.raises(ConfigError) as raised:
         AudioLimits(minutes=3)
     assert raised.value.reason == "minutes is not a setting of AudioLimits"
-    assert raised.value.remedy == "the known ones are hours, gib, channels, min_hz, max_hz"
+    assert raised.value.remedy == "the known ones are hours, gib, channels, min_hz, max_hz, min_dbfs"
 
 
 def test_a_model_that_is_not_there_is_looked_for_in_the_words_of_the_surface(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Sound files whose headers libsndfile does not get along with, behind a header that is made anew.
+"""Sound files made of chunks: where their samples are, and a new header where libsndfile cannot use the one there is.
 
 A recorder that lost power leaves a header without a length, or with that of an earlier moment, and 32 bits wrap at
 4 GiB; the sound is all there. BW64 is RF64 by another name, and samples may be in several chunks. Nothing is written:
@@ -26,9 +26,8 @@ Span = tuple[int, int]  # of bytes of a file: from, to
 class Spliced:
     """Parts of a file, and bytes between them, that are read as if they were one file."""
 
-    def __init__(self, file: BinaryIO, parts: Sequence[bytes | Span], samples: "Samples") -> None:
-        self.samples = samples
-        self._file, self._parts, self._place = file, [part for part in parts if _size(part)], 0
+    def __init__(self, file: BinaryIO, parts: Sequence[bytes | Span]) -> None:
+        self._file, self._parts, self._place = file, parts, 0
         begins = [0]
         for part in self._parts:
             begins.append(begins[-1] + _size(part))
@@ -72,11 +71,20 @@ class Samples:
     @property
     def counted(self) -> int:
         """The number of bytes that a right header gives; more than there are where the file is cut short."""
-        return self.size if self.unfinished or self.claimed >= _UNKNOWN else self.claimed
+        unknown = self.claimed >= _STREAMED and self.claimed > self.size
+        return self.size if self.unfinished or unknown else self.claimed
 
 
-def spliced(file: BinaryIO) -> Spliced | None:
-    """The content of `file` behind a new header, or None where libsndfile gets along with the one that is there."""
+@dataclass(frozen=True)
+class Contents:
+    """What was found in a file, and, where its header is of no use to libsndfile, the parts to read in its place."""
+
+    samples: Samples
+    parts: Sequence[bytes | Span] = ()
+
+
+def contents(file: BinaryIO) -> Contents | None:
+    """The contents of a file that is made of chunks, or None for any other."""
     size = os.fstat(file.fileno()).st_size
     magic = _at(file, 0, 12)
     if magic[:4] in _RIFF and magic[8:] == b"WAVE":
@@ -116,7 +124,7 @@ _CAF_SYNTAX = _Syntax(struct.Struct(">4sQ"), b"data", before=4, align=1, wraps=1
 _CAF_PLAIN = (b"lpcm", b"ulaw", b"alaw")  # without tables that have to be kept
 
 
-def _wav(file: BinaryIO, size: int, magic: bytes) -> Spliced | None:
+def _wav(file: BinaryIO, size: int, magic: bytes) -> Contents | None:
     syntax = _Syntax(struct.Struct(f"{_RIFF[magic]}4sI"), b"data")
     long_size = None
     if magic in (b"RF64", b"BW64"):
@@ -127,7 +135,7 @@ def _wav(file: BinaryIO, size: int, magic: bytes) -> Spliced | None:
     if samples is None or fmt is None:
         return None
     if not samples.unfinished and len(samples.spans) == 1 and magic != b"BW64" and samples.claimed < _UNKNOWN:
-        return None
+        return Contents(samples)
     total = samples.counted
     if total < _STREAMED:
         form = b"RIFX" if magic == b"RIFX" else b"RIFF"
@@ -135,48 +143,54 @@ def _wav(file: BinaryIO, size: int, magic: bytes) -> Spliced | None:
     else:
         head = b"RF64\xff\xff\xff\xffWAVE" + struct.pack("<4sIQQQI", b"ds64", 28, total, total, 0, 0)
     data = syntax.head.pack(b"data", total if total < _STREAMED else 0xFFFFFFFF)
-    return Spliced(file, [head, fmt.span, data, *samples.spans], samples)
+    return Contents(samples, [head, fmt.span, data, *samples.spans])
 
 
-def _aiff(file: BinaryIO, size: int) -> Spliced | None:
+def _aiff(file: BinaryIO, size: int) -> Contents | None:
     chunks = _chunks(file, 12, size, _AIFF_SYNTAX)
     samples, common = _samples(file, size, chunks, _AIFF_SYNTAX), _named(chunks, b"COMM")
-    if samples is None or common is None or not (samples.unfinished or len(samples.spans) > 1):
+    if samples is None or common is None:
         return None
+    if not samples.unfinished and len(samples.spans) == 1:
+        return Contents(samples)
     frames = common.start + 2  # four bytes; libsndfile counts for itself where they are 0
     data = _AIFF_SYNTAX.head.pack(b"SSND", min(8 + samples.counted, 0xFFFFFFFF)) + bytes(8)
-    parts = [(0, 12), (common.begin, frames), bytes(4), (frames + 4, common.end), data, *samples.spans]
-    return Spliced(file, parts, samples)
+    head: list[bytes | Span] = [(0, 12), (common.begin, frames), bytes(4), (frames + 4, common.end)]
+    return Contents(samples, [*head, data, *samples.spans])
 
 
-def _w64(file: BinaryIO, size: int) -> Spliced | None:
+def _w64(file: BinaryIO, size: int) -> Contents | None:
     chunks = _chunks(file, 40, size, _W64_SYNTAX)
     samples, fmt = _samples(file, size, chunks, _W64_SYNTAX), _named(chunks, b"fmt " + _W64_TAIL)
-    # libsndfile ignores the length, and reads on through whatever follows the samples.
-    if samples is None or fmt is None or (samples.spans[-1][1] == size and not samples.unfinished):
+    if samples is None or fmt is None:
         return None
+    # libsndfile ignores the length, and reads on through whatever follows the samples.
+    if samples.spans[-1][1] == size and not samples.unfinished:
+        return Contents(samples)
     data = _W64_SYNTAX.head.pack(_W64_SYNTAX.data, 24 + samples.counted)
-    return Spliced(file, [(0, 40), fmt.span, data, *samples.spans], samples)
+    return Contents(samples, [(0, 40), fmt.span, data, *samples.spans])
 
 
-def _caf(file: BinaryIO, size: int) -> Spliced | None:
+def _caf(file: BinaryIO, size: int) -> Contents | None:
     chunks = _chunks(file, 8, size, _CAF_SYNTAX)
     samples, described = _samples(file, size, chunks, _CAF_SYNTAX), _named(chunks, b"desc")
     if samples is None or described is None or _at(file, described.start + 8, 4) not in _CAF_PLAIN:
         return None
     if not samples.unfinished and samples.claimed == samples.size:
-        return None
+        return Contents(samples)
     # libsndfile refuses a CAF that is cut short, so its header says what there is.
     data = _CAF_SYNTAX.head.pack(b"data", 4 + samples.size) + bytes(4)
-    return Spliced(file, [(0, 8), described.span, data, *samples.spans], samples)
+    return Contents(samples, [(0, 8), described.span, data, *samples.spans])
 
 
-def _au(file: BinaryIO, size: int, magic: bytes) -> Spliced | None:
+def _au(file: BinaryIO, size: int, magic: bytes) -> Contents | None:
     start, claimed = struct.unpack(f"{_AU[magic[:4]]}II", magic[4:])
-    end = start + claimed
-    if start > size or end >= size or not _sounds(file, end, size):
+    if start > size:
         return None
-    return Spliced(file, [(0, 8), b"\xff" * 4, (12, size)], Samples(((start, size),), claimed, unfinished=True))
+    end = start + claimed
+    if end >= size or not _sounds(file, end, size):
+        return Contents(Samples((_span(start, min(end, size)),), claimed))
+    return Contents(Samples(((start, size),), claimed, unfinished=True), [(0, 8), b"\xff" * 4, (12, size)])
 
 
 # Chunks

@@ -1,7 +1,6 @@
 """Decoding of sound files to blocks of samples; runs in the worker process only, where a decoder may crash."""
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 
-from distill.audio.containers import Spliced, spliced
+from distill.audio.containers import Contents, Spliced, contents
 from distill.audio.limit_checks import LimitChecks
 from distill.audio.protocol import BLOCK_BYTES
 from distill.audio.suffixes import PYAV_SUFFIXES
@@ -21,7 +20,6 @@ Block = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
 NO_FRAMES = "the file holds no audio frames"
 
-_STREAMED = 0x7FFF0000  # bytes; programs that do not know the length yet write at least this much into the header
 _UNKNOWN = 1 << 62  # frames; libsndfile reports its largest number where the header gives no length
 _MAX_SAMPLE = 2.0**32  # 32-bit integers written as floats go up to here; samples beyond it are not sound
 
@@ -83,15 +81,15 @@ class _UnseekableFile(soundfile.SoundFile):  # type: ignore[misc]
 @contextmanager
 def _opened_libsndfile(handle: BinaryIO) -> Iterator[Source]:
     try:
-        content = spliced(handle)
-        # `handle` has an owner who closes it.
-        with _UnseekableFile(content or _target(handle), closefd=False) as file:
+        found = contents(handle)
+        target = Spliced(handle, found.parts) if found and found.parts else _target(handle)
+        with _UnseekableFile(target, closefd=False) as file:  # `handle` has an owner who closes it
             claimed = None if file.frames >= _UNKNOWN else file.frames
             yield Source(
                 file.samplerate, file.channels, file.format, claimed, _blocks(file),
-                declared=lambda decoded: _declared(file, content, decoded),
+                declared=lambda decoded: _declared(file, found, decoded),
                 has_more=lambda decoded: isinstance(file.name, int) and decoded == claimed and _mostly_unread(handle),
-                unfinished=content is not None and content.samples.unfinished,
+                unfinished=found is not None and found.samples.unfinished,
             )  # fmt: skip
     except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
         raise AudioError(f"not readable as audio ({_reason(error)})") from error
@@ -116,19 +114,11 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[Block]:
         yield block
 
 
-def _declared(file: soundfile.SoundFile, content: Spliced | None, decoded: int) -> int:
-    """The number of frames that the header promises, `content` being what libsndfile was given in place of the file.
-
-    libsndfile reduces the length of WAV and AIFF files to the data that is there, and only its log says so.
-    """
-    if file.frames >= _UNKNOWN:
-        return decoded
-    if content is not None:
-        return round(decoded * content.samples.counted / max(1, content.samples.size))
-    cut = re.search(r"(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info)
-    if cut is None or int(cut[1]) >= _STREAMED:
-        return decoded if cut else int(file.frames)
-    return round(decoded * int(cut[1]) / max(1, int(cut[2])))  # the log has bytes: their ratio is that of the frames
+def _declared(file: soundfile.SoundFile, found: Contents | None, decoded: int) -> int:
+    """The number of frames that the header promises; libsndfile reduces it to what is there where it knows better."""
+    if found is not None:
+        return round(decoded * found.samples.counted / max(1, found.samples.size))
+    return decoded if file.frames >= _UNKNOWN else int(file.frames)
 
 
 def _mostly_unread(handle: BinaryIO) -> bool:

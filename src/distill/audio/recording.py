@@ -10,6 +10,7 @@ import soxr
 Samples = npt.NDArray[np.float32]
 
 _LEAST_OFFSET = 0.01  # of the peak
+_OFFSET_PARTS, _OFFSET_FRAMES = 8, 2048
 _CANCELLED = 0.1  # of the power that the channels would have together if they had nothing to do with each other
 
 
@@ -70,11 +71,8 @@ class Recording:
 
 
 def without_offset(samples: Samples) -> Samples:
-    """Float32 `[frames, channels]` without the constant offset (DC) of a channel; as they are where none has any.
-
-    The mean alone tells of no offset: a kick has one too. An offset moves the median as well.
-    """
-    if not len(samples):
+    """Float32 `[frames, channels]` without the constant offset (DC) of a channel; as they are where none has any."""
+    if len(samples) < _OFFSET_FRAMES:  # too few to tell
         return samples
     offsets = np.array([_offset(channel) for channel in samples.T], np.float32)
     return samples - offsets if offsets.any() else samples
@@ -82,13 +80,18 @@ def without_offset(samples: Samples) -> Samples:
 
 def _offset(channel: Samples) -> float:
     mean, least = float(channel.mean(dtype=np.float64)), _LEAST_OFFSET * peak_of(channel)
-    return mean if abs(mean) > least and float(np.median(channel)) * np.sign(mean) > least else 0.0
+    if abs(mean) <= least:
+        return 0.0
+    # A kick has a mean as well. What is there all the time is the offset.
+    medians = (float(np.median(part)) for part in np.array_split(channel, _OFFSET_PARTS))
+    return mean if all(median * np.sign(mean) > least for median in medians) else 0.0
 
 
 def mix(samples: Samples) -> Samples:
-    """Float32 `[frames, channels]` as `[frames]`: the mean of the channels, which is half of the side where they cancel.
+    """Float32 `[frames, channels]` as `[frames]`: the mean of the channels.
 
-    Where hardly anything of them is left in the mean, those against the strongest one are turned round.
+    Where they cancel each other out, those against the strongest one are turned round first: of stereo, that is half
+    the difference.
     """
     channels = samples.shape[1]
     # A matrix product takes a tenth of the time of `mean` over so short an axis.

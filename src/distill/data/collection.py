@@ -231,4 +231,3 @@ def content_digest(recording: Recording) -> str:
     digest = hashlib.sha256(f"{recording.sample_rate}".encode())
     digest.update(np.ascontiguousarray(recording.samples).data)
     return digest.hexdigest()
-
