@@ -1,5 +1,6 @@
 """A folder of sounds is looked at file by file, and nothing odd passes without a word."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from distill.data.collection import Collection, find_audio_files
+from distill.audio.limits import AudioLimits
+from distill.cli.messages import COMMAND_LINE
+from distill.data.collection import Collection, find_audio_files, find_sounds
 from distill.data.opening import open_collection
 from distill.data.waveforms import WaveformStore
 from distill.errors import CollectionError
@@ -58,11 +61,48 @@ def test_a_folder_that_ends_like_a_sound_file_is_a_folder(write_sound: Write, tm
     assert find_audio_files(tmp_path / "sounds") == [inside]
 
 
-def test_other_files_are_no_sound_files(write_sound: Write, tmp_path: Path) -> None:
+def test_other_files_are_passed_over_and_counted_by_kind(write_sound: Write, tmp_path: Path) -> None:
     path = write_sound("a.wav", tone(440, 0.1))
-    for name in ("notes.txt", "cover.jpg", "wav", "a.wav.asd"):
+    for name in ("notes.txt", "cover.jpg", "wav", "a.wav.asd", "b.ASD"):
         (path.parent / name).write_text("no sound")
-    assert find_audio_files(tmp_path / "sounds") == [path]
+    found = find_sounds(tmp_path / "sounds")
+    assert found.sounds == (path,)
+    assert found.others == {".asd": 2, ".txt": 1, ".jpg": 1, "": 1}
+    path.unlink()
+    with pytest.raises(
+        CollectionError, match=r"not sound files, and passed over: \.asd \(2\), .*without a suffix \(1\)"
+    ):
+        find_sounds(tmp_path / "sounds")
+
+
+READ_BY_LIBSNDFILE = [
+    ("CAF", "caf"), ("W64", "w64"), ("RF64", "rf64"), ("RF64", "RF64"), ("AU", "au"), ("AU", "snd"), ("AIFF", "aifc"),
+    ("OGG", "oga"), ("WAV", "wave"), ("VOC", "voc"), ("NIST", "sph"), ("IRCAM", "sf"), ("PAF", "paf"), ("SVX", "8svx"),
+    ("AVR", "avr"), ("PVF", "pvf"), ("FLAC", "dat"), ("WAV", "no suffix"), ("CAF", "wav"), ("WAV", "m4a"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "suffix"), READ_BY_LIBSNDFILE)
+def test_what_libsndfile_reads_is_found_and_read_whatever_it_is_called(
+    write_sound: Write, kind: str, suffix: str
+) -> None:
+    path = write_sound(f"a.{suffix}", tone(440, 0.1), format=kind)
+    assert find_audio_files(path.parent) == [path]
+    assert only(open_collection([path])).usable
+
+
+@pytest.mark.parametrize("suffix", ["part", "crdownload"])
+def test_a_download_in_progress_is_no_sound_file_yet(write_sound: Write, suffix: str) -> None:
+    path = write_sound(f"a.wav.{suffix}", tone(440, 0.1), format="WAV")
+    with pytest.raises(CollectionError):
+        find_audio_files(path.parent)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are none on this system")
+def test_a_fifo_without_the_name_of_a_sound_is_passed_over_without_waiting(write_sound: Write) -> None:
+    path = write_sound("a.wav", tone(440, 0.1))
+    os.mkfifo(path.parent / "fifo")
+    assert find_audio_files(path.parent) == [path]
 
 
 def test_a_missing_folder_is_said_to_be_missing(tmp_path: Path) -> None:
@@ -113,22 +153,101 @@ def test_a_copy_with_other_oddities_is_left_out_for_being_a_copy(write_sound: Wr
     ]
 
 
-@pytest.mark.parametrize(("level", "silent"), [(0.0, True), (0.0009, True), (0.002, False)])
-def test_a_file_in_which_nothing_is_louder_than_minus_60_db_is_silent(
-    write_sound: Write, level: float, silent: bool
+@pytest.mark.parametrize(
+    ("decibels", "limit", "level"),
+    [
+        (-999, -60, "silent"), (-81, -60, "silent"), (-79, -60, "quiet"), (-61, -60, "quiet"), (-59, -60, "heard"),
+        (-66, -67, "raised"), (-68, -67, "quiet"), (-81, -90, "raised"), (-91, -90, "silent"), (-59, -20, "quiet"),
+    ],
+)  # fmt: skip
+def test_silence_is_told_from_sound_that_is_very_quiet(
+    write_sound: Write, decibels: float, limit: float, level: str
 ) -> None:
-    sound = np.full(4800, level, np.float32) * (-1) ** np.arange(4800)
-    file = only(open_collection([write_sound("a.wav", sound, subtype="FLOAT")]))
-    assert file.silent == silent
-    assert file.usable == (not silent)
-    assert ("silent" in file.notes) == silent
+    sound = 10 ** (decibels / 20) * (-1.0) ** np.arange(4800)
+    path = write_sound("a.wav", sound, subtype="FLOAT")
+    file = only(open_collection([path], limits=AudioLimits(min_dbfs=limit)))
+    assert file.level == level
+    assert file.usable == (level in ("heard", "raised"))
+    assert len(file.notes) == (level != "heard")
 
 
-def test_a_file_whose_channels_cancel_out_is_silent_too(write_sound: Write) -> None:
+def test_a_very_quiet_sound_is_left_out_until_the_limit_is_lowered_and_then_raised(write_sound: Write) -> None:
+    loud = tone(440, 0.3)
+    path = write_sound("a.wav", loud * 10 ** (-66 / 20), subtype="FLOAT")
+    (left_out,) = open_collection([path], RATE).left_out
+    assert left_out.worded(COMMAND_LINE) == ("very quiet: its peak is at -72 dBFS; lower it with --limit min_dbfs=-73")
+    opened = open_collection([path], RATE, limits=AudioLimits(min_dbfs=-73))
+    assert only(opened).notes == ["very quiet: its peak is at -72 dBFS, so its level is raised"]
+    waveform = opened.sounds[0].waveform[:]
+    np.testing.assert_allclose(waveform, loud * 0.5 / np.abs(loud).max(), atol=1e-6)
+    (of_the_rate_found,) = open_collection([path], usual_rate=RATE, limits=AudioLimits(min_dbfs=-73)).sounds
+    np.testing.assert_array_equal(of_the_rate_found.waveform[:], waveform)
+
+
+@pytest.mark.parametrize("right", [-1.0, -0.985, -0.7])
+def test_of_channels_that_cancel_out_the_difference_is_used_with_a_note(write_sound: Write, right: float) -> None:
     left = tone(440, 0.2)
-    path = write_sound("a.wav", np.stack([left, -left], axis=1))
-    assert only(open_collection([path])).silent
-    assert [file.reason for file in open_collection([path], RATE).left_out] == ["silent"]
+    path = write_sound("a.wav", np.stack([left, right * left], axis=1), subtype="FLOAT")
+    opened = open_collection([path], RATE)
+    assert only(opened).notes == ["channels cancel out: some were turned round before they were mixed"]
+    np.testing.assert_allclose(opened.sounds[0].waveform[:], left * (1 - right) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("right", [0.0, 1.0, 0.3])
+def test_channels_that_do_not_cancel_out_are_mixed_as_they_are(write_sound: Write, right: float) -> None:
+    left = tone(440, 0.2)
+    path = write_sound("a.wav", np.stack([left, right * left], axis=1), subtype="FLOAT")
+    opened = open_collection([path], RATE)
+    assert only(opened).notes == []
+    np.testing.assert_allclose(opened.sounds[0].waveform[:], left * (1 + right) / 2, atol=1e-6)
+
+
+def test_of_three_phases_something_is_left(write_sound: Write) -> None:
+    time = np.arange(RATE // 5) / RATE
+    phases = np.stack([np.sin(2 * np.pi * (440 * time + turn / 3)) / 2 for turn in range(3)], axis=1)
+    opened = open_collection([write_sound("a.wav", phases, subtype="FLOAT")], RATE)
+    assert np.abs(opened.sounds[0].waveform[:]).max() == pytest.approx(1 / 3, rel=0.01)
+
+
+@pytest.mark.parametrize("offset", [0.2, -0.05])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_an_offset_is_taken_off_with_a_note(write_sound: Write, offset: float, channels: int) -> None:
+    plain = tone(440, 0.5)
+    sides = np.stack([plain + offset, plain][:channels], axis=1)
+    opened = open_collection([write_sound("a.wav", sides, subtype="FLOAT")], RATE)
+    assert only(opened).notes == ["DC offset: taken off"]
+    np.testing.assert_allclose(opened.sounds[0].waveform[:], plain, atol=2e-3)
+
+
+def test_a_sound_that_leans_to_one_side_has_no_offset(write_sound: Write) -> None:
+    time = np.arange(RATE // 4) / RATE
+    kick = np.sin(2 * np.pi * 40 * time) * np.exp(-40 * time)
+    pulses = 0.5 * (np.arange(RATE // 4) % 100 < 10)
+    rumble = np.cumsum(np.random.default_rng(3).normal(size=RATE // 4)) / 1000
+    leaning = (kick, pulses, rumble - rumble.mean())
+    paths = [write_sound(f"{n}.wav", sound, subtype="FLOAT") for n, sound in enumerate(leaning)]
+    assert [file.offset for file in open_collection(paths).files] == [False, False, False]
+
+
+def call(frequency: float, rate: int) -> np.ndarray:
+    """A tone that rises and falls without a click."""
+    frames = rate // 10
+    return 0.5 * np.hanning(frames) * np.sin(2 * np.pi * frequency * np.arange(frames) / rate)
+
+
+def test_a_recording_of_which_a_model_hears_nothing_is_left_out_with_the_reason(write_sound: Write) -> None:
+    paths = [
+        write_sound("bat.wav", call(45_000, 384_000), 384_000),
+        write_sound("high.wav", call(9_500, 44_100), 44_100),
+        write_sound("low.wav", call(440, RATE)),
+    ]
+    for options in ({}, {"usual_rate": RATE}, {"sample_rate": RATE}):
+        (bat,) = open_collection(paths, **options).left_out
+        assert bat.path.name == "bat.wav"
+        assert bat.reason == "nothing audible: all of it lies above 24 kHz, half of the model's rate"
+    at_16_khz = open_collection(paths, 16_000)
+    assert [file.path.name for file in at_16_khz.left_out] == ["bat.wav", "high.wav"]
+    assert [sound.path.name for sound in at_16_khz.sounds or ()] == ["low.wav"]
 
 
 @pytest.mark.parametrize(("gain", "clipped"), [(4.0, True), (1.0, False)])

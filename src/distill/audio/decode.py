@@ -13,7 +13,7 @@ import soundfile
 from distill.audio.containers import Contents, Spliced, contents
 from distill.audio.limit_checks import LimitChecks
 from distill.audio.protocol import BLOCK_BYTES
-from distill.audio.suffixes import PYAV_SUFFIXES
+from distill.audio.recognition import HEAD_BYTES, needs_pyav
 from distill.errors import AudioError
 
 Block = np.ndarray[tuple[int, int], np.dtype[np.float32]]
@@ -41,12 +41,16 @@ class Source:
 @contextmanager
 def opened(path: str, limits: LimitChecks) -> Iterator[Source]:
     """Open the file at `path`, its header within `limits`; raises `AudioError` with the reason, in the body too."""
-    open_source = _opened_pyav if PurePath(path).suffix.lower() in PYAV_SUFFIXES else _opened_libsndfile
     try:
-        with open(path, "rb") as file, open_source(file) as source:  # noqa: PTH123 - a bare name, not a Path
-            limits.check_format(source.sample_rate, source.channels)
-            limits.check_claim(source.claimed_frames or 0, source.sample_rate, source.channels)
-            yield source
+        with open(path, "rb") as file:  # noqa: PTH123 - a bare name, not a Path
+            open_source = (
+                _opened_pyav if needs_pyav(file.read(HEAD_BYTES), PurePath(path).suffix) else _opened_libsndfile
+            )
+            file.seek(0)
+            with open_source(file) as source:
+                limits.check_format(source.sample_rate, source.channels)
+                limits.check_claim(source.claimed_frames or 0, source.sample_rate, source.channels)
+                yield source
     except OSError as error:
         raise AudioError(error.strerror or str(error)) from error
 
@@ -138,9 +142,8 @@ def _opened_pyav(file: BinaryIO) -> Iterator[Source]:
     try:
         import av
     except ImportError:
-        suffix = PurePath(file.name).suffix
         raise AudioError(
-            f"{suffix} files need an extra package", "install it: pip install 'distill-audio[m4a]'"
+            "M4A and AAC files need an extra package", "install it: pip install 'distill-audio[m4a]'"
         ) from None
     try:
         # Given as a file object, because FFmpeg takes some names for URLs or lists of files.

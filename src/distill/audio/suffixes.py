@@ -1,5 +1,7 @@
-"""The suffixes of sound files, by the library that decodes them."""
+"""The suffixes of sound files."""
 
-LIBSNDFILE_SUFFIXES = frozenset({".wav", ".flac", ".aif", ".aiff", ".aifc", ".ogg", ".oga", ".opus", ".mp3"})
 PYAV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac"})
-AUDIO_SUFFIXES = LIBSNDFILE_SUFFIXES | PYAV_SUFFIXES
+LOSSY_SUFFIXES = PYAV_SUFFIXES | {".ogg", ".oga", ".opus", ".mp3", ".mp2"}
+AUDIO_SUFFIXES = LOSSY_SUFFIXES | {
+    ".wav", ".wave", ".bwf", ".rf64", ".bw64", ".w64", ".flac", ".aif", ".aiff", ".aifc", ".caf", ".au", ".snd"
+}  # fmt: skip

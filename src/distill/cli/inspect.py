@@ -12,7 +12,7 @@ from distill.cli.messages import COMMAND_LINE
 from distill.cli.options import Limits, audio_limits
 
 if TYPE_CHECKING:
-    from distill.data.collection import Collection
+    from distill.data.collection import Collection, Found
 
 
 def inspect(
@@ -24,32 +24,33 @@ def inspect(
     """Look through a folder of sounds: what is in it, what is odd, and what cannot be read and why."""
     from distill.cli.console import print_json
     from distill.cli.progress import file_progress
-    from distill.data.collection import find_audio_files
+    from distill.data.collection import find_sounds
     from distill.data.opening import open_collection
 
     limits = audio_limits(context, limit)
-    paths = find_audio_files(folder)
+    found = find_sounds(folder)
     with file_progress(quiet=json) as progress:
-        collection = open_collection(paths, progress=progress, limits=limits)
+        collection = open_collection(found.sounds, progress=progress, limits=limits)
     if json:
-        print_json(_as_json(folder, collection))
+        print_json(_as_json(folder, found, collection))
     else:
-        _show(folder, collection)
+        _show(folder, found, collection)
 
 
-def _as_json(folder: Path, collection: "Collection") -> dict[str, object]:
+def _as_json(folder: Path, found: "Found", collection: "Collection") -> dict[str, object]:
     return {
         "folder": str(folder),
         "files": [
             {**dataclasses.asdict(file), "usable": file.usable, "notes": file.notes} for file in collection.files
         ],
         "unreadable": [{"path": file.path, "reason": file.worded(COMMAND_LINE)} for file in collection.unreadable],
+        "passed_over": found.others,
         "usable_files": len(collection.usable),
         "duration_s": collection.duration_s,
     }
 
 
-def _show(folder: Path, collection: "Collection") -> None:
+def _show(folder: Path, found: "Found", collection: "Collection") -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -88,3 +89,5 @@ def _show(folder: Path, collection: "Collection") -> None:
     ):
         if counts:
             out.print(f"{title}: " + ", ".join(f"{value} ({n})" for value, n in counts.items()))
+    if found.others:
+        out.print(found.passed_over, markup=False)

@@ -5,7 +5,7 @@ import importlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -202,16 +202,18 @@ def _with_sounds(
     The training code is imported while they are read.
     """
     from distill.cli.progress import file_progress
-    from distill.data.collection import find_audio_files
+    from distill.data.collection import find_sounds
 
-    paths = find_audio_files(folder)
+    found = find_sounds(folder)
+    paths: Sequence[Path] = found.sounds
     if pieces:
-        paths = pieces.files(paths, request.output_dir / "sounds", request.audio_limits, quiet=quiet)
+        paths = pieces.files(list(paths), request.output_dir / "sounds", request.audio_limits, quiet=quiet)
     with _background_imports(), file_progress(quiet=quiet or is_worker) as progress:
         collection = request.open(paths, progress)
     request = request.with_sounds(collection, folder)
     if not is_worker:
         warn_left_out([f"{printable(file.path)}: {file.worded(COMMAND_LINE)}" for file in collection.left_out])
+        _say_passed_over(found.passed_over)
     return request
 
 
@@ -246,6 +248,13 @@ def _check_usage(context: typer.Context, folder: Path | None, resume: Path | Non
         refuse("a setting is not a number; give it a value")
     if "max_epochs" in given and "minutes" in given:
         refuse("give --epochs or --minutes, not both")
+
+
+def _say_passed_over(files: str) -> None:
+    from distill.cli.console import err
+
+    if files:
+        err.print(files, style="dim", markup=False)
 
 
 def _end(code: int) -> NoReturn:

@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 
 from distill.audio.rates import LOWEST_RATE, USUAL_RATE
+from distill.audio.recognition import is_sound_file
 from distill.audio.recording import Recording, peak_of
 from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.data.levels import Heard, Level, dbfs
@@ -149,10 +150,30 @@ class Collection:
         return {str(value): n for value, n in Counter(map(what, self.files)).most_common()}
 
 
-def find_audio_files(folder: Path) -> list[Path]:
-    """Every visible audio file below `folder`, sorted by path; raises `CollectionError` when there is none.
+@dataclass(frozen=True)
+class Found:
+    """The visible files of a folder: the sound files, sorted by path, and the number of others of each suffix."""
 
-    Files are recognised by suffix alone. Folders that may not be opened are included, so that reading reports them.
+    sounds: tuple[Path, ...]
+    others: Mapping[str, int]
+
+    @property
+    def passed_over(self) -> str:
+        """The other files in words; empty where there are none."""
+        kinds = ", ".join(f"{suffix or 'without a suffix'} ({count})" for suffix, count in self.others.items())
+        return f"not sound files, and passed over: {printable(kinds)}" if kinds else ""
+
+
+def find_audio_files(folder: Path) -> list[Path]:
+    """The sound files that `find_sounds` finds; raises `CollectionError` when there is none."""
+    return list(find_sounds(folder).sounds)
+
+
+def find_sounds(folder: Path) -> Found:
+    """Look for sound files in a folder and those below it; raises `CollectionError` when there is none.
+
+    Files are recognised by their suffix or their first bytes. Folders that may not be opened are included, so that
+    reading reports them.
     """
     try:
         there = folder.exists()
@@ -166,15 +187,21 @@ def find_audio_files(folder: Path) -> list[Path]:
         raise CollectionError(f"{printable(folder)} is a file", "give the folder that holds your sounds")
     closed: list[OSError] = []
     found: list[Path] = []
+    others = Counter[str]()
     for place, folders, names in os.walk(folder, onerror=closed.append):
         folders[:] = [name for name in folders if not name.startswith(".")]  # in place: `os.walk` skips the others
-        paths = (Path(place, name) for name in names if not name.startswith("."))
-        found += [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES and not path.is_dir()]
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            if is_sound_file(path):
+                found.append(path)
+            elif not path.is_dir():  # a link to one is among the names
+                others[path.suffix.lower()] += 1
     found += [Path(error.filename) for error in closed]
+    contents = Found(tuple(sorted(found)), dict(others.most_common()))
     if not found:
         kinds = " ".join(sorted(suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES))
-        raise CollectionError(f"{printable(folder)}: no audio files in it (looked for {kinds})")
-    return sorted(found)
+        passed_over = f"; {contents.passed_over}" if others else ""
+        raise CollectionError(f"{printable(folder)}: no audio files in it (looked for {kinds}){passed_over}")
+    return contents
 
 
 def collected(

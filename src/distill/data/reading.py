@@ -12,13 +12,15 @@ from typing import TypeVar
 from distill.audio.limits import AudioLimits
 from distill.audio.reader import AudioReader
 from distill.audio.recording import Recording
+from distill.audio.suffixes import LOSSY_SUFFIXES
 from distill.errors import AudioError
 
 _READERS = 4  # at most: each has a worker process, and a recording in memory
 _READER_BYTES = 16 << 20  # of samples for each reader but the first: for fewer, starting its process hardly pays
 _LARGE_BYTES = 64 << 20  # of samples, three minutes in stereo: larger recordings are read one at a time
-_USUAL_GROWTH = {".wav": 2, ".aif": 2, ".aiff": 2, ".aifc": 2, ".flac": 4}  # from a file's bytes to its samples'
-_LOSSY_GROWTH = 24  # of an mp3 of 128 kbit/s
+# From a file's bytes to its samples'; the last number is that of an mp3 of 128 kbit/s.
+_USUAL_GROWTH, _FLAC_GROWTH, _LOSSY_GROWTH = 2, 4, 24
+_GROWTH = {".flac": _FLAC_GROWTH} | dict.fromkeys(LOSSY_SUFFIXES, _LOSSY_GROWTH)
 
 T = TypeVar("T")
 
@@ -94,7 +96,7 @@ def _first(under_way: deque[tuple[Path, Future[T | AudioError]]]) -> tuple[Path,
 def expected_bytes(path: Path) -> int:
     """The number of bytes of samples to expect of a file, by its size and format; there can be more, or fewer."""
     try:
-        return path.stat().st_size * _USUAL_GROWTH.get(path.suffix.lower(), _LOSSY_GROWTH)
+        return path.stat().st_size * _GROWTH.get(path.suffix.lower(), _USUAL_GROWTH)
     except (OSError, ValueError):  # the reader will report what is wrong with it
         return 0
 

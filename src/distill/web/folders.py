@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from distill.audio.recording import Recording
 from distill.audio.suffixes import AUDIO_SUFFIXES
-from distill.data.collection import Collection, SoundFile, UnreadableFile, find_audio_files
+from distill.data.collection import Collection, Found, SoundFile, UnreadableFile, find_sounds
 from distill.data.opening import open_collection
 from distill.errors import CollectionError, DistillError
 from distill.paths import printable
@@ -39,6 +39,7 @@ class OpenFolder:
     done: int = 0
     total: int = 0
     error: DistillError | None = None
+    passed_over: str = ""  # files that are no sound files, in words
     collection: Collection = field(default_factory=lambda: Collection((), ()))
     outlines: dict[Path, list[float]] = field(default_factory=dict)
 
@@ -55,6 +56,7 @@ class OpenFolder:
             "total": self.total,
             "error": self.error and self.error.worded(PAGE),
             "files": [self._file(file) for file in self._all_files()],
+            "passed_over": self.passed_over,
             "usable": len(usable),
             "seconds": sum(file.duration_s for file in usable),
         }
@@ -177,7 +179,7 @@ class Folders:
             kept.rename(folder.path)  # replaces the empty folder that `create` has made
         return folder
 
-    def look_through(self, folder: OpenFolder, found: Future[list[Path]] | None = None) -> None:
+    def look_through(self, folder: OpenFolder, found: Future[Found] | None = None) -> None:
         """Scan a folder in the background, unless it is being scanned; `found` are its files, once they are known."""
         with self._lock:
             if folder.state == "scanning":
@@ -192,7 +194,7 @@ class Folders:
         with self._lock:
             return self._open.setdefault(key, OpenFolder(key, path, printable(path.name) or printable(path), uploaded))
 
-    def _scan(self, folder: OpenFolder, files: Future[list[Path]]) -> None:
+    def _scan(self, folder: OpenFolder, files: Future[Found]) -> None:
         outlines: dict[Path, list[float]] = {}
 
         def progress(done: int, total: int) -> None:
@@ -203,8 +205,9 @@ class Folders:
 
         try:
             # Without a sample rate, so that no sounds are kept: a training decodes them again.
+            contents = files.result()
             found = open_collection(
-                files.result(), progress=progress, cancel_event=self._closing, on_recording=on_recording
+                contents.sounds, progress=progress, cancel_event=self._closing, on_recording=on_recording
             )
         except DistillError as error:
             with self._lock:
@@ -212,15 +215,16 @@ class Folders:
             return
         with self._lock:
             folder.collection, folder.outlines, folder.state = found, outlines, "ready"
+            folder.passed_over = contents.passed_over
 
 
-def _find_in_background(path: Path) -> "Future[list[Path]]":
+def _find_in_background(path: Path) -> "Future[Found]":
     """Look for the audio files of a folder in the background, because a large one takes a while."""
-    future: Future[list[Path]] = Future()
+    future: Future[Found] = Future()
 
     def find() -> None:
         try:
-            future.set_result(find_audio_files(path))
+            future.set_result(find_sounds(path))
         except Exception as error:
             future.set_exception(error)
 

@@ -80,6 +80,7 @@ export function report(collection, { onChange, onCut, signal }) {
     ),
     el("p.small.muted", {}, "Take out the tick to leave a sound out of the training."),
     collection.files.some((file) => file.usable && file.seconds >= LONG_S) ? cutPart(onCut) : null,
+    collection.passed_over ? el("p.small.muted", {}, collection.passed_over) : null,
   );
 }
 
