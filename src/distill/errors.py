@@ -55,6 +55,14 @@ class ResumeRun(Remedy):
 
 
 @dataclass(frozen=True)
+class FindSounds(Remedy):
+    """Say where the sounds of a run are now, or put them back."""
+
+    def __str__(self) -> str:
+        return "give `files` where they are now (distill.training.moved finds them), or put them back"
+
+
+@dataclass(frozen=True)
 class NewRun(Remedy):
     """Start a new run instead of resuming one, unless `otherwise` is done."""
 

@@ -12,6 +12,11 @@ def home() -> Path:
     return Path(chosen) if chosen else platformdirs.user_data_path("distill", appauthor=False)
 
 
+def is_at_home(path: Path) -> bool:
+    """True if `path` is, or would be, in the folder that DISTILL_HOME sets."""
+    return path.absolute().is_relative_to(home().absolute())
+
+
 def default_models_dir() -> Path:
     """The folder of the default model library."""
     return home() / "models"

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distill.errors import StorageError
+from distill.home import is_at_home
 
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # in a shared folder there are writers on other machines
 _TEMPORARY = re.compile(r"\.distill-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
@@ -30,7 +31,7 @@ def storage_errors(path: Path, needed: int | None = None) -> Iterator[None]:
         raise
     except (FileExistsError, NotADirectoryError) as error:
         reason = f"could not write {path}: there is a file where a folder is needed"
-        raise StorageError(reason, "choose another place") from error
+        raise StorageError(reason, another_place(path, "choose another place")) from error
     except OSError as error:
         reason, remedy = _cause(error, path, needed)
         raise StorageError(f"could not write {path}: {reason}", remedy) from error
@@ -43,8 +44,13 @@ def _cause(error: OSError, path: Path, needed: int | None) -> tuple[str, str]:
         wanted = "" if needed is None else f"{readable_size(needed)} needed, "
         return f"{reason} ({wanted}{readable_size(free_bytes(path))} free)", "free some space, then try again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return reason, "choose a folder that you may write to"
-    return reason, "check the disk, then try again"
+        return reason, another_place(path, "choose a folder that you may write to")
+    return reason, another_place(path, "check the disk, then try again", "check the disk, or ")
+
+
+def another_place(path: Path, remedy: str, first: str = "") -> str:
+    """The remedy where `path` cannot be written: `first` and to set DISTILL_HOME for a path in it, else `remedy`."""
+    return f"{first}set DISTILL_HOME to a folder that you may write to" if is_at_home(path) else remedy
 
 
 def readable_size(count: int) -> str:

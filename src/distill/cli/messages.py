@@ -4,6 +4,7 @@ import logging
 
 from distill.errors import (
     CutRecordings,
+    FindSounds,
     GeneratingFamily,
     ListModels,
     LowerLearningRate,
@@ -20,6 +21,7 @@ COMMAND_LINE: Vocabulary = {
     RaiseLimit: lambda it: f"{'lower' if it.name.startswith('min_') else 'raise'} it with --limit {it.name}={it.value}",
     LowerLearningRate: lambda _: "try a lower --learning-rate, and look for odd files with `distill inspect`",
     ResumeRun: lambda it: f"{it.first}{', and ' if it.first else ''}continue the run with --resume",
+    FindSounds: lambda _: "give the folder they are in now with --sounds, put them back, or start a new run",
     NewRun: lambda it: f"{it.otherwise}{', or ' if it.otherwise else ''}start a new run without --resume",
     UsedFolder: lambda _: "continue that run with --resume, or give another folder",
     GeneratingFamily: lambda it: (

@@ -113,6 +113,9 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN_FOLDER", help="Continue an interrupted run, with its settings.")
     ] = None,
+    sounds: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="With --resume: where the sounds are, if they were moved.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print events and a summary as JSON lines.")] = False,
 ) -> None:
     """Train a model on the sounds in FOLDER. Press Ctrl-C once to stop with a checkpoint."""
@@ -142,12 +145,15 @@ def train(
         "--prior-only": prior_only,
     }
     _check_usage(context, folder, resume, overrides | new_only)
+    if sounds is not None and resume is None:
+        raise typer.BadParameter("--sounds goes with --resume; to train on a folder, give it alone", ctx=context)
     limits, pieces = audio_limits(context, limit), cutting(context, cut)
     from distill.training.request import TrainingRequest
 
     is_worker = int(os.environ.get("RANK", "0")) > 0  # set by torchrun, in all processes of a run but the first
     if resume is not None:
-        request = TrainingRequest.resume(resume, device=device.value, models_dir=models_dir)
+        files = _moved(resume, sounds, quiet=json or is_worker) if sounds is not None else None
+        request = TrainingRequest.resume(resume, device=device.value, models_dir=models_dir, files=files)
     else:
         assert folder is not None  # `_check_usage` has seen to it
         mel = None
@@ -192,6 +198,15 @@ def _model_of(model: str, models_dir: Path | None) -> tuple[str, "SpectrogramCon
     library, entry = locate(model, models_dir or default_models_dir())
     path = library.path(entry)
     return str(path.absolute()), load_model_v2(path).spectrogram.config, entry.name
+
+
+def _moved(run_folder: Path, folder: Path, *, quiet: bool) -> list[Path]:
+    """Find the sounds of a run in `folder`."""
+    from distill.cli.progress import file_progress
+    from distill.training.moved import moved_sounds
+
+    with file_progress(quiet=quiet) as progress:
+        return moved_sounds(run_folder, folder, progress)
 
 
 def _with_sounds(
@@ -243,7 +258,7 @@ def _check_usage(context: typer.Context, folder: Path | None, resume: Path | Non
     if (folder is None) == (resume is None):
         refuse("give a FOLDER of sounds to train on, or --resume RUN_FOLDER" + (", not both" if folder else ""))
     if resume is not None and any(value is not None for value in given.values()):
-        refuse("--resume keeps the settings the run began with; only --device and --models-dir can be added")
+        refuse("--resume keeps the settings the run began with; only --device, --models-dir and --sounds can be added")
     if any(value != value for value in given.values()):  # NaN, which passes every range check
         refuse("a setting is not a number; give it a value")
     if "max_epochs" in given and "minutes" in given:

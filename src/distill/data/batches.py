@@ -3,7 +3,8 @@
 import copy
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +16,7 @@ from distill.audio.spectrogram import SpectrogramConfig
 from distill.data.chunks import NO_CHUNK, SPEED_EPOCHS, ChunkDataset, Key, MelDataset
 from distill.data.collection import Sound
 from distill.data.prefetch import Prefetch, start_prefetch
+from distill.data.related import related
 from distill.distributed import rank, world_size
 
 Loader = DataLoader[Tensor]
@@ -78,12 +80,24 @@ def initial_batches(loader: Loader, epoch: int) -> Iterator[Tensor]:
         yield from loader
 
 
-def split_by_file(digests: Sequence[str], val_fraction: float, seed: int) -> tuple[set[str], set[str]]:
-    """`(train, validation)` digests, both non-empty; depends on the contents and the seed, not on order or names."""
+def split_by_file(
+    digests: Sequence[str], val_fraction: float, seed: int, groups: Mapping[str, str] | None = None
+) -> tuple[set[str], set[str]]:
+    """`(train, validation)` digests, both non-empty; depends on the contents and the seed, not on the order.
+
+    Those of one group, if there are several, are on one side.
+    """
+    group = groups if groups and len(set(groups.values())) > 1 else {digest: digest for digest in digests}
+    members = defaultdict[str, list[str]](list)
+    for digest in digests:
+        members[group[digest]].append(digest)
+    wanted = min(max(1, round(val_fraction * len(digests))), len(digests) - 1)
+    most, validation = max(wanted, len(digests) // 2), set[str]()
     # Ranking by a hash is random, but independent of the order of the digests.
-    ranked = sorted(digests, key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
-    held_out = min(max(1, round(val_fraction * len(ranked))), len(ranked) - 1)
-    return set(ranked[held_out:]), set(ranked[:held_out])
+    for name in sorted(members, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest()):
+        if len(validation) < wanted and len(validation) + len(members[name]) <= most:
+            validation.update(members[name])
+    return set(digests) - validation, validation
 
 
 def split_loaders(
@@ -97,11 +111,13 @@ def split_loaders(
 ) -> tuple[Loader, Loader]:
     """Train and validation loaders of two or more sounds at `sample_rate` Hz, split by file.
 
+    The sides of one recording, and near copies, stay together (`distill.data.related`).
     They give waveforms float32 `[B, 1, samples]`; with `spectrogram`, of the same rate, mels float32 `[B, 1, M, T]` on
     `device`, without worker processes, where the mels of whole sounds fit in memory. Sounds of which only the headers
     were read are decoded in the background, in the order of the first epoch, and a batch may have to wait for them.
     """
-    sides = split_by_file(sorted({sound.digest for sound in sounds}), settings.val_fraction, settings.seed)
+    digests, groups = sorted({sound.digest for sound in sounds}), related(sounds, sample_rate)
+    sides = split_by_file(digests, settings.val_fraction, settings.seed, groups)
     train, validation = ([sound for sound in sounds if sound.digest in side] for side in sides)
     prefetch = start_prefetch([*train, *validation], sample_rate, limits, cancel_event)
     if settings.num_workers:

@@ -68,6 +68,7 @@ class ChunkDataset(Dataset[Tensor]):
     def __init__(self, sounds: Sequence[Sound], samples: int, sample_rate: int, seed: int, augment: bool) -> None:
         self.waveforms: list[Waveform] = [sound.waveform for sound in sounds]
         self.digests = [sound.digest for sound in sounds]
+        self.contents = {sound.path: sound.digest for sound in sounds}
         self.names = [printable(sound.path.name) for sound in sounds]
         self.duration_s = sum(map(len, self.waveforms)) / sample_rate
         self.sample_rate, self.samples, self.seed, self.augment = sample_rate, samples, seed, augment

@@ -58,7 +58,7 @@ def _describe(reader: AudioReader, path: Path) -> SoundFile:
     duration = header.frames / header.sample_rate
     return SoundFile(
         path=path,
-        digest=_digest(path),
+        digest=file_digest(path),
         format=header.format,
         sample_rate=header.sample_rate,
         channels=header.channels,
@@ -70,8 +70,11 @@ def _describe(reader: AudioReader, path: Path) -> SoundFile:
     )
 
 
-def _digest(path: Path) -> str:
-    """SHA-256 of a file's size and of its bytes at a few spots: the same for copies, seldom for other files."""
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's size and of its bytes at a few spots: the same for copies, seldom for other files.
+
+    Raises `AudioError` where it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

@@ -22,7 +22,7 @@ def prior_request(request: TrainingRequest, run: Run) -> TrainingRequest | None:
         info = folder.read_info()
         if info.model_path and Path(info.model_path).is_file():
             return None
-        resumed = TrainingRequest.resume(folder.path, device=request.device)
+        resumed = TrainingRequest.resume(folder.path, device=request.device, files=request.file_paths)
         # The model may have been renamed, or saved anew, since it was stopped.
         config = dataclasses.replace(resumed.config, model_file=str(run.model_path))  # type: ignore[call-arg]
         return dataclasses.replace(resumed, config=config, models_dir=None, sounds=request.sounds)

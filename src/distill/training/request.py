@@ -15,12 +15,20 @@ from distill.audio.limits import AudioLimits
 from distill.audio.settings import SpectrogramConfig
 from distill.data.collection import Collection, Progress, Sound, find_audio_files
 from distill.data.opening import open_collection
-from distill.errors import CheckpointError, CollectionError, ConfigError, CutRecordings, StorageError, UsedFolder
+from distill.errors import (
+    CheckpointError,
+    CollectionError,
+    ConfigError,
+    CutRecordings,
+    FindSounds,
+    StorageError,
+    UsedFolder,
+)
 from distill.families import Family, get_family
 from distill.home import default_models_dir, default_runs_dir
 from distill.library.header import ModelMetadata
 from distill.paths import printable
-from distill.storage import safe_stem
+from distill.storage import another_place, safe_stem
 from distill.training.config import EngineConfig
 from distill.training.run_folder import RunFolder
 
@@ -178,14 +186,24 @@ class TrainingRequest:
         return f"trained in mono, at {rate:,} Hz" + (", the rate of all sounds" if follows else "")
 
     @classmethod
-    def resume(cls, run_folder: Path, *, device: str = "auto", models_dir: Path | None = None) -> Self:
-        """The request to resume the run in `run_folder` from its newest checkpoint; raises `CheckpointError`."""
+    def resume(
+        cls,
+        run_folder: Path,
+        *,
+        device: str = "auto",
+        models_dir: Path | None = None,
+        files: Sequence[Path] | None = None,
+    ) -> Self:
+        """The request to resume the run in `run_folder` from its newest checkpoint; raises `CheckpointError`.
+
+        `files` says where its sounds are now, in the order of its record, if they were moved.
+        """
         info = RunFolder(run_folder).read_info()
         try:
             if info.model_path and Path(info.model_path).is_file():
                 raise CheckpointError(f"{run_folder}: this run is finished; its model is {info.model_path}")
-            files = tuple(map(Path, info.files))
-            _check_files_exist(run_folder, files)
+            paths = tuple(map(Path, info.files)) if files is None else tuple(files)
+            _check_files_exist(run_folder, paths)
             family = get_family(info.family)
             # The record has every setting, so nothing of the preset is left, whatever number of files it is for.
             config = family.preset(0, 0.0, **{**family.file.before, **info.config, "device": device})
@@ -197,14 +215,14 @@ class TrainingRequest:
             family_name=family.name,
             config=config,
             output_dir=run_folder,
-            file_paths=files,
+            file_paths=paths,
             seconds=info.duration_s,
             models_dir=models_dir or Path(info.models_dir or default_models_dir()),
             dataset_name=info.dataset_name,
             model_name=info.model_name,
             resume_from=run_folder,
             # The record does not hold which settings the user set; those that differ from the preset must be theirs.
-            chosen=_differing(config, family.preset(len(files), info.duration_s)),
+            chosen=_differing(config, family.preset(len(paths), info.duration_s)),
             spectrogram_config=spectrogram,
             audio_limits=limits,
         )
@@ -281,7 +299,7 @@ def _check_files_exist(run_folder: Path, files: tuple[Path, ...]) -> None:
         raise CheckpointError(
             f"{run_folder}: {len(gone)} of the {len(files)} sound files it was started with are no longer where they "
             f"were ({gone[0]}{', …' if len(gone) > 1 else ''})",
-            "put them back, or start a new run",
+            FindSounds(),
         )
 
 
@@ -294,7 +312,8 @@ def _check_writable(folder: Path) -> None:
     """Raise `StorageError` for a folder that cannot be written to, so that a run fails before training, not after."""
     # The folder need not exist yet: its nearest existing parent decides.
     place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    remedy = another_place(folder, "give another folder")
     if not place.is_dir():
-        raise StorageError(f"{folder}: cannot be created, because {place} is a file", "give another folder")
+        raise StorageError(f"{folder}: cannot be created, because {place} is a file", remedy)
     if not os.access(place, os.W_OK | os.X_OK):
-        raise StorageError(f"{place}: no permission to write there", "give another folder")
+        raise StorageError(f"{place}: no permission to write there", remedy)

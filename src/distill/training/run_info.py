@@ -26,6 +26,7 @@ class RunInfo(Validated):
     files: list[str]  # absolute paths
     duration_s: float  # of sound in the files that are used
     config: dict[str, Any]
+    digests: list[str] = field(default_factory=list)  # of the sounds in the files, as `SoundFile.digest`
     model_id: str = ""
     started: str = ""  # ISO 8601, UTC
     distill_version: str = ""

@@ -172,11 +172,13 @@ def _run_info(
     request: TrainingRequest, context: Context, loaders: tuple[Loader, Loader], known: RunInfo | None
 ) -> RunInfo:
     train, validation = (cast(ChunkDataset, loader.dataset) for loader in loaders)
+    digests = train.contents | validation.contents
     info = RunInfo(
         family=request.family_name,
         model_name=request.model_name or request.dataset_name or "model",
         dataset_name=request.dataset_name,
         files=[str(path.absolute()) for path in request.file_paths],
+        digests=[digests.get(path, "") for path in request.file_paths],
         duration_s=round(train.duration_s + validation.duration_s, 3),
         config=dataclasses.asdict(request.config),
         model_id=uuid.uuid4().hex,

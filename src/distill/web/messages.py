@@ -5,6 +5,7 @@ from typing import Any
 from distill.errors import (
     CutRecordings,
     DistillError,
+    FindSounds,
     GeneratingFamily,
     ListModels,
     LowerLearningRate,
@@ -29,6 +30,7 @@ PAGE: Vocabulary = {
     RaiseLimit: lambda it: _WITHIN_LIMITS[it.name],
     LowerLearningRate: lambda _: "try a lower learning rate, and look for odd files on the page of the collection",
     ResumeRun: lambda it: f"{it.first}{', and ' if it.first else ''}continue the run with Resume",
+    FindSounds: lambda _: "put them back where they were, or start a new run",
     NewRun: lambda it: f"{it.otherwise}{', or ' if it.otherwise else ''}start a new run",
     UsedFolder: lambda _: "continue that run with Resume, or give another folder",
     GeneratingFamily: lambda _: "its page plays sounds through it; a model of the continuous family makes new ones",
