@@ -447,7 +447,7 @@ WRONG = {
     "a file as the folder": ("{w}/notes.txt", 1, "notes.txt is a file"),
     "no readable file": ("{w}/unreadable", 1, "none of its 2 audio files could be read"),
     "one file only": ("{w}/one", 1, "only one usable sound (tone_00.wav)"),
-    "all silent": ("{w}/silent", 1, "all 3 readable files are silent"),
+    "all silent": ("{w}/silent", 1, "none of its 3 readable files can be used; the first: 4800.wav: silent"),
     "epochs 0": ("{w}/kit --epochs 0", 2, "--epochs"),
     "epochs below 0": ("{w}/kit --epochs -1", 2, "--epochs"),
     "epochs in letters": ("{w}/kit --epochs abc", 2, "--epochs"),

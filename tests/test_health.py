@@ -6,7 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from distill.cli.tables import level_table
 from distill.errors import CheckpointError, StorageError
 from distill.models.quantizer import ResidualQuantizer
 from distill.training.budget import epochs_within
@@ -56,6 +58,15 @@ def test_a_collapse_is_told_whatever_the_size_of_the_set(size, vectors):
 
 def test_nothing_counted_is_no_cause_for_a_warning():
     assert low_levels({"level_0": level(0.0, 1.0)}, 64, 0) == []
+
+
+@pytest.mark.parametrize("of", [level(0.0, 1.0), level(0.1, 20.0), level(0.9, 60.0)])
+def test_an_unknown_number_of_vectors_is_taken_to_have_been_sufficient_wherever_a_level_is_judged(of):
+    assert verdict(of, 64, 0) == verdict(of, 64, 64)
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(level_table({"level_0": of}, 64, 0))
+    assert verdict(of, 64, 0) in captured.get()
 
 
 def test_a_level_with_some_codes_in_use_is_underused_and_not_collapsed():

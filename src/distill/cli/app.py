@@ -6,6 +6,7 @@ Heavy imports are inside the commands that need them, so that `distill --help` a
 import logging
 import re
 import sys
+import warnings
 from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
@@ -68,6 +69,8 @@ def main() -> NoReturn:
         _exit_with("error: standard output is closed; send it to a file, or to /dev/null", 1)
     if logging.lastResort:  # prints the warnings of commands that have no handler of their own
         logging.lastResort.setFormatter(NoticeFormatter())
+    if not sys.warnoptions and "--debug" not in sys.argv:
+        warnings.simplefilter("ignore")  # those of libraries are for programmers
     try:
         code = _run(sys.argv[1:])
         flush_output()  # here, where an error still becomes a message

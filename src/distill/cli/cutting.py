@@ -40,7 +40,7 @@ class Cutting:
 
         with file_progress(quiet) as progress:
             cut = cut_recordings(recordings, folder, self.seconds, limits=limits, progress=progress)
-        warn_left_out([f"{printable(file.path)}: {file.worded(COMMAND_LINE)}" for file in cut.unreadable])
+        list_files("left out", [(file.path, file.worded(COMMAND_LINE)) for file in cut.unreadable])
         read = plural(len(recordings) - len(cut.unreadable), "recording")
         err.print(f"cut {read} into {len(cut.pieces)} sounds, which are in {folder}", markup=False)
         return list(cut.pieces)
@@ -60,11 +60,11 @@ def cutting(context: typer.Context, given: str | None) -> Cutting | None:
         raise typer.BadParameter(f"--cut {given}: give silence, or a number of seconds", ctx=context) from None
 
 
-def warn_left_out(files: list[str]) -> None:
-    """Say which files are left out, or if they are many, how many."""
+def list_files(what: str, files: list[tuple[Path, str]]) -> None:
+    """Say what becomes of some files, with a remark on each, or if they are many, how many."""
     from distill.cli.console import err
 
-    for line in files[:10]:
-        err.print(f"left out: {line}", style="yellow", markup=False)
+    for path, remark in files[:10]:
+        err.print(f"{what}: {printable(path)}: {remark}", style="yellow", markup=False)
     if len(files) > 10:
-        err.print(f"left out: {len(files) - 10} more; `distill inspect` lists them", style="yellow")
+        err.print(f"{what}: {len(files) - 10} more; `distill inspect` lists them", style="yellow")

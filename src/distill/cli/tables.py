@@ -14,8 +14,7 @@ def level_table(health: CodebookHealth, codebook_size: int, vectors: int) -> Tab
     """A table with a row for each level, and below it the number of `vectors` they are based on, 0 if unknown."""
     table = Table("level", "utilization", "", "perplexity", "dead codes", "state", box=None, header_style="bold")
     for number, level in enumerate(health.values()):
-        # Where the number of vectors is unknown, it is taken to have been sufficient.
-        state = verdict(level, codebook_size, vectors or codebook_size)
+        state = verdict(level, codebook_size, vectors)
         filled = round(level["utilization"] * _BAR)
         table.add_row(
             f"{number} {LEVEL_NAMES[number]}",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from distill.audio.rates import LOWEST_RATE, USUAL_RATE
-from distill.cli.cutting import CutOption, Cutting, cutting, warn_left_out
+from distill.cli.cutting import CutOption, Cutting, cutting, list_files
 from distill.cli.messages import COMMAND_LINE
 from distill.cli.options import Device, DeviceName, Limits, ModelsDir, audio_limits, family_named
 from distill.cli.run import EXIT_CODES, run_shown
@@ -227,7 +227,8 @@ def _with_sounds(
         collection = request.open(paths, progress)
     request = request.with_sounds(collection, folder)
     if not is_worker:
-        warn_left_out([f"{printable(file.path)}: {file.worded(COMMAND_LINE)}" for file in collection.left_out])
+        list_files("left out", [(file.path, file.worded(COMMAND_LINE)) for file in collection.left_out])
+        list_files("used", [(file.path, "; ".join(file.notes)) for file in collection.usable if file.notes])
         _say_passed_over(found.passed_over)
     return request
 

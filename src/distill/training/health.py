@@ -34,7 +34,11 @@ def low_levels(health: CodebookHealth, codebook_size: int, vectors: int) -> list
 
 
 def verdict(level: dict[str, float], codebook_size: int, vectors: int) -> Verdict:
-    """The state of a level in a word: collapsed when nearly all vectors share one code, underused below 30 %."""
+    """The state of a level in a word: collapsed when nearly all vectors share one code, underused below 30 %.
+
+    Where the number of vectors is unknown (0), it is taken to have been sufficient.
+    """
+    vectors = vectors or codebook_size
     # Perplexity is at most the number of vectors: a single one is no collapse.
     if level["perplexity"] < min(_COLLAPSED_PERPLEXITY, vectors):
         return "collapsed"

@@ -282,8 +282,11 @@ def check_usable(folder: Path | str, collection: Collection) -> None:
             first.remedy,
         )
     if not collection.usable:
+        mute = collection.files[0]
         raise CollectionError(
-            f"{place}: all {len(collection.files)} readable files are silent; there is nothing to learn"
+            f"{place}: none of its {len(collection.files)} readable files can be used; "
+            f"the first: {printable(mute.path.name)}: {mute.notes[0]}",
+            mute.remedy,
         )
     only = printable(collection.usable[0].path.name)
     raise CollectionError(
