@@ -199,6 +199,20 @@ def test_other_numbers_of_channels_are_mixed(small, channels):
     np.testing.assert_allclose(small.heard(many), many[:, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("right", [-1.0, -0.985])
+def test_of_an_array_whose_channels_cancel_out_the_difference_is_heard_as_of_a_file(small, write_sound, right):
+    left = tone(330, 0.2, rate=16_000)
+    both = np.stack([left, right * left], axis=1)
+    path = write_sound("a.wav", both, 16_000, subtype="FLOAT")
+    np.testing.assert_allclose(small.heard(both, mono=True), left * (1 - right) / 2, atol=1e-6)
+    np.testing.assert_allclose(small.heard(both, mono=True), small.heard(path, mono=True), atol=1e-6)
+
+
+def test_an_offset_is_taken_off_an_array_as_off_a_file(small):
+    sound = tone(330, 0.2, rate=16_000)
+    np.testing.assert_allclose(small.heard(sound + np.float32(0.2)), sound, atol=2e-3)
+
+
 def test_the_codes_of_a_stereo_sound_are_those_of_its_mix(small):
     assert torch.equal(small.codes(sides()), small.codes(sides().mean(axis=1)))
     assert small.code_grid(sides()).codes.shape == small.codes(sides()).shape
