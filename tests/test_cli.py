@@ -433,7 +433,7 @@ def test_debug_shows_where_an_error_came_from(world: Path) -> None:
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert said.returncode == 1
     assert "Traceback" in said.stderr
-    assert "find_audio_files" in said.stderr
+    assert "find_sounds" in said.stderr
 
 
 def test_a_reader_that_goes_away_is_told_of_in_one_line(tmp_path: Path) -> None:

@@ -200,8 +200,8 @@ def test_sounds_that_a_training_needs_are_not_removed(web: Web) -> None:
 
 
 def test_a_large_folder_is_looked_for_sounds_behind_the_answer(web: Web, collection: Path, monkeypatch) -> None:
-    goes_on, find = threading.Event(), folders.find_audio_files
-    monkeypatch.setattr(folders, "find_audio_files", lambda path: (goes_on.wait(PATIENCE_S), find(path))[1])
+    goes_on, find = threading.Event(), folders.find_sounds
+    monkeypatch.setattr(folders, "find_sounds", lambda path: (goes_on.wait(PATIENCE_S), find(path))[1])
     monkeypatch.setattr(folders, "_SOON_S", 0)
     report = web.post("/api/collections", path=str(collection))
     assert (report["state"], report["total"]) == ("scanning", 0)
