@@ -11,7 +11,8 @@ import numpy as np
 from distill.audio.io import write_wav
 from distill.audio.limits import AudioLimits
 from distill.audio.recording import Recording
-from distill.data.collection import SHORT_S, UnreadableFile, is_silent
+from distill.data.collection import SHORT_S, UnreadableFile
+from distill.data.levels import is_silent
 from distill.data.reading import read_each
 from distill.errors import AudioError, CollectionError, ConfigError, CutRecordings
 
@@ -100,7 +101,7 @@ def _silent_cuts(recording: Recording) -> list[Span]:
     if is_silent(recording):
         return []
     step, end = round(_STEP_S * recording.sample_rate), len(recording.samples)
-    loud = np.abs(recording.samples).max(axis=1)
+    loud = np.abs(recording.centred).max(axis=1)
     levels = np.maximum.reduceat(loud, range(0, end, step))
     threshold = np.clip(_ABOVE_FLOOR * np.percentile(levels, 10), _FAINTEST * levels.max(), _LOUDEST * levels.max())
     sounding = np.flatnonzero(levels >= threshold)

@@ -52,6 +52,11 @@ def heard(recording: Recording, model_rate: int, limits: AudioLimits | None = No
     return Heard(samples, rate, _level(peak, before, limits.min_dbfs), peak)
 
 
+def is_silent(recording: Recording) -> bool:
+    """True if nothing in the mix of its channels reaches `SILENT_DBFS`."""
+    return peak_of(recording.mixed) < amplitude(SILENT_DBFS)
+
+
 def _level(peak: float, before: float, limit: float) -> Level:
     """The level of a sound with this peak, and this one before it was resampled; `limit` in dBFS."""
     if before < amplitude(min(limit, SILENT_DBFS)):
