@@ -145,7 +145,7 @@ def test_inspect_in_json_is_one_strict_object(mixed: Path) -> None:
     assert said.out.count("\n") == 1
     found = strict(said.out)
     files = {Path(file["path"]).name: file for file in found["files"]}
-    assert files["mute.wav"]["silent"]
+    assert files["mute.wav"]["level"] == "silent"
     assert files["tick.wav"]["short"]
     assert files["loud.wav"]["clipped"]
     copies = [files["tone_00.wav"], files["tone_00 copy.wav"]]
