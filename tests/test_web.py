@@ -695,7 +695,7 @@ def test_a_sound_is_heard_level_by_level_and_its_codes_are_shown(web: Web, train
     model = load_any(web.state.library.path(web.state.library.entries()[0]))
     played = samples(web.client.get(f"/api/sounds/{heard['sound']}/original").content)
     assert (heard["levels"], heard["rows"], len(heard["outline"])) == (4, 24, 400)
-    assert heard["codes"] == model.codes(played, RATE).tolist()
+    assert heard["codes"] == model.encode(played, RATE).grid.tolist()
     assert np.shape(heard["tints"]) == (*np.shape(heard["counts"]), 2)
     assert heard["span_seconds"] == 2 * heard["column_seconds"]
     for level, counts in zip(heard["codes"], heard["counts"]):

@@ -32,7 +32,7 @@ class BitRates:
 
 def codes_of(loaded: LoadedVQModel, waveforms: Iterable[Tensor]) -> Tensor:
     """Codes of waveforms `[S]` at the model's rate, without the positions that have none: int64 `[N, Q]`."""
-    codes = torch.cat([loaded.codes(waveform.numpy()).flatten(1).T for waveform in waveforms])
+    codes = torch.cat([torch.from_numpy(loaded.encode(one.numpy()).grid.copy()).flatten(1).T for one in waveforms])
     return codes[(codes != NO_CODE).any(dim=-1)]
 
 

@@ -187,6 +187,10 @@ class ModelFileError(DistillError, ValueError):
     """A model file is damaged, foreign, or of another family or version."""
 
 
+class CodesError(DistillError, ValueError):
+    """Codes are damaged, impossible, or of another model."""
+
+
 class CheckpointError(DistillError):
     """A checkpoint is missing, damaged, or belongs to another run."""
 

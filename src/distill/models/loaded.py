@@ -2,21 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
-import soxr
 import torch
 from torch import Tensor, nn
 
 from distill.audio.limiter import fade_in, limit_peaks
-from distill.audio.recording import Samples, mix, without_offset
+from distill.audio.recording import Recording, Samples
 from distill.audio.spectrogram import AudioSpectrogram
 from distill.errors import AudioError, ConfigError, GeneratingFamily
 from distill.families import Family, all_families, get_family
 from distill.library.header import ModelMetadata
+from distill.models.codes import Codebook, Codes
 from distill.models.reconstruct import CONTEXT, reconstruct_mel, reconstruct_waveform
 from distill.models.stereo import joined
 
@@ -24,17 +23,6 @@ if TYPE_CHECKING:
     from distill.models.format import CheckedFile
 
 _MAX_CHANNELS = 8  # of an array, as of a file: more are samples, in an array that has its axes the other way round
-
-
-@dataclass(frozen=True)
-class CodeGrid:
-    """The codes of a sound, int64 `[Q, H, W]` with -1 where nothing sounds, and what there is to know of each code."""
-
-    codes: Tensor
-    counts: Tensor  # of its uses in the sound, [Q, K]
-    codebooks: Tensor  # [Q, K, D]
-    column_seconds: float  # from one column to the next
-    span_seconds: float  # that a column describes; where columns overlap, the first begins before the sound does
 
 
 class LoadedFamily(ABC):
@@ -72,10 +60,23 @@ class LoadedFamily(ABC):
         """The number of frames on either side of a block of a long sound that the model has to see with it."""
         return CONTEXT
 
-    def code_grid(self, sound: Path | str | Samples, sample_rate: int | None = None) -> CodeGrid | None:
-        """The codes of a sound, given as to `reconstruct`; None where the family has no codes."""
-        del sound, sample_rate
+    @property
+    def codebook(self) -> Codebook | None:
+        """What there is to know of its codes; None where the family has none."""
         return None
+
+    def encode(self, sound: Path | str | Samples, sample_rate: int | None = None) -> Codes:
+        """The codes of a sound, given as to `reconstruct`; stereo is mixed. Raises `AudioError`, `ConfigError`."""
+        del sound, sample_rate
+        raise self._no_codes()
+
+    def decode(self, codes: Codes) -> Samples:
+        """The sound float32 `[S]` of codes of this very model, changed or not; raises `CodesError`, `ConfigError`.
+
+        Without its last levels of codes it is the coarser sound of the others.
+        """
+        del codes
+        raise self._no_codes()
 
     def directions(self) -> dict[str, list[float]]:
         """The directions in which new sounds can be moved, each with its safe range in standard deviations."""
@@ -130,6 +131,9 @@ class LoadedFamily(ABC):
         """
         del first, second, shares, seconds, moves
         raise self._no_new_sounds()
+
+    def _no_codes(self) -> ConfigError:
+        return ConfigError(f"{self.metadata.name!r} is a {self.family_name} model, which has no codes")
 
     def _no_new_sounds(self) -> ConfigError:
         others = " or ".join(family.name for family in all_families() if family.generates)
@@ -202,13 +206,12 @@ class LoadedFamily(ABC):
             from distill.audio.io import read_recording  # imported late: loading a model need not wait for the decoder
 
             recording = read_recording(Path(sound))
-            return recording.mono(self.sample_rate) if mono else recording.mono_or_stereo(self.sample_rate)
-        samples = _checked(np.asarray(sound, np.float32))
-        samples = without_offset(samples.reshape(len(samples), -1))
-        if mono or samples.shape[1] != 2:
-            samples = mix(samples)
-        resampled = soxr.resample(samples, sample_rate or self.sample_rate, self.sample_rate)
-        return np.asarray(resampled, dtype=np.float32)
+        else:
+            samples = _checked(np.asarray(sound, np.float32))
+            recording = Recording(
+                samples.reshape(len(samples), -1), sample_rate or self.sample_rate, "array", len(samples)
+            )
+        return recording.mono(self.sample_rate) if mono else recording.mono_or_stereo(self.sample_rate)
 
 
 def _checked(samples: Samples) -> Samples:

@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from distill.audio.recording import Samples
 from distill.audio.spectrogram import AudioSpectrogram, mark_end
-from distill.errors import ConfigError, ModelFileError
+from distill.errors import CodesError, ConfigError, ModelFileError
 from distill.library.header import ModelMetadata
 from distill.models import new_sounds
-from distill.models.loaded import CodeGrid, LoadedFamily
+from distill.models.codes import Codebook, Codes
+from distill.models.loaded import LoadedFamily
 from distill.models.settings import USUAL_TEMPERATURE
 from distill.models.vqvae import ConvVQVAE
 
@@ -80,19 +83,49 @@ class LoadedVQModel(LoadedFamily):
         for sound in new_sounds.morph(self, ends[0], ends[1], shares, seed=0):
             yield sound if seconds is None else new_sounds.finished(self, sound, seconds)
 
-    @torch.no_grad()
-    def codes(self, sound: Path | str | Samples, sample_rate: int | None = None) -> Tensor:
-        """The grid of codes int64 `[Q, H, W]` of a sound, given as to `reconstruct`; -1 where nothing sounds."""
-        waveform = torch.from_numpy(self.waveform(sound, sample_rate)).to(self.device)
-        codes = self.model.encode_to_codes(self.spectrogram.waveform_to_mel(mark_end(waveform)[None, None]))
-        return codes[0].T.reshape(codes.shape[-1], self.model.grid.rows, -1).cpu()
+    @property
+    def codebook(self) -> Codebook:
+        """What there is to know of its codes."""
+        vectors = self.model.quantizer.codebooks.cpu().numpy()
+        return Codebook(vectors, self.column_seconds, self.column_seconds * (1 + self.model.grid.overlap))
 
-    def code_grid(self, sound: Path | str | Samples, sample_rate: int | None = None) -> CodeGrid:
-        """The codes of a sound, given as to `reconstruct`, and their use counts."""
-        codes = self.codes(sound, sample_rate)
-        quantizer, step = self.model.quantizer, self.column_seconds
-        counts = quantizer.code_counts(codes.flatten(1).T)
-        return CodeGrid(codes, counts, quantizer.codebooks.cpu(), step, step * (1 + self.model.grid.overlap))
+    @torch.no_grad()
+    def encode(self, sound: Path | str | Samples, sample_rate: int | None = None) -> Codes:
+        """The codes of a sound, as `LoadedFamily.encode` says."""
+        waveform = self.waveform(sound, sample_rate)
+        mel = self.spectrogram.waveform_to_mel(mark_end(torch.from_numpy(waveform).to(self.device))[None, None])
+        codes = self.model.encode_to_codes(mel)[0]
+        grid = codes.T.reshape(codes.shape[-1], self.model.grid.rows, -1).cpu().numpy()
+        return Codes(grid, self.metadata.model_id, len(waveform) / self.sample_rate)
+
+    @torch.no_grad()
+    def decode(self, codes: Codes) -> Samples:
+        """The sound of codes, as `LoadedFamily.decode` says."""
+        grid = torch.from_numpy(self._own(codes)).to(self.device)
+        mel = self.model.decode_codes(grid.flatten(1).T.unsqueeze(0), self.model.grid.rows)
+        samples = max(1, round(codes.seconds * self.sample_rate))
+        frames = self.spectrogram.frames(samples)
+        if frames > mel.shape[-1]:
+            longest = mel.shape[-1] * self.spectrogram.config.hop_length / self.sample_rate
+            raise CodesError(f"the codes last {codes.seconds:g} s", f"so many columns last {longest:g} s at most")
+        sound: Samples = self.spectrogram.mel_to_waveform(mel[..., :frames], samples)[0, 0].cpu().numpy()
+        return sound
+
+    def _own(self, codes: Codes) -> npt.NDArray[np.int64]:
+        """The grid of codes `[q, H, W]`; raises `CodesError` unless they are this model's."""
+        if codes.model != self.metadata.model_id:
+            raise CodesError(
+                f"these are codes of the model {codes.model!r}, not of {self.metadata.model_id!r}",
+                "codes mean something to the model alone that made them",
+            )
+        quantizer, rows = self.model.quantizer, self.model.grid.rows
+        levels, found, _ = codes.grid.shape
+        if levels > quantizer.levels or found != rows or codes.grid.max() >= quantizer.size:
+            raise CodesError(
+                f"there are {levels} levels of {found} rows, with codes up to {codes.grid.max()}",
+                f"this model has {quantizer.levels} levels of {rows} rows, with codes up to {quantizer.size - 1}",
+            )
+        return codes.grid.copy()
 
     @property
     def column_samples(self) -> int:

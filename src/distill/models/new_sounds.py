@@ -171,7 +171,7 @@ def loop(loaded: "LoadedVQModel", asked: NewSounds) -> Iterator[Samples]:
 
 def codes_of(loaded: "LoadedVQModel", sound: Samples) -> Tensor:
     """The codes `[W, H, Q]` of a sound float `[S]` at the model's rate."""
-    return loaded.codes(sound, loaded.sample_rate).permute(2, 1, 0).to(loaded.device)
+    return torch.from_numpy(loaded.encode(sound).grid.T.copy()).to(loaded.device)
 
 
 @torch.no_grad()

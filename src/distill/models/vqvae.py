@@ -140,7 +140,7 @@ class ConvVQVAE(nn.Module):
     def decode_codes(self, indices: Tensor, height: int) -> Tensor:
         """Decode codes `[B, height·W, q]` to a mel `[B, 1, 16·height, T]`; where there is no code, it is silent."""
         mel = self.decode(self.codes_to_embeddings(indices, height))
-        columns = (indices[..., 0] != NO_CODE).reshape(len(indices), height, -1).any(dim=1)
+        columns = (indices != NO_CODE).any(dim=-1).reshape(len(indices), height, -1).any(dim=1)
         return self.grid.silence(mel, columns)
 
     @torch.no_grad()

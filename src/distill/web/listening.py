@@ -150,20 +150,21 @@ def _check_there(model_path: Path) -> None:
 
 def _grid(model: LoadedFamily, sound: UploadedSound) -> dict[str, Any]:
     """The JSON of a sound's codes, as the page draws them; None in place of them for a model without codes."""
-    grid = model.code_grid(sound.waveform)
-    if grid is None:
+    book = model.codebook
+    if book is None:
         return {"levels": None, "codes": None}
-    levels, rows, columns = grid.codes.shape
+    codes = model.encode(sound.waveform)
+    levels, rows, columns = codes.grid.shape
     return {
         "levels": levels,
         "rows": rows,
         "columns": columns,
-        "column_seconds": grid.column_seconds,
-        "span_seconds": grid.span_seconds,
-        "codes": grid.codes.tolist(),
-        "codebook_size": grid.counts.shape[1],
-        "tints": code_tints(grid.codebooks),
-        "counts": grid.counts.tolist(),
+        "column_seconds": book.column_seconds,
+        "span_seconds": book.span_seconds,
+        "codes": codes.grid.tolist(),
+        "codebook_size": book.vectors.shape[1],
+        "tints": code_tints(torch.from_numpy(book.vectors)),
+        "counts": book.counts(codes).tolist(),
     }
 
 
