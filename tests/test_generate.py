@@ -236,6 +236,13 @@ def test_the_same_seed_draws_the_same_latents_and_another_draws_others(trained):
     assert torch.equal(torch.rand(2), expected)
 
 
+def test_a_seed_is_a_sound_however_it_is_asked_for(trained):
+    together = list(trained.generate(3, seconds=1.2, seed=5))
+    assert all(np.array_equal(one, *trained.generate(1, 1.2, seed=5 + n)) for n, one in enumerate(together))
+    varied = list(trained.vary(tone(300, 0.3), 0.5, count=2, seed=5))
+    assert np.array_equal(varied[1], *trained.vary(tone(300, 0.3), 0.5, seed=6))
+
+
 def test_latents_are_drawn_from_where_the_training_sounds_are(saved):
     drawn = sample_latents(load_model(saved), 4000, seed=0)
     torch.testing.assert_close(drawn.mean(dim=0), torch.zeros(4), atol=0.1, rtol=0)
@@ -297,10 +304,10 @@ def test_a_walk_begins_at_one_sound_and_ends_at_the_other(trained, world):
 
 def test_a_walk_may_begin_with_a_sound_longer_than_a_chunk(trained, world, write_sound):
     long = write_sound("long.wav", tone(220, 2.5))
-    (sound,) = trained.interpolate(long, world / "kit" / "tone_00.wav", [0.5])
+    (sound,) = trained.morph(long, world / "kit" / "tone_00.wav", [0.5])
     assert np.isfinite(sound).all()
     with pytest.raises(AudioError):
-        next(trained.interpolate(long, world / "missing.wav", [0.5]))
+        next(trained.morph(long, world / "missing.wav", [0.5]))
 
 
 # Rendering

@@ -168,6 +168,24 @@ def test_new_sounds_differ_from_each_other_are_within_full_scale_and_the_same_fo
     assert all(abs(sound[-1]) < 1e-3 for sound in made)
 
 
+def test_a_seed_is_a_sound_however_it_is_asked_for(model, sound):
+    together = list(model.generate(6, seed=3))
+    assert all(np.array_equal(one, next(model.generate(1, seed=3 + n))) for n, one in enumerate(together))
+    varied = list(model.vary(sound, 0.4, count=5, seed=3))
+    assert all(np.array_equal(one, next(model.vary(sound, 0.4, seed=3 + n))) for n, one in enumerate(varied))
+
+
+def test_a_model_is_saved_as_it_was_loaded(kit, model, tmp_path):
+    (original,) = (kit / "models").glob("*.distill")
+    saved, found = (read_archive(path) for path in (model.save(tmp_path / "copy.distill"), original))
+    weights, expected = saved.pop("model_state_dict"), found.pop("model_state_dict")
+    assert saved == found
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in weights)
+    again = distill.load(tmp_path / "copy.distill")
+    assert np.array_equal(next(again.generate(1)), next(model.generate(1)))
+
+
 @pytest.mark.parametrize("seconds", [0.05, 0.7, 2.0])
 def test_new_sounds_have_the_length_that_is_asked_for(model, seconds):
     (sound,) = model.generate(1, seconds=seconds)
@@ -223,7 +241,8 @@ def test_a_filled_gap_leaves_what_is_around_it(model, sound):
 
 def test_a_morph_goes_from_one_sound_to_the_other(model, sounds):
     first, second = (model.waveform(path) for path in sounds[:2])
-    steps = list(model.interpolate(first, second, [0.0, 0.5, 1.0]))
+    steps = list(model.morph(first, second, 3))
+    assert np.array_equal(steps[1], *model.morph(first, second, [0.5]))
     ends = [next(model.vary(one, 0.0)) for one in (first, second)]
     assert np.allclose(steps[0], ends[0], atol=1e-4)
     assert len(steps[2]) == len(second)
@@ -247,6 +266,8 @@ def test_the_end_of_a_loop_meets_its_beginning(model):
         (lambda m, s: list(m.generate(1, moves={"brightness": 1.0})), "'brightness' is not a direction"),
         (lambda m, s: list(m.vary(s, 1.5)), "strength is 1.5"),
         (lambda m, s: list(m.vary(s, float("nan"))), "strength is nan"),
+        (lambda m, s: list(m.morph(s, s, 1)), "steps is 1"),
+        (lambda m, s: list(m.morph(s, s, [0.5, 1.5])), "steps is"),
         (lambda m, s: m.inpaint(s, 0.4, 0.2), "the gap is from 0.4 to 0.2 s"),
         (lambda m, s: m.inpaint(s, 0.1, 99.0), "it must lie in the sound"),
         (lambda m, s: m.extend(s[:200], 1.0), "shorter than a column"),

@@ -63,10 +63,10 @@ def generate(
     loaded = load(model, models_dir=models_dir, device=str(resolve_device(device.value)))
     if interpolate:
         shares = [step / max(1, steps - 1) for step in range(steps)]
-        sounds, number = loaded.interpolate(*interpolate, shares, seconds, amounts), steps
+        sounds, number = loaded.morph(*interpolate, shares, seconds, moves=amounts), steps
     else:
         number = count or _COUNT
-        sounds = loaded.generate(number, seed, seconds, amounts, temperature=temperature, loop=loop)
+        sounds = loaded.generate(number, seconds, seed, amounts, temperature=temperature, loop=loop)
     first = next(sounds)  # before anything is written, because the model may be of a family that makes no new sounds
     _warn_beyond_safe_range(loaded, amounts)
     targets = new_files(output_dir, [f"{place:03d}" for place in range(1, number + 1)], overwrite)

@@ -83,7 +83,7 @@ def morph(
     names = [f"{first.stem}_to_{second.stem}_{number:03d}" for number in range(1, steps + 1)]
     _make(
         model, models_dir, device, new_files(output_dir, names, overwrite),
-        lambda loaded: loaded.interpolate(first, second, shares),
+        lambda loaded: loaded.morph(first, second, shares),
     )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ are built, and paths and attributes chosen, from checked settings alone.
 """
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from distill.errors import ConfigError, ModelFileError
 from distill.families import Family, find_family
 from distill.library.container import malformed_as
 from distill.library.header import MODEL_FORMAT_MARKER, ModelMetadata
-from distill.models.archive import read_archive, same_form
+from distill.library.members import Malformed
+from distill.models.archive import read_archive, same_form, write_archive
 from distill.schema import short
 
 SAVED_MODEL_VERSION = 1
@@ -63,6 +65,42 @@ class CheckedFile:
     def record(self) -> Any:
         """The family's record of the training: codebook health, or the analysis of a latent space."""
         return self.content[self.family.file.record_key]
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What a model file says of the training: the settings of the run, the family's own record, and the curves."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    record: Any = None
+    curves: Mapping[str, list[float | None]] | None = None
+
+
+def model_content(
+    family: Family, model: Any, spectrogram: SpectrogramConfig, metadata: ModelMetadata, record: TrainingRecord
+) -> dict[str, Any]:
+    """The dictionary of a model file."""
+    return {
+        "format": MODEL_FORMAT_MARKER,
+        "version": family.file.version,
+        "model_type": family.name,
+        "model_state_dict": {name: value.cpu() for name, value in model.state_dict().items()},
+        family.file.settings_key: dict(model.settings),
+        "spectrogram_config": dataclasses.asdict(spectrogram),
+        "training_config": dict(record.config),
+        family.file.record_key: record.record,
+        "loss_curve_history": record.curves,
+        "metadata": dataclasses.asdict(metadata),
+    }
+
+
+def write_content(path: Path, content: dict[str, Any]) -> Path:
+    """Write a model file, whole or not at all; returns its path. Raises `ModelFileError`, `StorageError`."""
+    try:
+        write_archive(path, content)
+    except Malformed as error:
+        raise ModelFileError(f"{path}: not saved: {error}") from error
+    return path
 
 
 def read_content(path: Path) -> dict[str, Any]:
@@ -117,6 +155,9 @@ def check_file(path: Path, content: dict[str, Any], family: Family, device: torc
     _check_record(path, content, family, settings)
     model = build_model(path, family, settings, parts, content["model_state_dict"])
     spectrogram = AudioSpectrogram(spectrogram_config).to(device)
+    model.training_record = TrainingRecord(
+        content["training_config"], content[layout.record_key], content["loss_curve_history"]
+    )
     return CheckedFile(content, family, model.to(device).eval(), spectrogram, metadata, torch.device(device))
 
 

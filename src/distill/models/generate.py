@@ -30,21 +30,26 @@ def named_directions(loaded: "LoadedModel") -> dict[str, dict[str, Any]]:
     return {c["name"]: c for c in loaded.analysis["components"] if "name" in c}
 
 
-def sample_latents(loaded: "LoadedModel", count: int, seed: int, temperature: float = 1.0) -> Tensor:
-    """Sample latents float `[count, L]` from the density fitted to the training sounds; same seed, same latents.
+def sample_latents(loaded: "LoadedModel", count: int, seed: int, temperature: float | None = None) -> Tensor:
+    """Sample latents float `[count, L]` from the density fitted to the training sounds, one for each seed from `seed`.
 
     It has about their mean and their covariance; deviations are multiplied by the `temperature`. For models of distill
     0.1.0 it is a single Gaussian, and for those without an analysis, as one rescued from a checkpoint, the prior.
     """
+    return torch.stack([sample_walk(loaded, seed + number, temperature)[0] for number in range(count)])
+
+
+def sample_walk(loaded: "LoadedModel", seed: int, temperature: float | None = None) -> Tensor:
+    """The latent of a seed, and another for a long sound to go to: float `[2, L]`, each as `sample_latents` says."""
     mean, directions, spread = _basis(loaded)
     random = torch.Generator().manual_seed(seed)  # on the CPU, so that a seed gives the same sounds on every device
-    scattered = (torch.randn(count, len(spread), generator=random) * spread) @ directions
+    scattered = (torch.randn(2, len(spread), generator=random) * spread) @ directions
     examples = torch.tensor((loaded.analysis or {}).get("examples", []))
     if len(examples):
         # Drawn in towards the mean, so that all of them together have the covariance of the sounds.
-        chosen = examples[torch.randint(len(examples), (count,), generator=random)] - mean
+        chosen = examples[torch.randint(len(examples), (2,), generator=random)] - mean
         scattered = (1 - _WIDTH**2) ** 0.5 * chosen + _WIDTH * scattered
-    return (mean + temperature * scattered).to(loaded.device)
+    return (mean + (1.0 if temperature is None else temperature) * scattered).to(loaded.device)
 
 
 def move(loaded: "LoadedModel", latents: Tensor, amounts: Mapping[str, float]) -> Tensor:

@@ -16,6 +16,7 @@ from distill.errors import AudioError, ConfigError, GeneratingFamily
 from distill.families import Family, all_families, get_family
 from distill.library.header import ModelMetadata
 from distill.models.codes import Codebook, Codes
+from distill.models.format import TrainingRecord, model_content, write_content
 from distill.models.reconstruct import CONTEXT, reconstruct_mel, reconstruct_waveform
 from distill.models.stereo import joined
 
@@ -88,22 +89,23 @@ class LoadedFamily(ABC):
         return False
 
     def generate(
-        self, count: int, seed: int = 0, seconds: float | None = None, moves: Mapping[str, float] | None = None,
+        self, count: int, seconds: float | None = None, seed: int = 0, moves: Mapping[str, float] | None = None,
         *, temperature: float | None = None, loop: bool = False,
     ) -> Iterator[Samples]:  # fmt: skip
-        """Generate new sounds, float32 `[S]` each; the same seed gives the same sounds.
+        """Generate new sounds, float32 `[S]` each: the n-th, from 0, is the one that `seed` + n gives alone.
 
         Without `seconds`, they last as long as those of the collection. `moves` says how far to move them along named
         directions, in standard deviations; with a `temperature` below 1, what is usual is made more often; the end of a
         `loop` meets its beginning. Raises `ConfigError` where the model cannot do it.
         """
-        del count, seed, seconds, moves, temperature, loop
+        del count, seconds, seed, moves, temperature, loop
         raise self._no_new_sounds()
 
     def vary(self, sound: Path | str | Samples, strength: float, count: int = 1, seed: int = 0) -> Iterator[Samples]:
         """Sounds float32 `[S]` that differ from one as far as `strength`, 0 (as reconstructed) to 1 (a new sound).
 
-        The sound is given as to `reconstruct`. Raises `ConfigError` where the model cannot do it, or for other numbers.
+        The n-th, from 0, is the one that `seed` + n gives alone. The sound is given as to `reconstruct`. Raises
+        `ConfigError` where the model cannot do it, or for other numbers.
         """
         del sound, strength, count, seed
         raise self._no_new_sounds()
@@ -120,17 +122,28 @@ class LoadedFamily(ABC):
         del sound, start, end, seed
         raise self._no_new_sounds()
 
-    def interpolate(
-        self, first: Path | str | Samples, second: Path | str | Samples, shares: Sequence[float],
-        seconds: float | None = None, moves: Mapping[str, float] | None = None,
+    def morph(
+        self, first: Path | str | Samples, second: Path | str | Samples, steps: int | Sequence[float] = 5,
+        seconds: float | None = None, seed: int = 0, moves: Mapping[str, float] | None = None,
     ) -> Iterator[Samples]:  # fmt: skip
-        """Sounds float32 `[S]` at `shares` (0 to 1) of the way from one sound to another; raises as `generate` does.
+        """Sounds float32 `[S]` on the way from one sound to another, each one of its own; raises as `generate` does.
 
-        Sounds are given as to `reconstruct`. Without `seconds`, each lasts as long as the longer of the two, but not
-        longer than one chunk.
+        There are `steps` of them, both ends included, or one for each of the shares (0 to 1) that are given. Sounds are
+        given as to `reconstruct`. Without `seconds`, their lengths lie between those of the two.
         """
-        del first, second, shares, seconds, moves
+        del first, second, steps, seconds, seed, moves
         raise self._no_new_sounds()
+
+    def save(self, path: Path | str) -> Path:
+        """Write the model to a file, in place of one that is there, outside any library; raises `StorageError`."""
+        content = model_content(self.family, self.model, self.spectrogram.config, self.metadata, self.training_record)
+        return write_content(Path(path), content)
+
+    @property
+    def training_record(self) -> TrainingRecord:
+        """What is known of how it was trained."""
+        record = getattr(self.model, "training_record", None)
+        return record if isinstance(record, TrainingRecord) else TrainingRecord()
 
     def _no_codes(self) -> ConfigError:
         return ConfigError(f"{self.metadata.name!r} is a {self.family_name} model, which has no codes")
@@ -212,6 +225,14 @@ class LoadedFamily(ABC):
                 samples.reshape(len(samples), -1), sample_rate or self.sample_rate, "array", len(samples)
             )
         return recording.mono(self.sample_rate) if mono else recording.mono_or_stereo(self.sample_rate)
+
+
+def shares_of(steps: int | Sequence[float]) -> Sequence[float]:
+    """The shares of the way for so many steps, both ends included, or those that are given; raises `ConfigError`."""
+    shares = np.linspace(0, 1, steps).tolist() if isinstance(steps, int) and steps >= 2 else steps
+    if isinstance(shares, int) or not all(0 <= share <= 1 for share in shares):
+        raise ConfigError(f"steps is {steps}", "it must be 2 or more, or shares of the way from 0 to 1")
+    return shares
 
 
 def _checked(samples: Samples) -> Samples:

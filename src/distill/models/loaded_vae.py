@@ -12,8 +12,8 @@ from distill.audio.recording import Samples
 from distill.audio.spectrogram import AudioSpectrogram
 from distill.errors import ConfigError
 from distill.library.header import ModelMetadata
-from distill.models.generate import between, move, render, sample_latents, vary
-from distill.models.loaded import LoadedFamily
+from distill.models.generate import between, move, render, sample_walk, vary
+from distill.models.loaded import LoadedFamily, shares_of
 from distill.models.reconstruct import CONTEXT
 from distill.models.vae import ConvVAE
 
@@ -49,16 +49,15 @@ class LoadedModel(LoadedFamily):
         return True
 
     def generate(
-        self, count: int, seed: int = 0, seconds: float | None = None, moves: Mapping[str, float] | None = None,
+        self, count: int, seconds: float | None = None, seed: int = 0, moves: Mapping[str, float] | None = None,
         *, temperature: float | None = None, loop: bool = False,
     ) -> Iterator[Samples]:  # fmt: skip
-        """Generate new sounds, as `LoadedFamily.generate` says; a long one goes on towards the next and back."""
+        """Generate new sounds, as `LoadedFamily.generate` says; a long one goes on towards another and back."""
         if loop:
             raise ConfigError("a continuous VAE makes no loops")
-        drawn = sample_latents(self, count, seed, 1.0 if temperature is None else temperature)
-        latents = move(self, drawn, moves or {})
-        for latent, towards in zip(latents, latents.roll(-1, dims=0)):  # a single one is its own next, and stays
-            yield render(self, latent, 1.0 if seconds is None else seconds, towards)
+        for number in range(count):
+            latents = move(self, sample_walk(self, seed + number, temperature), moves or {})
+            yield render(self, latents[0], 1.0 if seconds is None else seconds, latents[1])
 
     def vary(self, sound: Path | str | Samples, strength: float, count: int = 1, seed: int = 0) -> Iterator[Samples]:
         """Sounds on the way from the latent of a sound to new ones, as `LoadedFamily.vary` says."""
@@ -76,15 +75,19 @@ class LoadedModel(LoadedFamily):
         del sound, start, end, seed
         raise ConfigError("a continuous VAE cannot fill a gap", "a model of codes can")
 
-    def interpolate(
-        self, first: Path | str | Samples, second: Path | str | Samples, shares: Sequence[float],
-        seconds: float | None = None, moves: Mapping[str, float] | None = None,
+    def morph(
+        self, first: Path | str | Samples, second: Path | str | Samples, steps: int | Sequence[float] = 5,
+        seconds: float | None = None, seed: int = 0, moves: Mapping[str, float] | None = None,
     ) -> Iterator[Samples]:  # fmt: skip
-        """Sounds on a straight line between the latents of two sounds, as `LoadedFamily.interpolate` says."""
+        """Sounds on a straight line between the latents of two sounds, as `LoadedFamily.morph` says; nothing is drawn.
+
+        Without `seconds`, each lasts as long as the longer of the two, but not longer than one chunk.
+        """
+        del seed
         start, end = self.waveform(first), self.waveform(second)
         longest = self.model.frames * self.spectrogram.config.hop_length
-        length = seconds or min(max(len(start), len(end)), longest) / self.sample_rate
-        for share in shares:
+        length = min(max(len(start), len(end)), longest) / self.sample_rate if seconds is None else seconds
+        for share in shares_of(steps):
             yield render(self, move(self, between(self, start, end, share), moves or {}), length)
 
     def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:

@@ -16,7 +16,7 @@ from distill.errors import CodesError, ConfigError, ModelFileError
 from distill.library.header import ModelMetadata
 from distill.models import new_sounds
 from distill.models.codes import Codebook, Codes
-from distill.models.loaded import LoadedFamily
+from distill.models.loaded import LoadedFamily, shares_of
 from distill.models.settings import USUAL_TEMPERATURE
 from distill.models.vqvae import ConvVQVAE
 
@@ -51,7 +51,7 @@ class LoadedVQModel(LoadedFamily):
         return not self.lacks
 
     def generate(
-        self, count: int, seed: int = 0, seconds: float | None = None, moves: Mapping[str, float] | None = None,
+        self, count: int, seconds: float | None = None, seed: int = 0, moves: Mapping[str, float] | None = None,
         *, temperature: float | None = None, loop: bool = False,
     ) -> Iterator[Samples]:  # fmt: skip
         """Draw new sounds from the prior, as `LoadedFamily.generate` says; the n-th has the seed `seed` + n."""
@@ -73,14 +73,15 @@ class LoadedVQModel(LoadedFamily):
         """Draw codes between those of a sound, as `LoadedFamily.inpaint` says."""
         return new_sounds.inpaint(self, self.waveform(sound), start, end, seed)
 
-    def interpolate(
-        self, first: Path | str | Samples, second: Path | str | Samples, shares: Sequence[float],
-        seconds: float | None = None, moves: Mapping[str, float] | None = None,
+    def morph(
+        self, first: Path | str | Samples, second: Path | str | Samples, steps: int | Sequence[float] = 5,
+        seconds: float | None = None, seed: int = 0, moves: Mapping[str, float] | None = None,
     ) -> Iterator[Samples]:  # fmt: skip
-        """Draw codes that are near to both of two sounds, as `LoadedFamily.interpolate` says."""
+        """Draw codes that are near to both of two sounds, as `LoadedFamily.morph` says."""
         _refuse_moves(moves)
+        new_sounds.check_seconds(seconds)
         ends = [self.waveform(sound) for sound in (first, second)]
-        for sound in new_sounds.morph(self, ends[0], ends[1], shares, seed=0):
+        for sound in new_sounds.morph(self, ends[0], ends[1], shares_of(steps), seed):
             yield sound if seconds is None else new_sounds.finished(self, sound, seconds)
 
     @property

@@ -1,6 +1,6 @@
 """New sounds from an RVQ-VAE and its prior: drawn, varied, continued, filled in, morphed, looped."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from distill.models.loaded_vqvae import LoadedVQModel
 
 MAX_SECONDS = 600.0
-_AT_ONCE = 16  # sounds drawn together
+_AT_ONCE = 4  # sounds drawn together: always so many, because floats depend on how many there are
 _USUAL_COLUMNS = 12.0  # of a new sound, where no sound of the collection has an end
-_SPARE = 3  # columns more than asked for: a sound may end a little later
+_SPARE = 4  # columns more than asked for: a sound may end a little later, and is followed by silence
 _ONSET = 10 ** (-40 / 20)  # of the peak: before, it is silent
 _BEFORE_ONSET_S = 0.002
 _FADE_S = 0.005
@@ -69,21 +69,22 @@ def generate(loaded: "LoadedVQModel", asked: NewSounds) -> Iterator[Samples]:
 
 def new_sounds(loaded: "LoadedVQModel", prior: CodePrior, asked: NewSounds) -> Iterator[Samples]:
     """New sounds float32 `[S]` from a prior that need not be the model's own yet."""
-    for start in range(0, len(asked.seeds), _AT_ONCE):
-        part = NewSounds(asked.seeds[start : start + _AT_ONCE], asked.seconds, asked.temperature)
-        for codes in draw_codes(loaded, prior, part):
-            yield finished(loaded, amplified(render(loaded, codes), float(prior.gain)), asked.seconds)
+    for codes in draw_codes(loaded, prior, asked):
+        yield finished(loaded, amplified(render(loaded, codes), float(prior.gain)), asked.seconds)
 
 
-def draw_codes(loaded: "LoadedVQModel", prior: CodePrior, asked: NewSounds) -> list[Tensor]:
+def draw_codes(loaded: "LoadedVQModel", prior: CodePrior, asked: NewSounds) -> Iterator[Tensor]:
     """The codes `[W, H, Q]` of new sounds, each up to its last column that sounds."""
     codebooks = _codebooks(loaded)
-    chosen = [_crossed(prior, codebooks, seed) for seed in asked.seeds]
-    conditions = _conditions(loaded, prior, asked, chosen)
-    columns = int(conditions.columns.max()) + _SPARE
-    target = Target(torch.stack([_padded(vectors, columns - 1) for vectors in chosen]), None, _GUIDANCE)
-    draw = Draw(columns, conditions, tuple(asked.seeds), asked.temperature)
-    return [_ended(codes) for codes in sample(prior, codebooks, draw, target=target)]
+
+    def draw(seeds: tuple[int, ...]) -> Tensor:
+        chosen = [_crossed(prior, codebooks, seed) for seed in seeds]
+        conditions = _conditions(loaded, prior, asked, chosen)
+        columns = int(conditions.columns.max()) + _SPARE
+        target = Target(torch.stack([_padded(vectors, columns - 1) for vectors in chosen]), None, _GUIDANCE)
+        return sample(prior, codebooks, Draw(columns, conditions, seeds, asked.temperature), target=target)
+
+    return map(_ended, _drawn_together(draw, asked.seeds))
 
 
 def vary(loaded: "LoadedVQModel", sound: Samples, strength: float, seeds: Sequence[int]) -> Iterator[Samples]:
@@ -91,8 +92,11 @@ def vary(loaded: "LoadedVQModel", sound: Samples, strength: float, seeds: Sequen
     if not 0 <= strength <= 1:
         raise ConfigError(f"strength is {strength}", "it must be from 0, the sound itself, to 1, a new sound")
     prior, codes = prior_of(loaded), codes_of(loaded, sound)
-    for seed in seeds:
-        made = codes if strength == 0 else _sample_near(loaded, prior, _vectors(loaded, codes), 1 - strength, seed)
+
+    def draw(some: tuple[int, ...]) -> Tensor:
+        return _sample_near(loaded, prior, _vectors(loaded, codes), 1 - strength, some)
+
+    for made in [codes] * len(seeds) if strength == 0 else _drawn_together(draw, seeds):
         rendered = render(loaded, made)
         yield _cut(rendered, len(sound)) if strength <= 0.5 else finished(loaded, rendered, None)
 
@@ -144,7 +148,7 @@ def morph(
         start, end = (vectors[torch.linspace(0, len(vectors) - 1, columns).round().long()] for vectors in ends)
         between = torch.lerp(start, end, share)
         nearness = 1 - _MORPH_FREEDOM * 2 * min(share, 1 - share)
-        made = _sample_near(loaded, prior, between, nearness, seed)
+        made = _sample_near(loaded, prior, between, nearness, (seed,))[0]
         yield _cut(render(loaded, made), round((1 - share) * len(first) + share * len(second)))
 
 
@@ -198,15 +202,23 @@ def finished(loaded: "LoadedVQModel", sound: Samples, seconds: float | None) -> 
     return _faded(loaded, sound)
 
 
-def _sample_near(loaded: "LoadedVQModel", prior: CodePrior, vectors: Tensor, nearness: float, seed: int) -> Tensor:
-    """Codes `[W, H, Q]` that are near to `vectors` `[W, H, D]`, which are 0 where nothing sounds."""
-    sounding = (vectors != 0).flatten(1).any(dim=1)
-    draw = Draw(
-        len(vectors) + (0 if nearness > 0.5 else _SPARE), _asked(loaded, 1, columns=int(sounding.sum())), (seed,)
-    )
-    target = Target(vectors.unsqueeze(0), sounding.unsqueeze(0), nearness)
-    nothing = torch.zeros(1, 0, prior.rows, prior.levels, dtype=torch.int64, device=vectors.device)
-    return sample(prior, _codebooks(loaded), draw, nothing, target)[0]
+def _drawn_together(draw: Callable[[tuple[int, ...]], Tensor], seeds: Sequence[int]) -> Iterator[Tensor]:
+    """What `draw` `[B, W, H, Q]` makes of each of the seeds, to the bit as if it was given alone."""
+    for start in range(0, len(seeds), _AT_ONCE):
+        some = seeds[start : start + _AT_ONCE]
+        yield from draw((*some, *[some[-1]] * (_AT_ONCE - len(some))))[: len(some)]
+
+
+def _sample_near(
+    loaded: "LoadedVQModel", prior: CodePrior, vectors: Tensor, nearness: float, seeds: tuple[int, ...]
+) -> Tensor:
+    """Codes `[B, W, H, Q]` that are near to `vectors` `[W, H, D]`, which are 0 where nothing sounds."""
+    sounding, count = (vectors != 0).flatten(1).any(dim=1), len(seeds)
+    columns = len(vectors) + (0 if nearness > 0.5 else _SPARE)
+    draw = Draw(columns, _asked(loaded, count, columns=int(sounding.sum())), seeds)
+    target = Target(vectors.expand(count, *vectors.shape), sounding.expand(count, -1), nearness)
+    nothing = torch.zeros(count, 0, prior.rows, prior.levels, dtype=torch.int64, device=vectors.device)
+    return sample(prior, _codebooks(loaded), draw, nothing, target)
 
 
 def _asked(loaded: "LoadedVQModel", count: int, columns: float = UNKNOWN) -> Conditions:

@@ -16,16 +16,18 @@ from distill.families import Family, get_family
 from distill.library.catalog import ModelEntry, ModelLibrary
 from distill.library.container import malformed_as
 from distill.library.header import MODEL_FILE_EXTENSION, MODEL_FORMAT_MARKER, ModelMetadata
-from distill.library.members import Malformed
-from distill.models.archive import read_archive, write_archive
+from distill.models.archive import read_archive
 from distill.models.format import (
     SAVED_MODEL_VERSION,
     SAVED_MODEL_VERSION_V2,
+    TrainingRecord,
     build_model,
     check_file,
     family_of,
+    model_content,
     read_content,
     split_settings,
+    write_content,
 )
 from distill.models.loaded import LoadedFamily
 from distill.models.loaded_vae import LoadedModel
@@ -109,17 +111,8 @@ def save_family_model(
 ) -> Path:
     """Save a model of any family with the `record` of its training; raises `ModelFileError`, `StorageError`."""
     curves = {name: _nonfinite_to_none(curve) for name, curve in (loss_curve_history or {}).items()}
-    content = {
-        "format": MODEL_FORMAT_MARKER,
-        "version": family.file.version,
-        "model_type": family.name,
-        "model_state_dict": dict(model.state_dict()),
-        family.file.settings_key: dict(model.settings),
-        "spectrogram_config": _as_dict(spectrogram_config),
-        "training_config": _as_dict(training_config),
-        family.file.record_key: record,
-        "loss_curve_history": curves if loss_curve_history is not None else None,
-    }
+    history = TrainingRecord(_as_dict(training_config), record, curves if loss_curve_history is not None else None)
+    content = model_content(family, model, SpectrogramConfig(**_as_dict(spectrogram_config)), metadata, history)
     return add_to_library(content, metadata, Path(models_dir))
 
 
@@ -188,7 +181,7 @@ def rename_model(library: ModelLibrary, entry: ModelEntry, name: str) -> Path:
         content["metadata"] = dataclasses.asdict(dataclasses.replace(file.metadata, name=name))
         # The file is rewritten where it is, then renamed: a copy under the new name could be left beside the old one.
         # Killed in between, the library lists it by its new name.
-        _write(old, content)
+        write_content(old, content)
         old.rename(new)
         library.add(ModelEntry.of_file(new))
     return new
@@ -206,8 +199,7 @@ def add_part_to_file(path: Path, name: str, part: torch.nn.Module) -> Path:
     content["model_state_dict"] = weights | {prefix + key: value.cpu() for key, value in part.state_dict().items()}
     content[family.file.settings_key] = {**content[family.file.settings_key], name: part.settings}
     check_file(path, content, family)
-    _write(path, content)
-    return path.absolute()
+    return write_content(path, content).absolute()
 
 
 def add_to_library(content: dict[str, Any], metadata: ModelMetadata, models_dir: Path) -> Path:
@@ -220,20 +212,13 @@ def add_to_library(content: dict[str, Any], metadata: ModelMetadata, models_dir:
     library = ModelLibrary(models_dir)
     with library.new_file(metadata.name) as path:
         try:
-            _write(path, content | {"metadata": dataclasses.asdict(metadata)})
+            write_content(path, content | {"metadata": dataclasses.asdict(metadata)})
             library.add(ModelEntry.of_file(path))  # from the file: one that cannot be read is noticed
         except (ModelFileError, StorageError):  # leave nothing behind, or a second try would add a second model
             with suppress(OSError):
                 path.unlink()
             raise
     return path
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    try:
-        write_archive(path, content)
-    except Malformed as error:
-        raise ModelFileError(f"{path}: not saved: {error}") from error
 
 
 def _nonfinite_to_none(curve: list[float]) -> list[float | None]:

@@ -118,7 +118,7 @@ class Listening:
     def generated(self, model_path: Path, seed: int, options: dict[str, Any]) -> bytes:
         """A WAV file of a new sound; `options` are arguments of `LoadedFamily.generate`. Raises `ConfigError`."""
         model = self.model(model_path)
-        (sound,) = model.generate(1, seed, **options)
+        (sound,) = model.generate(1, seed=seed, **options)
         return wav_bytes(sound, model.sample_rate)
 
     def varied(self, key: str, strength: float, seed: int) -> bytes:
@@ -131,7 +131,7 @@ class Listening:
     def between(self, model_path: Path, first: str, second: str, share: float) -> bytes:
         """A WAV file of a sound at `share` (0 to 1) of the way between two others; raises `KeyError`, `ConfigError`."""
         model, start, end = self.model(model_path), self.sound(first).waveform, self.sound(second).waveform
-        (sound,) = model.interpolate(start, end, [share])
+        (sound,) = model.morph(start, end, [share])
         return wav_bytes(sound, model.sample_rate)
 
     def _reconstructed(self, key: str, levels: int | None) -> Samples:
