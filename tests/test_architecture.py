@@ -21,7 +21,7 @@ MODULES = {name.removesuffix(".__init__"): path for name, path in FILES.items()}
 LAYERS = (
     {"errors", "paths", "schema", "storage", "home", "distributed", "families", "notices"},
     {"audio", "library"},
-    {"data"},
+    {"data", "packs"},
     {"models"},
     {"training"},
     {"api"},

@@ -8,15 +8,15 @@ The data flow, with shapes (legend in `distill.models`):
        ─ decoder ─▶ mel [B,1,M,T] ─ its vocoder ─▶ waveform ─▶ audio file
     config ─▶ training engine ─▶ events ─▶ CLI · web · run folder      engine ─▶ checkpoint ─▶ .distill ─▶ library
 
-Folders, lowest layer first; each imports only from those before it: `audio`, `data`, `library` → `models` → `training`
-→ `web` → `cli`.
+Folders, lowest layer first; each imports only from those before it: `audio`, `data`, `library`, `packs` → `models` →
+`training` → `web` → `cli`.
 """
 
 import gc
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["load", "train"]
+__all__ = ["Codes", "load", "train", "write_wav"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,12 @@
-"""The Python entry points: `distill.train(folder)` and `distill.load(model)`."""
+"""The Python entry points: `distill.train(folder)`, `distill.load(model)`, and the files of sounds and codes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill.audio.io import write_wav as write_wav
 from distill.home import default_models_dir
 from distill.library.catalog import ModelLibrary, as_path
+from distill.models.codes import Codes as Codes
 from distill.models.loaded import LoadedFamily
 from distill.models.persistence import load_any
 
