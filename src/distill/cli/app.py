@@ -4,6 +4,7 @@ Heavy imports are inside the commands that need them, so that `distill --help` a
 """
 
 import logging
+import os
 import re
 import sys
 import warnings
@@ -13,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from distill import __version__
-from distill.cli import exchange, generate, inspect, models, new_sounds, reconstruct, train, web
+from distill.cli import codes, exchange, generate, inspect, models, new_sounds, reconstruct, train, web
 from distill.cli.help import in_plain_words
 from distill.cli.messages import COMMAND_LINE, NoticeFormatter
 from distill.cli.streams import flush_output, open_streams, say
@@ -22,7 +23,7 @@ from distill.errors import DistillError
 app = typer.Typer(
     name="distill",
     help="Train a generative audio model on your own small collection of sounds, and see what it learnt.",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,  # `main` words all errors
     rich_markup_mode=None,
 )
@@ -34,10 +35,14 @@ app.command("vary")(new_sounds.vary)
 app.command("extend")(new_sounds.extend)
 app.command("inpaint")(new_sounds.inpaint)
 app.command("morph")(new_sounds.morph)
+app.command("encode")(codes.encode)
+app.command("decode")(codes.decode)
 app.command("export")(exchange.export_model)
 app.command("import")(exchange.import_model)
 app.command("web")(web.web)
 app.add_typer(models.app, name="models")
+
+_COMPLETION = "_DISTILL_COMPLETE"
 
 # The base class of all errors of the parser, for which typer has no public name.
 _UsageError: Any = typer.BadParameter.__bases__[0]
@@ -53,7 +58,7 @@ def _print_version(wanted: bool) -> None:
 def _options(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
@@ -90,6 +95,8 @@ def _run(arguments: list[str]) -> int:
     if any(re.fullmatch("|--[a-z-]+=", argument) for argument in arguments):  # as a path, "" is the current folder
         raise typer.BadParameter("an argument is empty; give it a value, or leave it out")
     command = in_plain_words(typer.main.get_command(app))
+    if _COMPLETION in os.environ:  # a shell asks what could come next
+        command.main(prog_name="distill")
     try:
         with command.make_context("distill", arguments) as context:
             command.invoke(context)

@@ -1,117 +1,120 @@
 """`distill vary`, `extend`, `inpaint` and `morph`: new sounds made from sounds that are given."""
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distill.cli.options import Device, DeviceName, ModelArgument, ModelsDir
+from distill.cli.options import Count, ModelArgument, Seed
+from distill.cli.output import Output, seeds, with_output, write_sounds
 
 if TYPE_CHECKING:
-    from distill.audio.recording import Samples
     from distill.models.loaded import LoadedFamily
+    from distill.packs.origin import Origin
 
 Sound = Annotated[Path, typer.Argument(help="A sound file.")]
-OutputDir = Annotated[Path, typer.Option("--output-dir", "-o", help="The folder for the WAV files.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same sounds.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")]
 
 
+@with_output
 def vary(
     model: ModelArgument,
     sound: Sound,
-    output_dir: OutputDir,
+    *,
     strength: Annotated[float, typer.Option(min=0, max=1, help="0 is the sound itself, 1 a new one.")] = 0.5,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, max=10_000, help="The number of sounds.")] = 1,
-    seed: Seed = 0,
-    models_dir: ModelsDir = None,
-    device: Device = DeviceName.auto,
-    overwrite: Overwrite = False,
+    count: Count = 1,
+    seed: Seed = None,
+    output: Output,
 ) -> None:
     """Make sounds that differ from one that is given, a little or a lot."""
-    names = [f"{sound.stem}_varied_{number:03d}" for number in range(1, count + 1)]
-    _make(
-        model, models_dir, device, new_files(output_dir, names, overwrite),
-        lambda loaded: loaded.vary(sound, strength, count, seed),
-    )  # fmt: skip
+    loaded = output.load(model)
+    series = origin(loaded, "varied", sound, strength=strength)
+    numbers = seeds(output, series, seed, count)
+    made = loaded.vary(sound, strength, count, numbers.start)
+    write_sounds(output, loaded, zip(each(series, numbers), made), count)
 
 
+@with_output
 def extend(
     model: ModelArgument,
     sound: Sound,
-    output_dir: OutputDir,
+    *,
     seconds: Annotated[float, typer.Option(min=0.01, max=600, help="How much longer the sound becomes.")] = 1.0,
-    seed: Seed = 0,
-    models_dir: ModelsDir = None,
-    device: Device = DeviceName.auto,
-    overwrite: Overwrite = False,
+    count: Count = 1,
+    seed: Seed = None,
+    output: Output,
 ) -> None:
     """Go on from a sound: what could come next."""
-    targets = new_files(output_dir, [f"{sound.stem}_extended"], overwrite)
-    _make(model, models_dir, device, targets, lambda loaded: [loaded.extend(sound, seconds, seed)])
+    loaded = output.load(model)
+    series = origin(loaded, "extended", sound, seconds=seconds)
+    numbers = seeds(output, series, seed, count)
+    made = (loaded.extend(sound, seconds, number) for number in numbers)
+    write_sounds(output, loaded, zip(each(series, numbers), made), count)
 
 
+@with_output
 def inpaint(
     model: ModelArgument,
     sound: Sound,
-    output_dir: OutputDir,
+    *,
     start: Annotated[float, typer.Option("--from", min=0, help="Where the gap begins, in seconds.")],
-    end: Annotated[float, typer.Option("--to", min=0, help="Where it ends, in seconds.")],
-    seed: Seed = 0,
-    models_dir: ModelsDir = None,
-    device: Device = DeviceName.auto,
-    overwrite: Overwrite = False,
+    stop: Annotated[float, typer.Option("--to", min=0, help="Where it ends, in seconds.")],
+    count: Count = 1,
+    seed: Seed = None,
+    output: Output,
 ) -> None:
     """Make a part of a sound anew, so that it fits what comes before and after it."""
-    targets = new_files(output_dir, [f"{sound.stem}_inpainted"], overwrite)
-    _make(model, models_dir, device, targets, lambda loaded: [loaded.inpaint(sound, start, end, seed)])
+    loaded = output.load(model)
+    series = origin(loaded, "inpainted", sound, **{"from": start, "to": stop})
+    numbers = seeds(output, series, seed, count)
+    made = (loaded.inpaint(sound, start, stop, number) for number in numbers)
+    write_sounds(output, loaded, zip(each(series, numbers), made), count)
 
 
+@with_output
 def morph(
     model: ModelArgument,
     first: Annotated[Path, typer.Argument(metavar="A", help="A sound file to begin with.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="A sound file to end with.")],
-    output_dir: OutputDir,
+    *,
     steps: Annotated[int, typer.Option(min=2, max=1000, help="The number of sounds, both ends included.")] = 5,
-    models_dir: ModelsDir = None,
-    device: Device = DeviceName.auto,
-    overwrite: Overwrite = False,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=600, help="The length of each sound.", show_default="between those of both"),
+    ] = None,
+    seed: Seed = None,
+    output: Output,
 ) -> None:
     """Move from one sound to another in steps, each of them a sound of its own."""
-    shares = [step / (steps - 1) for step in range(steps)]
-    names = [f"{first.stem}_to_{second.stem}_{number:03d}" for number in range(1, steps + 1)]
-    _make(
-        model, models_dir, device, new_files(output_dir, names, overwrite),
-        lambda loaded: loaded.morph(first, second, shares),
-    )  # fmt: skip
+    write_morph(output, model, (first, second), steps, seconds, seed, {})
 
 
-def new_files(folder: Path, names: list[str], overwrite: bool) -> list[Path]:
-    """The WAV files to write; raises `StorageError` if one of them is there already."""
-    from distill.errors import StorageError
-
-    targets = [folder / f"{name}.wav" for name in names]
-    if (taken := next((target for target in targets if target.exists()), None)) and not overwrite:
-        raise StorageError(f"{taken} is there already", "choose another folder with -o, or give --overwrite")
-    return targets
-
-
-def _make(
+def write_morph(
+    output: Output,
     model: str,
-    models_dir: Path | None,
-    device: DeviceName,
-    targets: list[Path],
-    make: "Callable[[LoadedFamily], Iterable[Samples]]",
+    ends: tuple[Path, Path],
+    steps: int,
+    seconds: float | None,
+    seed: int | None,
+    moves: dict[str, float],
 ) -> None:
-    """Load the model, and write what it makes."""
-    from distill.api import load
-    from distill.audio.io import write_wav
-    from distill.cli.console import out
-    from distill.paths import printable
-    from distill.training.device import resolve_device
+    """Write the sounds of a morph."""
+    loaded = output.load(model)
+    way = [origin(loaded, "morph", *ends, share=round(step / (steps - 1), 4), **moves) for step in range(steps)]
+    numbers = seeds(output, way[0], seed, 1)
+    made = loaded.morph(*ends, steps, seconds, numbers.start, moves)
+    write_sounds(output, loaded, zip([each(one, numbers)[0] for one in way], made), steps)
 
-    loaded = load(model, models_dir=models_dir, device=str(resolve_device(device.value)))
-    for target, sound in zip(targets, make(loaded)):
-        write_wav(target, sound, loaded.sample_rate)
-        out.print(printable(target), markup=False)
+
+def origin(loaded: "LoadedFamily", way: str, *sources: Path, **amounts: float) -> "Origin":
+    """Where a series of sounds comes from."""
+    from distill.packs.origin import Origin
+
+    about = loaded.metadata
+    return Origin(about.name, way, tuple(source.stem for source in sources), amounts, None, about.model_id)
+
+
+def each(series: "Origin", numbers: range) -> "list[Origin]":
+    """Where each sound of a series comes from, by its seed."""
+    import dataclasses
+
+    return [dataclasses.replace(series, seed=number) for number in numbers]

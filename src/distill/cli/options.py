@@ -32,7 +32,34 @@ Limits = Annotated[
         help="Raise a limit on sound files: hours, gib, channels, min_hz, max_hz, min_dbfs.",
     ),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")]
+Count = Annotated[int, typer.Option("-n", "--count", min=1, max=10_000, help="The number of sounds.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=2**32 - 1, help="Same seed, same sound; the next has the next.", show_default="the first not there"
+    ),
+]
 Device = Annotated[DeviceName, typer.Option("--device", help="The device to compute on.")]
+
+
+def _ring_at_end(context: typer.Context, wanted: bool) -> bool:
+    if wanted:
+        context.call_on_close(_ring)
+    return wanted
+
+
+def _ring() -> None:
+    from distill.cli.console import err
+
+    if err.is_terminal:
+        err.bell()
+
+
+Bell = Annotated[
+    bool, typer.Option("--bell", callback=_ring_at_end, help="Ring the terminal's bell at the end, however it ends.")
+]
 
 
 def audio_limits(context: typer.Context, given: list[str] | None) -> "AudioLimits":

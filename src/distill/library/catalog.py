@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,8 +41,8 @@ class ModelLibrary:
         with locked(self.folder):
             entries = self._follow_files(read_index(self.folder))
         orders: dict[str, Any] = {
-            "date": lambda e: e.save_date,
-            "name": lambda e: e.name.casefold(),
+            "date": lambda e: (e.save_date, e.modified_ns),  # the former is to the second
+            "name": lambda e: _natural(e.name),
             "loss": lambda e: e.val_loss if e.val_loss is not None and math.isfinite(e.val_loss) else math.inf,
             "size": lambda e: e.size_bytes,
         }
@@ -199,6 +200,12 @@ class ModelLibrary:
         if followed != entries:
             write_index(self.folder, followed)
         return followed
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    """A key by which "kit 2" comes before "kit 10", whatever the case."""
+    parts = re.split(r"(\d+)", name.casefold())
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]
 
 
 def locate(model: str, models_dir: Path) -> tuple[ModelLibrary, ModelEntry]:

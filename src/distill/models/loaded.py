@@ -88,6 +88,11 @@ class LoadedFamily(ABC):
         """True if it makes new sounds."""
         return False
 
+    @property
+    def makes_loops(self) -> bool:
+        """True if `generate` makes sounds whose end meets their beginning."""
+        return False
+
     def generate(
         self, count: int, seconds: float | None = None, seed: int = 0, moves: Mapping[str, float] | None = None,
         *, temperature: float | None = None, loop: bool = False,

@@ -50,6 +50,11 @@ class LoadedVQModel(LoadedFamily):
         """True if it has a prior."""
         return not self.lacks
 
+    @property
+    def makes_loops(self) -> bool:
+        """True if it has a prior."""
+        return self.generates
+
     def generate(
         self, count: int, seconds: float | None = None, seed: int = 0, moves: Mapping[str, float] | None = None,
         *, temperature: float | None = None, loop: bool = False,
