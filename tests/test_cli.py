@@ -70,6 +70,11 @@ def test_help_lists_the_commands_without_torch() -> None:
         (["inspect"], ["--json"]),
         (["train"], ["--epochs", "--minutes", "--rvq-levels", "--codebook-size", "--resume", "--seed", "--json"]),
         (["reconstruct"], ["--output-dir", "--levels", "--overwrite", "--models-dir"]),
+        (
+            ["generate"],
+            ["--peak", "--rate", "--bits", "--stereo", "--no-trim", "--no-fade", "--pack", "--zip"],
+        ),
+        (["decode"], ["--peak", "--loop", "--json", "--overwrite", "--models-dir"]),
         (["models", "list"], ["--search", "--sort", "--json"]),
         (["models", "delete"], ["--yes"]),
     ],
@@ -77,6 +82,7 @@ def test_help_lists_the_commands_without_torch() -> None:
 )
 def test_each_command_explains_its_options(command: list[str], options: list[str]) -> None:
     said = run(*command, "--help")
+    assert said == run(*command, "-h")
     assert said.code == 0
     assert all(option in said.out for option in options)
 
@@ -94,7 +100,13 @@ def test_kinds_of_values_are_not_called_by_types_of_python(command: str) -> None
 
 
 def test_version_is_the_packages() -> None:
-    assert run("--version") == Said(0, f"distill {distill.__version__}\n", "")
+    assert run("--version") == run("-V") == Said(0, f"distill {distill.__version__}\n", "")
+
+
+def test_a_shell_completes_commands() -> None:
+    env = os.environ | {"_DISTILL_COMPLETE": "complete_bash", "COMP_WORDS": "distill ge", "COMP_CWORD": "1"}
+    said = subprocess.run([sys.executable, "-m", "distill"], capture_output=True, text=True, env=env)
+    assert (said.returncode, said.stdout.split(), said.stderr) == (0, ["generate"], "")
 
 
 @pytest.mark.parametrize("command", ["", "models"])

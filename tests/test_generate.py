@@ -352,10 +352,10 @@ def sounds(folder: Path) -> list[np.ndarray]:
 
 
 def test_generate_writes_so_many_different_sounds_of_that_length(world, tmp_path):
-    said = generate(world, tmp_path / "new", "-n", 3, "--seed", 3, "--seconds", 0.4)
+    said = generate(world, tmp_path / "new", "-n", 3, "--seed", 3, "--seconds", 0.4, "--no-trim")
     assert said.code == 0, said.err
     made = sounds(tmp_path / "new")
-    assert said.out.splitlines() == [str(tmp_path / "new" / f"00{n}.wav") for n in (1, 2, 3)]
+    assert said.out.splitlines() == [str(tmp_path / "new" / f"kit_new_seed00{n}.wav") for n in (3, 4, 5)]
     assert [len(sound) for sound in made] == [19_200] * 3
     assert len({sound.tobytes() for sound in made}) == 3
     assert all(np.abs(sound).max() > 1e-3 for sound in made)
@@ -370,13 +370,21 @@ def test_the_seed_decides_the_sounds(world, tmp_path):
 
 
 def test_sounds_that_are_there_are_not_replaced_unless_asked(world, tmp_path):
-    short = ("-n", 1, "--seconds", 0.1)
-    generate(world, tmp_path, *short)
-    before = (tmp_path / "001.wav").read_bytes()
-    assert_refused(generate(world, tmp_path, *short, "--seed", 1), 1, "001.wav is there already")
-    assert (tmp_path / "001.wav").read_bytes() == before
-    assert generate(world, tmp_path, *short, "--seed", 1, "--overwrite").code == 0
-    assert (tmp_path / "001.wav").read_bytes() != before
+    def names() -> list[str]:
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    short = ("-n", 2, "--seconds", 0.1)
+    for _ in range(2):
+        assert generate(world, tmp_path, *short).code == 0
+    assert names() == [f"kit_new_seed00{n}.wav" for n in range(4)]
+    assert len({sound.tobytes() for sound in sounds(tmp_path)}) == 4
+    (tmp_path / "kit_new_seed003.wav").write_bytes(b"mine")
+    assert generate(world, tmp_path, "-n", 1, "--seconds", 0.1, "--seed", 3).code == 0
+    assert "kit_new_seed003_2.wav" in names()
+    assert (tmp_path / "kit_new_seed003.wav").read_bytes() == b"mine"
+    assert generate(world, tmp_path, *short, "--seed", 3, "--overwrite").code == 0
+    assert len(names()) == 6
+    assert (tmp_path / "kit_new_seed003.wav").read_bytes() != b"mine"
 
 
 def test_set_moves_the_sounds_and_warns_only_beyond_where_sounds_are(world, trained, tmp_path):
@@ -409,8 +417,9 @@ def test_a_set_that_makes_no_sense_is_a_usage_error(world, tmp_path, wrong):
 
 def test_interpolate_walks_between_two_sounds(world, tmp_path):
     ends = (world / "kit" / "tone_00.wav", world / "kit" / "tone_03.wav")
-    said = generate(world, tmp_path / "walk", "--interpolate", *ends, "--steps", 4, "--seconds", 0.3)
+    said = generate(world, tmp_path / "walk", "--interpolate", *ends, "--steps", 4, "--seconds", 0.3, "--no-trim")
     assert said.code == 0, said.err
+    assert "distill morph" in said.err
     made = sounds(tmp_path / "walk")
     assert [len(sound) for sound in made] == [14_400] * 4
     assert len({sound.tobytes() for sound in made}) == 4

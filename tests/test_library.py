@@ -77,6 +77,10 @@ def test_models_are_listed_newest_first_or_by_name_loss_or_size(library):
     assert names(library.entries("name")) == ["airy pad", "Deep Kick", "Open Hat", "snare"]
     assert names(library.entries("loss")) == ["Deep Kick", "snare", "Open Hat", "airy pad"]
     assert names(library.entries("size"))[0] == "airy pad"
+    for name in ("take 10", "take 9"):  # in the same second
+        write_model(library.folder / f"{name}.distill", name, save_date="2026-01-01")
+    assert names(library.entries())[:2] == ["take 9", "take 10"]
+    assert names(library.entries("name"))[-2:] == ["take 9", "take 10"]
     assert SORT_KEYS == ("date", "name", "loss", "size")
 
 

@@ -12,6 +12,7 @@ import distill
 from distill.audio.spectrogram import SpectrogramConfig
 from distill.errors import ConfigError, ModelFileError, TrainPrior
 from distill.models.archive import read_archive, write_archive
+from distill.models.codes import Codes
 from distill.models.loaded_vqvae import LoadedVQModel
 from distill.models.new_sounds import codes_of
 from distill.models.persistence import load_model_v2
@@ -21,7 +22,7 @@ from distill.training.loop import train_vqvae
 from distill.training.metrics import PriorEpochMetrics, PriorStepMetrics, TrainingCompleteEvent, VQStepMetrics
 from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
-from support.commands import assert_refused, run
+from support.commands import assert_refused, run, strict
 from support.runs import make_runs_quick, small_config
 from support.sounds import write_collection
 
@@ -311,7 +312,55 @@ def test_commands_write_what_they_make(kit, sounds, tmp_path, arguments, count):
     written = sorted((tmp_path / "out").glob("*.wav"))
     assert len(written) == count
     assert all(soundfile.info(path).frames > 100 for path in written)
-    assert_refused(run(*given, "--models-dir", kit / "models", "-o", tmp_path / "out"), 1, "is there already")
+    assert run(*given, "--models-dir", kit / "models", "-o", tmp_path / "out").code == 0
+    assert len(list((tmp_path / "out").glob("*.wav"))) == 2 * count, "a second time goes on counting"
+
+
+def test_a_sound_becomes_codes_in_a_file_and_a_sound_again(kit, model, sounds, tmp_path):
+    places = ("--models-dir", kit / "models", "-o", tmp_path)
+    said = run("encode", "kit", sounds[-1], *places, "--json")
+    assert said.code == 0, said.err
+    (about,) = strict(said.out)["codes"]
+    codes = Codes.load(about["file"])
+    assert codes == model.encode(sounds[-1])
+    assert about["shape"] == list(codes.grid.shape)
+    assert_refused(run("encode", "kit", sounds[-1], *places), 1, "is there already")
+    assert run("decode", "kit", about["file"], *places, "--no-trim", "--no-fade", "--bits", "32f").code == 0
+    heard, _ = soundfile.read(tmp_path / f"kit_{sounds[-1].stem}_decoded.wav", dtype="float32")
+    np.testing.assert_allclose(heard, model.decode(codes), atol=1e-6)
+    Codes(codes.grid, "another", codes.seconds).save(tmp_path / "foreign.npz")
+    assert_refused(run("decode", "kit", tmp_path / "foreign.npz", *places), 1, "codes of the model 'another'")
+
+
+def test_sounds_are_written_as_a_sampler_wants_them(kit, tmp_path):
+    places = ("--models-dir", kit / "models", "-o", tmp_path)
+    form = ("--peak", -1, "--rate", 44_100, "--bits", "16", "--stereo", "--pack", "--zip", "--json")
+    said = run("generate", "kit", "-n", 2, *places, *form)
+    assert said.code == 0, said.err
+    told = strict(said.out)
+    for number, about in enumerate(told["sounds"]):
+        info = soundfile.info(about["file"])
+        assert (info.samplerate, info.subtype, info.channels) == (44_100, "PCM_16", 2)
+        assert about["peak_dbfs"] == pytest.approx(-1, abs=1e-3)
+        assert (about["seed"], about["seconds"]) == (number, pytest.approx(info.duration))
+    assert {Path(path).name for path in told["pack"]} == {
+        "kit.sfz", "kit.dspreset", "kit.multisample", "kit.txt", "kit.zip"
+    }  # fmt: skip
+    assert all(Path(path).is_file() for path in told["pack"])
+    again = strict(run("generate", "kit", "-n", 1, *places, "--pack", "--json").out)
+    assert (Path(again["pack"][0]).name, again["sounds"][0]["seed"]) == ("kit_2.sfz", 2)
+
+
+@pytest.mark.parametrize("wrong", [("--peak", 1), ("--rate", 100), ("--bits", 12), ("--peak", "nan")], ids=str)
+def test_what_no_sound_file_can_have_is_a_usage_error(kit, tmp_path, wrong):
+    said = run("generate", "kit", "--models-dir", kit / "models", "-o", tmp_path / "out", *wrong)
+    assert_refused(said, 2, wrong[0])
+    assert not (tmp_path / "out").exists()
+
+
+def test_seeds_end_where_they_end(kit, tmp_path):
+    said = run("generate", "kit", "--models-dir", kit / "models", "-o", tmp_path, "-n", 2, "--seed", 2**32 - 1)
+    assert_refused(said, 2, "the last seed is 4294967295")
 
 
 def test_no_prior_is_trained_where_none_is_wanted(tmp_path, sounds):

@@ -55,8 +55,8 @@ def generate(
     from distill.cli.console import err
 
     if interpolate:
-        err.print("generate --interpolate is now `distill morph MODEL A B`", style="yellow", markup=False)
         write_morph(output, model, interpolate, steps, seconds, seed, amounts)
+        err.print("generate --interpolate is now `distill morph MODEL A B`", style="yellow", markup=False)
         return
     loaded, number = output.load(model), count or _COUNT
     seamless = output.loop and loaded.makes_loops
