@@ -110,7 +110,7 @@ WRONG = {
     "a library below a file": Wrong("models list --models-dir {w}/notes.txt/models", 1, "notes.txt is a file"),
     "a file as the home": Wrong("models list", 1, "notes.txt is a file", env=ELSEWHERE),
     "a model in a home that is a file": Wrong("models show kit", 1, "notes.txt is a file", env=ELSEWHERE),
-    "two models of one name": Wrong(f"models delete twin --yes {LIBRARY}", 1, "by its id: id-two, id-one"),
+    "two models of one name": Wrong(f"models delete twin --yes {LIBRARY}", 1, "by its id: id-one, id-two"),
     # no way to say it, or to ask
     "delete without a terminal": Wrong(f"models delete kit {LIBRARY}", 1, "--yes", process=True),
     "delete with nothing to read from": Wrong(f"models delete kit {LIBRARY}", 1, "--yes", streams="<&-"),

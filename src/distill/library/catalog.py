@@ -228,7 +228,7 @@ def as_path(model: str) -> Path | None:
 
 def _differences(entries: list[ModelEntry]) -> str:
     """The feature that tells models of one name apart: their ids, or their files where copies share an id."""
-    ids = [entry.model_id[:8] for entry in entries]
+    ids = sorted(entry.model_id[:8] for entry in entries)
     if len(set(ids)) == len(ids):
         return f"id: {', '.join(ids)}"
-    return f"file: {', '.join(entry.file for entry in entries)}"
+    return f"file: {', '.join(sorted(entry.file for entry in entries))}"
