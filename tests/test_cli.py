@@ -103,6 +103,14 @@ def test_version_is_the_packages() -> None:
     assert run("--version") == run("-V") == Said(0, f"distill {distill.__version__}\n", "")
 
 
+@pytest.mark.parametrize(("options", "end"), [((), ""), (("--bell",), "\a")])
+def test_the_bell_rings_at_the_end_on_a_terminal_and_when_it_is_asked_for(tmp_path, options, end) -> None:
+    command = [sys.executable, "-m", "distill", "generate", "none", "--models-dir", tmp_path, "-o", tmp_path, *options]
+    said = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"FORCE_COLOR": "1"})
+    assert (said.returncode, said.stdout) == (1, "")
+    assert ("\a" in said.stderr) == bool(end)
+
+
 def test_a_shell_completes_commands() -> None:
     env = os.environ | {"_DISTILL_COMPLETE": "complete_bash", "COMP_WORDS": "distill ge", "COMP_CWORD": "1"}
     said = subprocess.run([sys.executable, "-m", "distill"], capture_output=True, text=True, env=env)

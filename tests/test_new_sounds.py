@@ -148,11 +148,10 @@ def test_a_model_of_another_mel_is_given_a_prior_of_its_own_codes(tmp_path, soun
     log_mel = SpectrogramConfig(sample_rate=24_000, n_fft=1024, hop_length=256, n_mels=64)
     places = {"models_dir": tmp_path / "m", "model_name": "older"}
     train_vqvae(small_config(), sounds, tmp_path / "run", spectrogram_config=log_mel, **places)
-    options = ("--epochs", 1, "--models-dir", tmp_path / "m", "--output-dir", tmp_path / "p")
-    said = run("train", "--prior-only", "older", sounds[0].parent, *options)
-    assert said.code == 0, said.err
-    older = distill.load("older", models_dir=tmp_path / "m")
+    places = {"models_dir": tmp_path / "m", "output_dir": tmp_path / "p"}
+    older = distill.train_prior("older", sounds[0].parent, **places, max_epochs=1)
     (made,) = older.generate(1, seconds=0.4)
+    assert distill.load("older", models_dir=tmp_path / "m").generates
     assert len(made) == round(0.4 * 24_000)
 
 

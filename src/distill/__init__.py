@@ -16,7 +16,7 @@ import gc
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Codes", "load", "train", "write_wav"]
+__all__ = ["Codes", "load", "train", "train_prior", "write_wav"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,14 +1,15 @@
 """The Python entry points: `distill.train(folder)`, `distill.load(model)`, and the files of sounds and codes."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.audio.io import write_wav as write_wav
 from distill.home import default_models_dir
-from distill.library.catalog import ModelLibrary, as_path
+from distill.library.catalog import ModelLibrary, as_path, locate
 from distill.models.codes import Codes as Codes
 from distill.models.loaded import LoadedFamily
-from distill.models.persistence import load_any
+from distill.models.persistence import load_any, load_model_v2
 
 if TYPE_CHECKING:
     from distill.training.metrics import MetricsCallback
@@ -47,6 +48,39 @@ def train(
     )
     result = run_training(request, callback)
     return load_any(RunFolder(result["output_dir"]).read_info().model_path or "")
+
+
+def train_prior(
+    model: Path | str,
+    folder: Path | str,
+    *,
+    models_dir: Path | str | None = None,
+    output_dir: Path | str | None = None,
+    callback: "MetricsCallback | None" = None,
+    **settings: Any,
+) -> LoadedFamily:
+    """Give a model of codes, named as to `load`, a prior of the sounds in `folder`; returns it ready for use.
+
+    It is in the model's file then. `settings` are fields of `PriorConfig`. Raises as `train` does, and `LibraryError`.
+    """
+    from distill.training.execution import run_training
+    from distill.training.request import TrainingRequest
+
+    library, entry = locate(str(model), Path(models_dir or default_models_dir()))
+    path = library.path(entry).absolute()
+    mel = load_model_v2(path).spectrogram.config
+    request = TrainingRequest.for_folder(
+        Path(folder),
+        family="prior",
+        model_name=entry.name,
+        models_dir=library.folder,
+        output_dir=Path(output_dir) if output_dir else None,
+        sample_rate=mel.sample_rate,
+        model_file=str(path),
+        **settings,
+    )
+    run_training(dataclasses.replace(request, spectrogram_config=mel), callback)
+    return load_any(path)
 
 
 def load(model: Path | str, *, models_dir: Path | str | None = None, device: str = "cpu") -> LoadedFamily:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distill.cli.messages import COMMAND_LINE
-from distill.cli.options import Limits, audio_limits
+from distill.cli.options import Json, Limits, audio_limits
 
 if TYPE_CHECKING:
     from distill.data.collection import Collection, Found
@@ -19,7 +19,7 @@ def inspect(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="The folder with your sounds; subfolders are included.")],
     limit: Limits = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    json: Json = False,
 ) -> None:
     """Look through a folder of sounds: what is in it, what is odd, and what cannot be read and why."""
     from distill.cli.console import print_json

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from distill.cli.options import Device, DeviceName, Limits, ModelArgument, ModelsDir, audio_limits
+from distill.cli.options import Device, DeviceName, Limits, ModelArgument, ModelsDir, Overwrite, audio_limits
 
 
 def reconstruct(
@@ -18,7 +18,7 @@ def reconstruct(
     limit: Limits = None,
     models_dir: ModelsDir = None,
     device: Device = DeviceName.auto,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Turn sounds into codes and back: hear what the model makes of them.
 

@@ -15,7 +15,7 @@ import typer
 from distill.audio.rates import LOWEST_RATE, USUAL_RATE
 from distill.cli.cutting import CutOption, Cutting, cutting, list_files
 from distill.cli.messages import COMMAND_LINE
-from distill.cli.options import Device, DeviceName, Limits, ModelsDir, audio_limits, family_named
+from distill.cli.options import Bell, Device, DeviceName, Limits, ModelsDir, audio_limits, family_named
 from distill.cli.run import EXIT_CODES, run_shown
 from distill.cli.streams import flush_output
 from distill.paths import printable
@@ -117,8 +117,10 @@ def train(
         Path | None, typer.Option(metavar="FOLDER", help="With --resume: where the sounds are, if they were moved.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print events and a summary as JSON lines.")] = False,
+    bell: Bell = False,
 ) -> None:
     """Train a model on the sounds in FOLDER. Press Ctrl-C once to stop with a checkpoint."""
+    del bell
     settings = {
         "max_epochs": epochs,
         "minutes": minutes,
