@@ -21,7 +21,7 @@ from distill.audio.loops import find_loop
 from distill.audio.pitch import midi_key
 from distill.errors import ConfigError
 from distill.packs.origin import Origin
-from distill.packs.pack import pack_files, pack_zip, preset_files, write_pack
+from distill.packs.pack import pack_files, pack_zip, preset_files
 from distill.packs.sounds import MadeSound, SoundFile, finish_sound
 from support.sounds import tone
 
@@ -250,8 +250,8 @@ def test_tuned_sounds_are_one_instrument_in_tune_and_looped(notes):
 
 @pytest.mark.skipif(importlib.util.find_spec("sfzlint") is None, reason="sfzlint, which reads SFZ, is not installed")
 def test_a_linter_of_sfz_finds_nothing_wrong_and_every_sample(hits, notes, tmp_path):
-    for name, sounds in (("hits", hits), ("notes", notes)):
-        write_pack(tmp_path, name, sounds)
+    for file, content in itertools.chain(pack_files("hits", hits).items(), pack_files("notes", notes).items()):
+        (tmp_path / file).write_bytes(content)
     lint = [sys.executable, "-W", "ignore", "-c", "from sfzlint.lint import main; main()", "--no-pickle"]
     said = subprocess.run([*lint, tmp_path], capture_output=True, text=True)
     assert (said.returncode, said.stdout) == (0, ""), said

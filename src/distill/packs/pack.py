@@ -1,20 +1,17 @@
-"""A pack as files: the sounds, presets for samplers, and a text; in a folder or in one archive."""
+"""A pack as files: the sounds, presets for samplers, and a text; or all of them in one archive."""
 
 import io
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from distill.errors import ConfigError
 from distill.packs import presets
 from distill.packs.keys import ONE_SHOTS, zones
 from distill.packs.sounds import SoundFile
-from distill.storage import atomic_write, safe_stem
+from distill.storage import safe_stem
 
 SUFFIXES = (".sfz", ".dspreset", ".multisample", ".txt")  # of the files beside the sounds
-
-_MADE = (1980, 1, 1, 0, 0, 0)  # the same pack is the same to the byte
 
 
 def preset_files(name: str, sounds: Sequence[SoundFile]) -> dict[str, bytes]:
@@ -43,19 +40,10 @@ def pack_zip(name: str, sounds: Sequence[SoundFile]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for file, content in pack_files(name, sounds).items():
-            info = zipfile.ZipInfo(f"{safe_stem(name)}/{file}", _MADE)
+            info = zipfile.ZipInfo(f"{safe_stem(name)}/{file}", presets.ARCHIVE_DATE)
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, content)
     return buffer.getvalue()
-
-
-def write_pack(folder: Path, name: str, sounds: Sequence[SoundFile]) -> list[Path]:
-    """Write a pack into a folder, in place of files of its names; raises as `preset_files` does, and `StorageError`."""
-    paths = []
-    for file, content in pack_files(name, sounds).items():
-        atomic_write(folder / file, content)
-        paths.append(folder / file)
-    return paths
 
 
 def _check(sounds: Sequence[SoundFile]) -> None:

@@ -9,14 +9,15 @@ from distill import __version__
 from distill.packs.keys import Zone
 from distill.packs.sounds import SoundFile
 
+ARCHIVE_DATE = (1980, 1, 1, 0, 0, 0)  # of all members, so that the same pack is the same to the byte
+
 _RELEASE_S = 0.3  # of a sound that is held as long as its key
 _WHOLE_S = 60.0  # longer than any one-shot: it plays to its end, however short the key is held
-_MADE = (1980, 1, 1, 0, 0, 0)  # the date of members of archives: the same pack is the same to the byte
 
 
 def sfz(zones: Sequence[Zone]) -> str:
     """An SFZ instrument (sfzformat.com)."""
-    return "\n".join(["// made with distill", "<control>", "note_offset=0", "", "<global>", *map(_region, zones), ""])
+    return "\n".join(["// made with distill", *map(_region, zones), ""])
 
 
 def _region(zone: Zone) -> str:
@@ -58,9 +59,9 @@ def multisample(name: str, zones: Sequence[Zone]) -> bytes:
         _multisample_zone(root, zone)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # samplers read it in place
-        archive.writestr(zipfile.ZipInfo("multisample.xml", _MADE), _xml(root))
+        archive.writestr(zipfile.ZipInfo("multisample.xml", ARCHIVE_DATE), _xml(root))
         for zone in zones:
-            archive.writestr(zipfile.ZipInfo(zone.sound.file, _MADE), zone.sound.wav)
+            archive.writestr(zipfile.ZipInfo(zone.sound.file, ARCHIVE_DATE), zone.sound.wav)
     return buffer.getvalue()
 
 
