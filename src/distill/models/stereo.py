@@ -13,7 +13,7 @@ from distill.audio.mel import MelScale
 from distill.audio.stft import magnitudes, resynthesized
 from distill.audio.vocoder import set_bands
 
-_MOST_PANNED = 1.0  # of the middle in the difference: then all of it is on one side
+_MOST_PANNED = 4.0  # of the middle in the difference: at 1 all of it is on one side, beyond it the sides cancel
 _LOUDEST_OWN = 4.0  # times what was made of the difference
 _FAINT = 1e-9  # of a power
 
@@ -24,8 +24,10 @@ def joined(mid_side: Tensor, sides: Tensor, middle: Tensor, scale: MelScale, win
     `sides` are the magnitudes of the bands of left and right `[2, T, M]`, `middle` those of the middle `[T, M]`.
     """
     powers, power = sides.square(), middle.square().clamp(min=_FAINT)
-    panned = ((powers[0] - powers[1]) / (4 * power)).clamp(-_MOST_PANNED, _MOST_PANNED)
-    own = (powers.mean(dim=0) - power - panned.square() * power).clamp(min=0)
+    different = (powers.mean(dim=0) - power).clamp(min=0)  # the power of the difference
+    most = (different / power).sqrt().clamp(max=_MOST_PANNED)
+    panned = ((powers[0] - powers[1]) / (4 * power)).clamp(-most, most)
+    own = (different - panned.square() * power).clamp(min=0)
     to_bands = set_bands(sides, scale)
 
     def change(spectra: Tensor, start: int) -> Tensor:
