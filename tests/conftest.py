@@ -1,7 +1,9 @@
 """Fixtures that all tests share: one thread, a home of their own, small sounds, small nets."""
 
+import itertools
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,6 +34,24 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would the commands that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+COUNTED = "counted: "
+
+
+@pytest.fixture
+def counted(record_property: Callable[[str, object], None]) -> Callable[[str, int], None]:
+    """`counted(what, number)`: so many kills, mutants or requests of this test are in the totals at the end."""
+    return lambda what, number: record_property(f"{COUNTED}{what}", number)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    totals: Counter[str] = Counter()
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        if getattr(report, "when", "") == "call":  # not again for what comes before and after the test
+            totals.update({name: number for name, number in report.user_properties if name.startswith(COUNTED)})
+    for what, number in sorted(totals.items()):
+        terminalreporter.write_line(f"{number:>8,} {what.removeprefix(COUNTED)}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,7 @@ MODULES = {name.removesuffix(".__init__"): path for name, path in FILES.items()}
 
 # Lowest first. A module may import its own folder and what lies below it, nothing above and nothing beside.
 LAYERS = (
-    {"errors", "paths", "schema", "storage", "home", "distributed", "families", "notices"},
+    {"errors", "paths", "plain_files", "schema", "signals", "storage", "home", "distributed", "families", "notices"},
     {"audio", "library"},
     {"data", "packs"},
     {"models"},

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 import torch
 
 from distill.library.header import ModelMetadata
+from distill.models.exchange import export_safetensors
 from distill.models.persistence import load_any, save_model, save_model_v2
 from distill.models.vae import ConvVAE
 from distill.models.vqvae import ConvVQVAE
@@ -475,9 +477,9 @@ KINDS = {"v1": ("any", "header", "v1"), "v2": ("any", "header", "v2"), "checkpoi
 
 @pytest.mark.filterwarnings("ignore:Sparse")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("count", [56, pytest.param(3336, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [56, pytest.param(10_000, marks=pytest.mark.soak)])
 def test_a_mutant_is_a_typed_error_or_a_correct_model_soon_and_for_little(
-    files: dict[str, Path], worker: Worker, tmp_path: Path, kind: str, count: int
+    files: dict[str, Path], worker: Worker, tmp_path: Path, kind: str, count: int, counted: Callable[[str, int], None]
 ) -> None:
     whole, rng = files[kind].read_bytes(), random.Random(kind)
     path = tmp_path / f"x{files[kind].suffix}"
@@ -496,6 +498,53 @@ def test_a_mutant_is_a_typed_error_or_a_correct_model_soon_and_for_little(
                 assert words == right["any"][1], (name, "other weights were taken for a model")
     assert refused > count / 2
     assert worker.memory - worker.before < 2 * largest + 200e6, (worker.memory - worker.before) / 1e6
+    counted(f"mutants of a {kind} file", count)
+
+
+def json_value(value: Any, rng: random.Random) -> Any:
+    """The same value of JSON, with another one somewhere in it."""
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        key = rng.choice(list(value))
+        return value | {key: json_value(value[key], rng)}
+    return rng.choice([None, True, -1, 2**62, 1e300, "", "x" * 1000, [], {}, [[]], {"a": {}}])
+
+
+def safetensors_mutant(whole: bytes, rng: random.Random) -> bytes:
+    """A safetensors file with a bit changed, cut, or with another value somewhere in its header or its JSON."""
+    length = 8 + struct.unpack_from("<Q", whole)[0]
+    match rng.randrange(5):
+        case 0:
+            return flip(whole, rng.randrange(len(whole)), rng)
+        case 1:
+            return flip(whole, rng.randrange(length), rng)
+        case 2:
+            return cut(whole, rng)
+    header = json.loads(whole[8:length])
+    if rng.random() < 0.5:
+        content = json_value(json.loads(header["__metadata__"]["distill"]), rng)
+        header["__metadata__"]["distill"] = json.dumps(content)
+    else:
+        header = json_value(header, rng)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + whole[length:]
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(10_000, marks=pytest.mark.soak)])
+def test_a_mutant_of_an_exported_model_is_a_typed_error_or_a_correct_model(
+    files: dict[str, Path], worker: Worker, tmp_path: Path, count: int, counted: Callable[[str, int], None]
+) -> None:
+    whole, rng = export_safetensors(files["v2"], tmp_path / "whole.safetensors").read_bytes(), random.Random(0)
+    outcomes = Counter[str]()
+    for number in range(count):
+        path = tmp_path / f"x{number}.safetensors"
+        path.write_bytes(safetensors_mutant(whole, rng))
+        ((outcome, words, seconds),) = worker.read(path, "import").values()
+        assert outcome != "broke", (number, words)
+        assert seconds < 5
+        outcomes[outcome] += 1
+        path.unlink()
+    assert outcomes["refused"] > count / 2
+    counted("mutants of a safetensors file", count)
 
 
 def test_a_truncation_anywhere_near_an_end_is_refused(files: dict[str, Path], worker: Worker, tmp_path: Path) -> None:
@@ -539,6 +588,64 @@ def bomb() -> bytes:
         for _ in range(256):
             file.write(bytes(1 << 20))
     return buffer.getvalue()
+
+
+def sparse(size: int) -> Callable[[Path], object]:
+    """A file of so many zeros that takes no room."""
+    return lambda path: (path.touch(), os.truncate(path, size))
+
+
+def many_empty_tensors(path: Path) -> None:
+    """A safetensors file of 200,000 tensors of no numbers."""
+    header = {f"t{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(200_000)}
+    text = json.dumps({"__metadata__": {"distill": "{}"}} | header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+
+
+def a_huge_tensor(path: Path) -> None:
+    """A safetensors file of a model with a tensor of 3.5 GB of zeros beside its own."""
+    length = 7 << 29
+    weights = {"junk": {"dtype": "U8", "shape": [length], "data_offsets": [0, length]}}
+    content = {"format": "distill_model", "version": 2, "model_type": "vqvae", "vqvae_config": {}}
+    text = json.dumps({"__metadata__": {"distill": json.dumps(content)}} | weights).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    os.truncate(path, 8 + len(text) + length)
+
+
+PLACED = {
+    "a pipe": os.mkfifo,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a folder": Path.mkdir,
+    "4 GiB of zeros": sparse((4 << 30) - 1),
+    "20 GB of zeros": sparse(20 * 10**9),
+    "many empty tensors": many_empty_tensors,
+    "a huge tensor": a_huge_tensor,
+}
+
+
+@pytest.mark.parametrize("kind", PLACED)
+@pytest.mark.parametrize("suffix", [".distill", ".safetensors", ".pt"])
+def test_what_is_no_model_is_refused_unread(worker: Worker, tmp_path: Path, kind: str, suffix: str) -> None:
+    PLACED[kind](tmp_path / f"x{suffix}")
+    readers = ("import",) if suffix == ".safetensors" else EVERY_READER
+    for reader, (outcome, words, seconds) in worker.read(tmp_path / f"x{suffix}", *readers).items():
+        # Listing passes over it; a folder is taken for that of a run, without any checkpoint.
+        assert outcome == ("read" if reader == "listing" else "refused"), (reader, words)
+        assert seconds < 1, (reader, seconds)
+    assert worker.memory - worker.before < 300e6  # of all tests so far
+
+
+def test_a_model_with_more_numbers_than_its_settings_say_is_refused_unread(
+    files: dict[str, Path], worker: Worker, tmp_path: Path
+) -> None:
+    content = torch.load(files["v2"], weights_only=True)
+    content["model_state_dict"]["junk"] = torch.zeros(50 << 20, dtype=torch.uint8).view(torch.int32)
+    content["model_state_dict"]["more"] = torch.zeros(30 << 20, dtype=torch.bool)
+    torch.save(content, tmp_path / "x.distill")
+    for reader in ("any", "v2", "import"):
+        ((outcome, words, seconds),) = worker.read(tmp_path / "x.distill", reader).values()
+        assert (outcome, "do not fit its settings" in words) == ("refused", True), words
+        assert seconds < 1
 
 
 def test_the_numbers_of_a_model_are_protected_by_their_checksums(files: dict[str, Path], tmp_path: Path) -> None:

@@ -490,6 +490,12 @@ def test_any_pickle_is_a_header_or_a_model_file_error(tmp_path_factory, pickled)
         read_header(path)
 
 
+@pytest.mark.parametrize("health", [{"level_0": {}}, {"level_0": {"utilization": "x"}}, {"level_0": 1}])
+def test_a_header_with_half_of_a_health_is_refused(tmp_path, health):
+    with pytest.raises(ModelFileError, match="its metadata is damaged"):
+        read_header(write_model(tmp_path / "kick.distill", codebook_health_snapshot=health))
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.99])
 def test_a_header_cut_short_is_refused(tmp_path, share):
     path = write_model(tmp_path / "x.distill")

@@ -4,18 +4,26 @@ import dataclasses
 import itertools
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.errors import ConfigError, LibraryError
-from distill.library.catalog import ModelEntry, ModelLibrary
+from distill.library.catalog import ModelEntry, ModelLibrary, locate
+from distill.library.header import read_header
+from support.commands import run, tree
 from support.models import write_model
+from support.processes import in_child
 
 # Many at once
 
@@ -185,11 +193,11 @@ def test_a_folder_in_the_place_of_the_index_is_put_aside(tmp_path: Path) -> None
 def test_an_index_that_may_not_be_read_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library, _, whole = indexed(tmp_path)
 
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, limit: int) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
     with monkeypatch.context() as patch:  # root may read everything
-        patch.setattr(Path, "read_bytes", refuse)
+        patch.setattr("distill.library.index.read_plain", refuse)
         with pytest.raises(LibraryError, match=r"library\.json: Permission denied"):
             library.entries()
     assert (tmp_path / "library.json").read_bytes() == whole
@@ -238,3 +246,119 @@ def test_a_pipe_named_like_a_model_keeps_no_one_waiting(tmp_path: Path) -> None:
     library, entries, _ = indexed(tmp_path)
     os.mkfifo(tmp_path / "pipe.distill")
     assert library.entries() == entries
+
+
+INDEXES = {
+    "a pipe": os.mkfifo,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "gigabytes of nothing": lambda path: (path.touch(), os.truncate(path, 4 << 30)),
+    "brackets": lambda path: path.write_bytes(b"[" + b"[]," * (5 << 20) + b"0]"),
+}
+
+
+@pytest.mark.parametrize("kind", INDEXES)
+def test_whatever_lies_in_the_place_of_the_index_is_put_aside_unread(tmp_path: Path, kind: str) -> None:
+    library, entries, _ = indexed(tmp_path)
+    (tmp_path / "library.json").unlink()
+    INDEXES[kind](tmp_path / "library.json")
+    assert library.entries() == entries
+    assert os.path.lexists(tmp_path / "library.broken.json")
+    assert library.entries() == entries
+
+
+def test_files_of_strangers_are_read_while_the_library_is_free_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, entries, _ = indexed(tmp_path)
+    write_model(tmp_path / "new.distill")
+    free = []
+
+    def read(path: Path) -> object:
+        free.append(not FileLock(tmp_path / ".library.lock", is_singleton=True).is_locked)
+        return read_header(path)
+
+    monkeypatch.setattr("distill.library.entry.read_header", read)
+    assert len(library.entries()) == len(entries) + 1
+    assert len(library.rebuild()) == len(entries) + 1
+    assert free == [True] * (len(entries) + 2)
+
+
+def test_a_model_that_cannot_be_loaded_is_marked(tmp_path: Path) -> None:
+    write_model(tmp_path / "good.distill")
+    torch.save(torch.load(tmp_path / "good.distill") | {"version": 3}, tmp_path / "newer.distill")
+    write_model(tmp_path / "foreign.distill", model_type="gan")
+    for kind in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
+        content = torch.load(tmp_path / "good.distill")
+        content["model_state_dict"]["weight"] = torch.tensor([1.0, float("-inf")], dtype=kind)
+        torch.save(content, tmp_path / f"{str(kind)[6:]}.distill")
+    problems = {entry.file.removesuffix(".distill"): entry.problem for entry in ModelLibrary(tmp_path).entries()}
+    not_finite = dict.fromkeys(("float32", "float16", "bfloat16", "float64"), "its weights are not all finite numbers")
+    known = {"good": "", "newer": "made by a newer distill", "foreign": "its family is not known"}
+    assert problems == known | not_finite
+    listed = run("models", "list", "--models-dir", tmp_path).out
+    assert listed.count("cannot be loaded: its weights are not all finite numbers") == 4
+
+
+def test_the_index_of_an_earlier_release_is_made_anew_without_a_word(tmp_path: Path, caplog) -> None:
+    library, entries, _ = indexed(tmp_path)
+    content = json.loads((tmp_path / "library.json").read_text()) | {"version": 2}
+    (tmp_path / "library.json").write_text(json.dumps(content))
+    assert library.entries() == entries
+    assert not list(tmp_path.glob("library.broken*"))
+    assert caplog.text == ""
+
+
+@pytest.fixture
+def read_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A library that everybody can read and nobody write."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "models"
+        write_model(folder / "kick.distill")
+        for path, mode in ((Path(name), 0o755), (folder / "kick.distill", 0o444), (folder, 0o555)):
+            path.chmod(mode)
+        yield folder
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("index", ["none", "whole", "damaged"])
+def test_a_library_that_can_only_be_read_is_listed_and_used_by_name(read_only: Path, index: str) -> None:
+    read_only.chmod(0o755)
+    if index != "none":
+        ModelLibrary(read_only).entries()
+        for path in read_only.iterdir():
+            path.chmod(0o444)
+    if index == "damaged":
+        (read_only / "library.json").write_text("{")
+    read_only.chmod(0o555)
+    before = tree(read_only)
+
+    def use(say: Callable[[object], None]) -> None:
+        os.setgroups([]), os.setgid(65534), os.setuid(65534)
+        library = ModelLibrary(read_only)
+        library.forget_discarded()
+        say([entry.name for entry in library.entries()])
+        say(library.find("kick").file)
+        say(locate("kick", read_only)[1].name)
+        say(len(library.rebuild()))
+
+    if os.geteuid():
+        pytest.skip("only root can become somebody else")
+    assert in_child(use) == ["['kick']", "kick.distill", "kick", "1"]
+    assert tree(read_only) == before
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(10_000, marks=pytest.mark.soak)])
+def test_a_mutant_of_the_index_lists_what_the_files_say(
+    tmp_path: Path, count: int, counted: Callable[[str, int], None]
+) -> None:
+    library, entries, whole = indexed(tmp_path)
+    rng = random.Random(0)
+    for _ in range(count):
+        place = rng.randrange(len(whole))
+        mutants = [whole[:place], whole[:place] + whole[place + 1 :], whole[:place] + b"[" + whole[place:]]
+        changed = bytes([whole[place] ^ (1 << rng.randrange(8))])
+        (tmp_path / "library.json").write_bytes(rng.choice([*mutants, whole[:place] + changed + whole[place + 1 :]]))
+        assert library.entries() == entries
+        for path in tmp_path.glob("library.broken*"):
+            path.unlink()
+    counted("mutants of library.json", count)

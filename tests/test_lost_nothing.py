@@ -230,8 +230,10 @@ NEVER = -1
 
 
 @each_kind
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.soak)])
-def test_killed_at_any_moment_what_was_said_to_be_saved_is_there(kind: Kind, kills: int, folder: Path) -> None:
+@pytest.mark.parametrize("kills", [5, pytest.param(170, marks=pytest.mark.soak)])
+def test_killed_at_any_moment_what_was_said_to_be_saved_is_there(
+    kind: Kind, kills: int, folder: Path, counted: Callable[[str, int], None]
+) -> None:
     moments, done = random.Random(kills), 1
     with striking(NEVER, kill) as calls:
         kind.write(folder, 1)
@@ -251,6 +253,7 @@ def test_killed_at_any_moment_what_was_said_to_be_saved_is_there(kind: Kind, kil
         assert reached in (kind.state(saved), kind.state(saved + 1))
         done = saved + (reached == kind.state(saved + 1))
     assert done > kills // 5  # they were killed at work, and not all before it
+    counted("kills of what writes files", kills)
 
 
 # An error at every system call

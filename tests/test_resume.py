@@ -16,14 +16,14 @@ from distill.data.collection import find_audio_files
 from distill.errors import CheckpointError, ConfigError
 from distill.models.quantizer import ResidualQuantizer
 from distill.training import loop
-from distill.training.checkpoint import list_checkpoints
+from distill.training.checkpoint import Checkpoint, list_checkpoints, write_checkpoint
 from distill.training.config import TrainingConfig
 from distill.training.dataset import create_data_loaders
 from distill.training.execution import run_training
 from distill.training.loop import train, train_vqvae
 from distill.training.metrics import VQStepMetrics
 from distill.training.request import TrainingRequest
-from support.runs import differences, models_of, newest, parts, saved_parts, small_config, ticking
+from support.runs import differences, models_of, newest, parts, same_run, saved_parts, small_config, ticking
 from support.sounds import write_collection
 from support.stops import AtEvent, InCall, StopAt, go_on
 
@@ -243,6 +243,35 @@ def test_a_used_run_folder_is_refused_and_left_as_it_is(config, sounds, uninterr
     with pytest.raises(ConfigError, match="holds a run already"):
         train_vqvae(config, sounds, uninterrupted)
     assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*")} == before
+
+
+SAVING_S = {"quick": 0.1, "slow": 3.0}
+
+
+@pytest.mark.parametrize("saving", SAVING_S)
+def test_long_epochs_have_checkpoints_each_minute_but_for_no_more_than_a_hundredth_of_the_time(
+    config, sounds, uninterrupted, tmp_path, monkeypatch, saving
+):
+    now, saved = 0.0, []
+
+    def write(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
+        nonlocal now
+        now += SAVING_S[saving]
+        saved.append((checkpoint.step, now))
+        return write_checkpoint(folder, checkpoint, keep)
+
+    def callback(event: object) -> None:
+        nonlocal now
+        now += 25.0 if isinstance(event, VQStepMetrics) else 0.0
+
+    monkeypatch.setattr("distill.training.snapshot.write_checkpoint", write)
+    request = TrainingRequest.of_arguments("vqvae", config, sounds, tmp_path / "run", device="cpu")
+    run_training(request, callback, clock=lambda: now)
+    waits = [at - before for (_, before), (step, at) in itertools.pairwise(saved) if step]
+    least = max(60.0, 100 * SAVING_S[saving])
+    assert all(least <= wait < least + 25 + SAVING_S[saving] for wait in waits)
+    assert bool(waits) == (saving == "quick")
+    same_run(tmp_path / "run", uninterrupted)
 
 
 def test_going_back_to_an_older_checkpoint_drops_what_came_after_it(sounds, uninterrupted, tmp_path):

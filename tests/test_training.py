@@ -251,7 +251,7 @@ def test_learning_by_heart_is_told_once_however_often_a_run_is_resumed_and_train
 
 def test_a_time_budget_settles_the_epochs_and_lays_the_schedule_over_them(files, tmp_path):
     request = TrainingRequest.of_arguments("vqvae", small_config(minutes=0.1), files, tmp_path / "run")
-    result = run_training(request, clock=ticking())
+    result = run_training(request, clock=ticking(0.2))
     epochs = result["metrics_history"].epoch_metrics
     total = RunFolder(tmp_path / "run").read_info().total_epochs
     assert len(epochs) == total > 3

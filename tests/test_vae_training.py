@@ -122,7 +122,7 @@ def test_under_a_time_budget_the_weight_never_falls(files, tmp_path):
     # The number of epochs is only settled after the first of them.
     config = small_vae_config(minutes=0.1, max_epochs=1, augmentation_copies=4, kl_warmup_fraction=1.0)
     request = TrainingRequest.of_arguments("vae", config, files, tmp_path / "run")
-    history = run_training(request, clock=ticking())["metrics_history"]
+    history = run_training(request, clock=ticking(0.1))["metrics_history"]
     weights = [event.kl_weight for event in history.step_metrics]
     assert len(history.epoch_metrics) > 2
     assert weights == sorted(weights)

@@ -80,6 +80,7 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
     """
     with storage_errors(path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_orphans(path.parent)
         temporary = temporary_beside(path)
         try:
             _write_synced(temporary, memoryview(data))
@@ -92,7 +93,7 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A temporary name in the folder of `path`, by which `remove_orphans` recognises files of dead processes."""
+    """A temporary name in the folder of `path`, by which `remove_orphans` recognises what dead processes have left."""
     return path.with_name(f".distill-{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
 
 
@@ -127,13 +128,30 @@ def sync(path: Path) -> None:
             os.close(handle)
 
 
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder in `parent`, removed after the body; raises `StorageError`."""
+    with storage_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        remove_orphans(parent)
+        folder = temporary_beside(parent / "folder")
+        folder.mkdir(0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def remove_orphans(folder: Path) -> None:
-    """Delete the half-written files in `folder` whose writer, a process of this machine, no longer runs."""
+    """Delete what is temporary in `folder` and of a process of this machine that no longer runs."""
     for path in folder.glob(".distill-*.tmp"):
         name = _TEMPORARY.fullmatch(path.name)
         if name and name["host"] == _HOST and not _alive(int(name["pid"])):
-            with suppress(OSError):
-                path.unlink()
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()
 
 
 def _alive(pid: int) -> bool:

@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 
 from distill.cli.app import main
+from distill.signals import EXIT_CODES
 
 
 class Said(NamedTuple):
@@ -26,7 +27,7 @@ class Said(NamedTuple):
 def run(*arguments: object) -> Said:
     """`distill ARGUMENTS`, entry point and all, in this process."""
     out, err = io.StringIO(), io.StringIO()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in EXIT_CODES}
     with (
         mock.patch.object(sys, "argv", ["distill", *map(str, arguments)]),
         contextlib.redirect_stdout(out),

@@ -5,11 +5,11 @@ import math
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from distill.errors import LibraryError, ListModels, ModelFileError
+from distill.errors import LibraryError, ListModels, ModelFileError, StorageError
 from distill.library.entry import ModelEntry as ModelEntry
 from distill.library.header import MODEL_FILE_EXTENSION
 from distill.library.index import read_index, write_index
@@ -38,8 +38,7 @@ class ModelLibrary:
         """All models: newest first, or by `name`, `loss` (best first) or `size` (largest first)."""
         if not self._is_there():  # listing must not create it
             return []
-        with locked(self.folder):
-            entries = self._follow_files(read_index(self.folder))
+        entries = self._follow_files()
         orders: dict[str, Any] = {
             "date": lambda e: (e.save_date, e.modified_ns),  # the former is to the second
             "name": lambda e: _natural(e.name),
@@ -97,15 +96,14 @@ class ModelLibrary:
 
     def remove(self, model_id: str) -> ModelEntry:
         """Delete the one model with this id, and its file; raises `LibraryError` unless it is exactly one."""
-        with locked(self.folder):
-            found = [entry for entry in self._follow_files(read_index(self.folder)) if entry.model_id == model_id]
-            if not found:
-                raise LibraryError(f"no model with the id {model_id!r} in {self.folder}", ListModels())
-            if len(found) > 1:  # copies made by hand
-                raise LibraryError(
-                    f"{len(found)} models have the id {model_id!r}", f"say which one by its {_differences(found)}"
-                )
-            self.delete(found[0])
+        found = [entry for entry in self.entries() if entry.model_id == model_id]
+        if not found:
+            raise LibraryError(f"no model with the id {model_id!r} in {self.folder}", ListModels())
+        if len(found) > 1:  # copies made by hand
+            raise LibraryError(
+                f"{len(found)} models have the id {model_id!r}", f"say which one by its {_differences(found)}"
+            )
+        self.delete(found[0])
         return found[0]
 
     def delete(self, entry: ModelEntry) -> None:
@@ -129,14 +127,17 @@ class ModelLibrary:
     def _removing(self, entry: ModelEntry) -> Iterator[Path]:
         """Yield the file of a model for the body to take away; then the model is taken out of the index."""
         with locked(self.folder):
-            entries = self._follow_files(read_index(self.folder))
-            if entry not in entries:  # its size and time count: a model that was replaced since is not deleted
-                raise LibraryError(
-                    f"{self.path(entry)} has been changed or removed in the meantime, so nothing was deleted",
-                    ListModels(),
-                )
+            self.check_unchanged(entry)
             yield self.path(entry)
-            write_index(self.folder, [other for other in entries if other != entry])
+            write_index(self.folder, [other for other in read_index(self.folder) if other.file != entry.file])
+
+    def check_unchanged(self, entry: ModelEntry) -> None:
+        """Raise `LibraryError` unless the file is still the one that the entry was made from."""
+        if not entry.describes(self.path(entry)):
+            raise LibraryError(
+                f"{self.path(entry)} has been changed or removed in the meantime, so nothing was deleted or renamed",
+                ListModels(),
+            )
 
     def restore(self, kept: Path) -> ModelEntry:
         """Bring a discarded model back; raises `LibraryError` when it is no longer there."""
@@ -149,20 +150,19 @@ class ModelLibrary:
             return next(entry for entry in self.entries() if entry.file == path.name)
 
     def forget_discarded(self, days: float = 30) -> None:
-        """Delete for good the models that were discarded more than `days` days ago."""
+        """Delete for good the models that were discarded more than `days` days ago, as far as that is possible."""
         oldest = time.time_ns() - days * 86_400e9
         for path in (self.folder / _DELETED).glob(f"*{MODEL_FILE_EXTENSION}"):
             stamp = path.name.partition("-")[0]
             if stamp.isdecimal() and int(stamp) < oldest:  # without a time, it was not discarded by distill
-                with storage_errors(path):
+                with suppress(OSError):  # a library that can only be read is used all the same
                     path.unlink(missing_ok=True)
 
     def rebuild(self) -> list[ModelEntry]:
         """Rebuild the index from the model files; returns its entries."""
         if not self._is_there():
             return []
-        with locked(self.folder):
-            return self._follow_files([])
+        return self._follow_files(anew=True)
 
     @contextmanager
     def new_file(self, name: str) -> Iterator[Path]:
@@ -182,24 +182,41 @@ class ModelLibrary:
             raise LibraryError(f"{place} is a file", "give the folder of a library")
         return place == self.folder
 
-    def _follow_files(self, entries: list[ModelEntry]) -> list[ModelEntry]:
-        """Bring entries in line with the files: new files are read, entries without a file dropped.
+    def _follow_files(self, anew: bool = False) -> list[ModelEntry]:
+        """Bring the index in line with the files: new files are read, entries without a file dropped; returns it.
 
-        Half-written files of killed processes are removed.
+        Half-written files of killed processes are removed. A folder that cannot be written to is only read.
         """
-        remove_orphans(self.folder)
-        known = {entry.file: entry for entry in entries}
-        followed = []
-        for path in sorted(self.folder.glob(f"*{MODEL_FILE_EXTENSION}"), key=lambda path: path.name):
-            try:
-                entry = known.get(path.name)
-                # Only files that are new or have changed are read.
-                followed.append(entry if entry and entry.describes(path) else ModelEntry.of_file(path))
-            except ModelFileError as error:  # which must not hide the other models
-                logger.warning(ModelNotListed(str(path), error.reason, error.remedy))
-        if followed != entries:
-            write_index(self.folder, followed)
-        return followed
+        with locked(self.folder, only_to_read=True):
+            remove_orphans(self.folder)
+            known = {} if anew else {entry.file: entry for entry in read_index(self.folder)}
+            unread = [path for path in self._files() if not _is_described(path, known.get(path.name))]
+        # Without the lock: the file of a stranger may take a while, and others need not wait for it.
+        read = {path.name: entry for path in unread if (entry := _listed(path))}
+        with locked(self.folder, only_to_read=True):
+            indexed = read_index(self.folder)
+            known = read if anew else {entry.file: entry for entry in indexed} | read
+            entries = [known[path.name] for path in self._files() if path.name in known]
+            if entries != indexed:
+                with suppress(StorageError):  # the files say all that the index does
+                    write_index(self.folder, entries)
+        return entries
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob(f"*{MODEL_FILE_EXTENSION}"), key=lambda path: path.name)
+
+
+def _is_described(path: Path, entry: ModelEntry | None) -> bool:
+    return entry is not None and entry.describes(path)
+
+
+def _listed(path: Path) -> ModelEntry | None:
+    """The entry of a file; None, with a warning, for one that is no readable model, which must not hide the others."""
+    try:
+        return ModelEntry.of_file(path)
+    except ModelFileError as error:
+        logger.warning(ModelNotListed(str(path), error.reason, error.remedy))
+        return None
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:

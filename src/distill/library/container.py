@@ -11,6 +11,7 @@ import pickletools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,6 +38,12 @@ _ITEM_SIZES = {
     "torch LongStorage": 8,
     "torch DoubleStorage": 8,
 }
+_EXPONENTS = {  # the bits that are all set in what is no finite number
+    "torch BFloat16Storage": 0x7F80,
+    "torch HalfStorage": 0x7C00,
+    "torch FloatStorage": 0x7F80_0000,
+    "torch DoubleStorage": 0x7FF0_0000_0000_0000,
+}
 _TENSOR = "torch._utils _rebuild_tensor_v2"
 _NO_HOOKS = "collections OrderedDict"  # torch writes an empty one for the hooks of every tensor
 
@@ -47,6 +54,7 @@ class TensorRecord:
 
     shape: tuple[int, ...]
     key: str
+    storage: str = "torch FloatStorage"  # the name of its type
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class _Name:
 class _Storage:
     key: str
     items: int
+    type_name: str
 
 
 def read_structure(file: BinaryIO) -> Any:
@@ -79,6 +88,23 @@ def check_container(file: BinaryIO) -> None:
     if order and read_member(file, order) != b"little":
         raise Malformed("its numbers are in another byte order")
     _structure(file, members)
+
+
+def check_numbers(file: BinaryIO) -> None:
+    """Check the numbers of all tensors: their checksums, and that they are finite; raises `Malformed`, `OSError`."""
+    members = _members(file)
+    for value, _ in _walk(_structure(file, members), 0):
+        if isinstance(value, TensorRecord):
+            read_through(file, members[_TENSORS + value.key], partial(_check_finite, value.storage))
+
+
+def _check_finite(storage: str, block: bytes) -> None:
+    if exponent := _EXPONENTS.get(storage):
+        import numpy as np  # here, because only files that are new to a library come to this
+
+        bits = np.frombuffer(block, f"<u{_ITEM_SIZES[storage]}") & exponent
+        if (bits == exponent).any():
+            raise Malformed("its weights are not all finite numbers")
 
 
 def _members(file: BinaryIO) -> dict[str, Member]:
@@ -212,7 +238,7 @@ class _StructureReader:
         if type(key) is not str or key in self.sizes or type(items) is not int or items < 0:
             raise Malformed("its tensors share data, or are damaged")
         self.sizes[key] = _ITEM_SIZES[storage.name] * items
-        return _Storage(key, items)
+        return _Storage(key, items, storage.name)
 
 
 def _allowed_global(name: str) -> _Name:
@@ -239,7 +265,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, requires_grad: A
     wrong = any(found != wanted for found, wanted, size in zip(stride, dense, shape, strict=True) if size > 1)
     if wrong or offset != 0 or requires_grad is not False or hooks != {} or math.prod(shape) != storage.items:
         raise Malformed("its tensors are not dense")
-    return TensorRecord(shape, storage.key)
+    return TensorRecord(shape, storage.key, storage.type_name)
 
 
 def _check_values(structure: Any, max_values: int, max_text: int, tensors: set[str]) -> None:

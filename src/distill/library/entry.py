@@ -9,7 +9,7 @@ from pydantic import Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
 from distill.errors import ConfigError, ModelFileError
-from distill.library.header import read_header
+from distill.library.header import read_header, why_not_loaded
 from distill.schema import VALIDATED, Validated
 
 
@@ -38,6 +38,7 @@ class ModelEntry(Validated):
     codebook_size: int | None = Field(default=None, ge=0, le=10**9)
     size_bytes: int = 0
     modified_ns: int = 0
+    problem: str = ""  # why it cannot be loaded
 
     @classmethod
     def of_file(cls, path: Path) -> Self:
@@ -60,13 +61,17 @@ class ModelEntry(Validated):
                 codebook_size=header.settings.get("codebook_size"),
                 size_bytes=status.st_size,
                 modified_ns=status.st_mtime_ns,
+                problem=why_not_loaded(path, header),
             )
         except ConfigError as error:
             raise ModelFileError(f"{path}: its metadata is damaged ({error})") from error
 
     def describes(self, path: Path) -> bool:
-        """True if the file at `path` is still the one that this entry was made from; raises `ModelFileError`."""
-        status = _status(path)
+        """True if the file at `path` is still the one that this entry was made from."""
+        try:
+            status = _status(path)
+        except ModelFileError:
+            return False
         return (self.size_bytes, self.modified_ns) == (status.st_size, status.st_mtime_ns)
 
 

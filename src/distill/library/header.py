@@ -9,19 +9,22 @@ from typing import (
     NotRequired,  # pydantic needs it below Python 3.12
 )
 
-from pydantic import ConfigDict, Field, FiniteFloat, with_config
+from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat, with_config
 from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
 
 from distill.errors import ConfigError, ModelFileError
 from distill.families import find_family
-from distill.library.container import malformed_as, read_structure
+from distill.library.container import check_numbers, malformed_as, read_structure
+from distill.library.members import MAX_BYTES, Malformed
 from distill.notices import ModelYoung, Notice
+from distill.plain_files import open_plain
 from distill.schema import VALIDATED, Validated
 
 MODEL_FORMAT_MARKER = "distill_model"
 FEW_EPOCHS = 10  # a model that has fewer, and did best in the last, is young
 MODEL_FILE_EXTENSION = ".distill"
+SAVED_MODEL_VERSION_V2 = 2  # the highest that is known
 
 _EXACT = ConfigDict(extra="forbid")
 
@@ -48,6 +51,15 @@ class ModelMetadata(Validated):
     def kept_epoch(self) -> int | None:
         """The epoch whose weights these are, counted from 1 as people do; None before the first is complete."""
         return self.best_epoch + 1 if self.epochs else None
+
+
+def _whole(health: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    if any(level.keys() != {"utilization", "perplexity", "dead_codes"} for level in health.values()):
+        raise ValueError("a level's health is its utilization, perplexity and dead codes")
+    return health
+
+
+WholeHealth = Annotated[dict[str, dict[str, float]], AfterValidator(_whole)]  # of all levels
 
 
 @with_config(_EXACT)
@@ -82,9 +94,10 @@ class Header(Validated):
 
     model_type: Annotated[str, Field(max_length=64)]
     metadata: ModelMetadata
+    version: Annotated[int, Field(ge=1)] = 1  # of the file's format
     settings: dict[str, Any] = field(default_factory=dict)
     sample_rate: int | None = None  # Hz
-    health: dict[str, dict[str, float]] | None = None
+    health: WholeHealth | None = None
     analysis: LatentAnalysis | None = None
     curves: dict[str, list[float | None]] | None = None  # losses, one value per epoch
 
@@ -121,7 +134,7 @@ class Header(Validated):
 
 def read_header(path: Path) -> Header:
     """Read the header of the model file at `path`; raises `ModelFileError`."""
-    with malformed_as(ModelFileError, path, "model file"), path.open("rb") as file:
+    with malformed_as(ModelFileError, path, "model file"), open_plain(path, MAX_BYTES) as file:
         content = read_structure(file)
     if not isinstance(content, dict) or content.get("format") != MODEL_FORMAT_MARKER:
         raise ModelFileError(f"{path}: not a distill model")
@@ -130,6 +143,7 @@ def read_header(path: Path) -> Header:
         return Header(
             model_type=content["model_type"],
             metadata=ModelMetadata(**content["metadata"]),
+            version=content["version"],
             settings=(content.get(family.file.settings_key) if family else None) or {},
             sample_rate=_sample_rate(content.get("spectrogram_config")),
             health=content.get("codebook_health_snapshot"),
@@ -142,3 +156,19 @@ def read_header(path: Path) -> Header:
 
 def _sample_rate(spectrogram_config: Any) -> Any:
     return spectrogram_config.get("sample_rate") if isinstance(spectrogram_config, dict) else None
+
+
+def why_not_loaded(path: Path, header: Header) -> str:
+    """The reason why the model at `path`, which has this header, cannot be loaded; empty if none is known."""
+    if header.version > SAVED_MODEL_VERSION_V2:
+        return "made by a newer distill"
+    if find_family(header.model_type) is None:
+        return "its family is not known"
+    try:
+        with open_plain(path, MAX_BYTES) as file:
+            check_numbers(file)
+    except OSError as error:
+        return error.strerror or str(error)
+    except Malformed as error:
+        return str(error)
+    return ""

@@ -1,11 +1,12 @@
 """The lock of a library: one process or thread at a time reads and changes what is in its folder."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.errors import LibraryError
+from distill.errors import LibraryError, StorageError
 from distill.storage import storage_errors
 
 if TYPE_CHECKING:
@@ -13,16 +14,26 @@ if TYPE_CHECKING:
 
 _LOCK = ".library.lock"
 _QUEUE = ".library.queue"
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 _TIMEOUT_S = 30.0
 _POLL_S = 0.01
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a library, whose folder is created if need be, for the body; raises `LibraryError`."""
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = _acquire(folder)
+def locked(folder: Path, only_to_read: bool = False) -> Iterator[None]:
+    """Hold the lock of a library, whose folder is created if need be, for the body; raises `LibraryError`.
+
+    `only_to_read` does without it in a folder that cannot be written to: files are replaced as a whole.
+    """
+    try:
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = _acquire(folder)
+    except StorageError as error:
+        if not only_to_read or getattr(error.__cause__, "errno", None) not in _NOT_WRITABLE:
+            raise
+        yield
+        return
     try:
         yield
     finally:

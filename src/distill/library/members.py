@@ -10,9 +10,11 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
+
+MAX_BYTES = (4 << 30) - 1  # of a file: beyond it, zip records sizes in extra fields, which are refused
 
 _LOCAL = struct.Struct("<4s2x2H4x3L2H")  # signature, flags, compression, checksum, sizes, lengths of name and extra
 _DESCRIPTOR = struct.Struct("<4s3L")  # signature, checksum, sizes
@@ -66,12 +68,16 @@ def read_member(file: BinaryIO, member: Member) -> bytes:
     return content
 
 
-def read_through(file: BinaryIO, member: Member) -> None:
-    """Check the checksum of a member without keeping its content; raises `Malformed`, `OSError`."""
+def read_through(file: BinaryIO, member: Member, look: Callable[[bytes], object] = lambda _: None) -> None:
+    """Check the checksum of a member without keeping its content, which `look` gets in blocks of whole numbers.
+
+    Raises `Malformed`, `OSError`.
+    """
     file.seek(member.start)
     checksum, left = 0, member.size
     while block := file.read(min(left, _BLOCK)):
         checksum, left = zlib.crc32(block, checksum), left - len(block)
+        look(block)
     _check(checksum, member)
 
 

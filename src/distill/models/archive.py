@@ -6,8 +6,7 @@ with `weights_only=True`. No infinite or NaN number is written, and no tensor wi
 
 import io
 import math
-import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.library.container import check_container
-from distill.library.members import Malformed
+from distill.library.container import check_container, read_structure
+from distill.library.members import MAX_BYTES, Malformed
+from distill.plain_files import open_plain
 from distill.storage import atomic_write
-
-_MAX_BYTES = (4 << 30) - 1  # beyond it, zip records sizes in extra fields, which `library.members` refuses
 
 
 def write_archive(path: Path, content: dict[str, Any]) -> None:
@@ -33,17 +31,20 @@ def write_archive(path: Path, content: dict[str, Any]) -> None:
             raise Malformed(f"{name} is not a finite number")
     buffer = io.BytesIO()
     torch.save(plain, buffer)  # to memory first: on a full disk, torch would raise something other than an OSError
-    if buffer.tell() > _MAX_BYTES:
+    if buffer.tell() > MAX_BYTES:
         raise Malformed("it is far too large")
     atomic_write(path, buffer.getbuffer())
 
 
-def read_archive(path: Path) -> Any:
-    """Read what `write_archive` wrote to `path`, its tensors on the CPU; raises `Malformed`, `OSError`."""
-    status = path.stat()  # before opening it: opening a pipe would block
-    if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
-        raise Malformed("it is not a file, or far too large")
-    data = path.read_bytes()  # once, so that torch loads the very bytes that were checked
+def read_archive(path: Path, check: Callable[[Any], object] = lambda _: None) -> Any:
+    """Read what `write_archive` wrote to `path`, its tensors on the CPU; raises `Malformed`, `OSError`.
+
+    `check` gets the structure with a `TensorRecord` for each tensor, before any numbers are read, and may raise.
+    """
+    with open_plain(path, MAX_BYTES) as file:
+        check(read_structure(file))
+        file.seek(0)
+        data = file.read()  # once, so that torch loads the very bytes that were checked
     check_container(io.BytesIO(data))
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

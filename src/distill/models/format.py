@@ -21,6 +21,7 @@ are built, and paths and attributes chosen, from checked settings alone.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,13 +34,15 @@ from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
 from distill.errors import ConfigError, ModelFileError
 from distill.families import Family, find_family
 from distill.library.container import malformed_as
-from distill.library.header import MODEL_FORMAT_MARKER, ModelMetadata
+from distill.library.header import MODEL_FORMAT_MARKER, SAVED_MODEL_VERSION_V2, ModelMetadata
 from distill.library.members import Malformed
 from distill.models.archive import read_archive, same_form, write_archive
 from distill.schema import short
 
 SAVED_MODEL_VERSION = 1
-SAVED_MODEL_VERSION_V2 = 2
+
+_OTHERS = 12  # times as many numbers as the large weights have may be in all weights together …
+_FIXED = 16 << 20  # … beside so many that depend on no settings
 
 _CURVES = TypeAdapter(dict[str, list[float | None]] | None)
 
@@ -103,17 +106,33 @@ def write_content(path: Path, content: dict[str, Any]) -> Path:
     return path
 
 
-def read_content(path: Path) -> dict[str, Any]:
+def read_content(path: Path, expected: Family | None = None) -> dict[str, Any]:
     """Read the dictionary in a model file of any version up to ours; its parts are not checked yet.
 
     Raises `ModelFileError`.
     """
-    if not path.is_file():
-        raise ModelFileError(f"{path}: no such file")
     with malformed_as(ModelFileError, path, "model file"):
-        content = read_archive(path)
+        return dict(read_archive(path, lambda structure: check_sizes(path, structure, expected)))
+
+
+def check_sizes(path: Path, content: Any, expected: Family | None = None) -> None:
+    """Check the marker, and that the weights are no larger than the settings say: so can be refused without being read.
+
+    Of the weights in `content`, only the `shape` is used. Raises `ModelFileError`.
+    """
     check_marker(path, content)
-    return dict(content)
+    family = expected or family_of(path, content)
+    _check_family(content, family)
+    try:
+        settings, parts = split_settings(family, content[family.file.settings_key])
+    except (ConfigError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path}: its settings are damaged: {error}") from error
+    large = _large_shapes(family, settings, parts)
+    weights = content.get("model_state_dict")
+    _check_large(path, weights, large)
+    most = _OTHERS * sum(map(math.prod, large.values())) + _FIXED
+    if sum(math.prod(getattr(weight, "shape", ())) for weight in weights.values()) > most:
+        raise ModelFileError(f"{path}: its weights do not fit its settings")
 
 
 def check_marker(path: Path, content: Any) -> None:
@@ -141,8 +160,7 @@ def check_file(path: Path, content: dict[str, Any], family: Family, device: torc
     """Check every part of a file of `family`, and build the model it describes; raises `ModelFileError`."""
     layout = family.file
     # Before the keys are compared, so that the message for a file of another family says which function opens it.
-    if content.get("version") != layout.version or content.get("model_type") != family.name:
-        raise ModelFileError(layout.foreign)
+    _check_family(content, family)
     _check_keys(path, content, _SHARED_KEYS | {layout.settings_key, layout.record_key})
     try:
         settings, parts = split_settings(family, content[layout.settings_key])
@@ -172,13 +190,8 @@ def build_model(path: Path, family: Family, settings: dict[str, Any], parts: dic
     """Build a model from checked settings, and from weights that are checked here; raises `ModelFileError`."""
     # First the shapes that grow with the settings, so that no settings can make a model larger than its file. (Building
     # it on the meta device would cost no memory either, but a second for the imports that torch needs there.)
+    _check_large(path, weights, _large_shapes(family, settings, parts))
     make_model: Any = family.model_type
-    large = make_model.large_shapes(settings)
-    for name, of_part in parts.items():
-        shapes = family.file.parts[name].large_shapes(of_part)
-        large |= {f"{name}.{weight}": shape for weight, shape in shapes.items()}
-    if not isinstance(weights, dict) or any(getattr(weights.get(name), "shape", None) != large[name] for name in large):
-        raise ModelFileError(f"{path}: its weights do not fit its settings")
     with torch.random.fork_rng(devices=[]):  # loading a model must not advance the caller's random numbers
         model = make_model(**settings)
         for name, of_part in parts.items():
@@ -187,6 +200,26 @@ def build_model(path: Path, family: Family, settings: dict[str, Any], parts: dic
         raise ModelFileError(f"{path}: its weights do not fit its settings")
     model.load_state_dict(weights, assign=True)
     return model
+
+
+def _check_family(content: dict[str, Any], family: Family) -> None:
+    if content.get("version") != family.file.version or content.get("model_type") != family.name:
+        raise ModelFileError(family.file.foreign)
+
+
+def _large_shapes(family: Family, settings: dict[str, Any], parts: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights that grow with the settings of the model and its parts, by name."""
+    make_model: Any = family.model_type
+    large: dict[str, tuple[int, ...]] = make_model.large_shapes(settings)
+    for name, of_part in parts.items():
+        shapes = family.file.parts[name].large_shapes(of_part)
+        large |= {f"{name}.{weight}": shape for weight, shape in shapes.items()}
+    return large
+
+
+def _check_large(path: Path, weights: Any, large: dict[str, tuple[int, ...]]) -> None:
+    if not isinstance(weights, dict) or any(getattr(weights.get(name), "shape", None) != large[name] for name in large):
+        raise ModelFileError(f"{path}: its weights do not fit its settings")
 
 
 def add_part(family: Family, model: Any, name: str, settings: Any) -> torch.nn.Module:

@@ -15,11 +15,15 @@ from distill.errors import ConfigError, ModelFileError, StorageError
 from distill.families import Family, get_family
 from distill.library.catalog import ModelEntry, ModelLibrary
 from distill.library.container import malformed_as
-from distill.library.header import MODEL_FILE_EXTENSION, MODEL_FORMAT_MARKER, ModelMetadata
+from distill.library.header import (
+    MODEL_FILE_EXTENSION,
+    MODEL_FORMAT_MARKER,
+    SAVED_MODEL_VERSION_V2,
+    ModelMetadata,
+)
 from distill.models.archive import read_archive
 from distill.models.format import (
     SAVED_MODEL_VERSION,
-    SAVED_MODEL_VERSION_V2,
     TrainingRecord,
     build_model,
     check_file,
@@ -157,7 +161,7 @@ def load_any(model_path: Path | str, device: torch.device | str = "cpu") -> Load
 
 
 def _load(path: Path, expected: Family | None, device: torch.device | str) -> LoadedFamily:
-    content = read_content(path)
+    content = read_content(path, expected)
     file = check_file(path, content, expected or family_of(path, content), device)
     return file.family.loaded_type.from_file(file)
 
@@ -175,10 +179,11 @@ def rename_model(library: ModelLibrary, entry: ModelEntry, name: str) -> Path:
     old = library.path(entry)
     if name == entry.name:
         return old
+    content = read_content(old)
+    file = check_file(old, content, family_of(old, content))
+    content["metadata"] = dataclasses.asdict(dataclasses.replace(file.metadata, name=name))
     with library.new_file(name) as new, storage_errors(new):  # holds the library's lock
-        content = read_content(old)
-        file = check_file(old, content, family_of(old, content))
-        content["metadata"] = dataclasses.asdict(dataclasses.replace(file.metadata, name=name))
+        library.check_unchanged(entry)
         # The file is rewritten where it is, then renamed: a copy under the new name could be left beside the old one.
         # Killed in between, the library lists it by its new name.
         write_content(old, content)

@@ -23,6 +23,7 @@ from distill.library.container import malformed_as
 from distill.library.members import Malformed
 from distill.models.archive import read_archive, write_archive
 from distill.notices import CheckpointDamaged
+from distill.plain_files import parse_json
 from distill.schema import short
 from distill.storage import storage_errors
 from distill.training.metrics import History
@@ -33,8 +34,6 @@ FORMAT = "distill_checkpoint"
 VERSION = 2
 _NAME = re.compile(r"checkpoint_(\d+)_(\d+)_(-?\d+(?:\.\d+)?(?:e[+-]\d+)?|none)\.pt")
 _DAMAGED_SUFFIX = ".damaged"  # added to the name of a checkpoint that cannot be read
-
-_MIN_EVENT = 16  # characters of JSON per object or list: even an empty one takes 64 bytes once parsed
 
 Weights = dict[str, InstanceOf[Tensor]]
 
@@ -78,7 +77,8 @@ _OPTIONAL = {"own"}  # missing from the first checkpoints
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, max_checkpoints: int = 3) -> Path:
     """Write a checkpoint and drop all but the `max_checkpoints` newest and the best; raises `StorageError`.
 
-    Nothing is dropped before the new one is on disk. Raises `CheckpointError` when a number is not finite.
+    Of those between epochs, the same number is kept as well. Nothing is dropped before the new one is on disk.
+    Raises `CheckpointError` when a number is not finite.
     """
     loss = checkpoint.val_loss
     # The name has the loss in full precision, because `best_checkpoint` compares losses without opening the files.
@@ -103,7 +103,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, max_checkpoints: int 
 def _retain(folder: Path, keep: int, written: Path) -> None:
     paths = list_checkpoints(folder)
     # The one just written is the only one known to be readable; damaged later ones may lie beside it.
-    kept = {*paths[-keep:], best_checkpoint(folder), written}
+    # Those between epochs come at the same places every time, so that the way back of a run that diverges does too.
+    between_epochs = [path for path in paths if _position(path)[1] == 0]
+    kept = {*paths[-keep:], *between_epochs[-keep:], best_checkpoint(folder), written}
     for path in paths:
         if path not in kept:
             path.unlink()
@@ -113,14 +115,20 @@ def drop_later(folder: Path, epoch: int, step: int) -> None:
     """Delete the checkpoints beyond (`epoch`, `step`), where a run is about to continue; raises `StorageError`."""
     with storage_errors(folder):
         for path in list_checkpoints(folder):
-            if (match := _NAME.fullmatch(path.name)) and (int(match[1]), int(match[2])) > (epoch, step):
+            if _position(path) > (epoch, step):
                 path.unlink()
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in `folder`, oldest position first."""
-    found = [(match, path) for path in folder.glob("checkpoint_*.pt") if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found, key=lambda item: (int(item[0][1]), int(item[0][2]), item[1].name))]
+    found = [path for path in folder.glob("checkpoint_*.pt") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: (_position(path), path.name))
+
+
+def _position(path: Path) -> tuple[int, int]:
+    """The epoch and step of a checkpoint, by its name."""
+    epoch, step = path.name.split("_")[1:3]
+    return int(epoch), int(step)
 
 
 def best_checkpoint(folder: Path) -> Path | None:
@@ -162,9 +170,7 @@ def _set_aside(damaged: dict[Path, CheckpointError], instead: Path) -> None:
 def read_checkpoint(path: Path, family: str) -> Checkpoint:
     """Read a checkpoint of `family`, its tensors on the CPU; raises `CheckpointError` for anything else."""
     with malformed_as(CheckpointError, path, "checkpoint"):
-        content = read_archive(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a distill checkpoint")
+        content = read_archive(path, lambda structure: _check_marker(path, structure))
     version = content.get("version")
     if not isinstance(version, int) or version != VERSION:
         raise CheckpointError(f"{path}: made by another version of distill (format {short(version)})")
@@ -175,22 +181,20 @@ def read_checkpoint(path: Path, family: str) -> Checkpoint:
     if content["family"] != family:
         raise CheckpointError(f"{path}: from a {str(content['family'])[:80]} run, not a {family} run")
     try:
-        history = get_family(family).history.from_dict(_parsed(content["history"]))
+        history = get_family(family).history.from_dict(parse_json(content["history"]))
         fields = {name: content[key] for name, key in _FIELDS.items() if key in content}
         return Checkpoint(**fields | {"history": history})
     except (ConfigError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: it is damaged: {_first_line(error)}") from error
 
 
-def _parsed(history: str) -> Any:
-    # Checked before parsing: a forged history of empty brackets would take many times its size in memory.
-    if history.count("{") + history.count("[") > 8 + len(history) // _MIN_EVENT:
-        raise ValueError("its history consists of empty entries")
-    return json.loads(history)
-
-
 def _first_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
+
+
+def _check_marker(path: Path, content: Any) -> None:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a distill checkpoint")
 
 
 def load_vqvae_checkpoint(path: Path) -> Checkpoint:

@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -90,11 +90,12 @@ def train_steps(
     skips: Skips | None = None,
     callback: MetricsCallback | None = None,
     cancel_event: threading.Event | None = None,
+    after_step: Callable[[int], object] | None = None,
 ) -> int:
     """Train from `first_step` to the end of the epoch or until cancelled; returns the step to continue with.
 
     Without `total_epochs`, schedules that follow the progress of a run have their final values.
-    With `skips`, raises `Diverged` after too many skipped steps in a row.
+    With `skips`, raises `Diverged` after too many skipped steps in a row. `after_step` gets the step to continue with.
     """
     context = train_step.context
     context.model.train()
@@ -130,6 +131,8 @@ def train_steps(
             if skips:  # after the event, for `Recovery` counts the skipped steps in the history
                 skips.count(learnt)
             step += 1
+            if after_step:
+                after_step(step)
     return total_steps
 
 

@@ -59,9 +59,7 @@ def run_training(
                 complete = run.model_path is not None and _train_part(objective.part_request(request, run), run)
             except Cancelled:  # while a resumed run without any steps left waited for its sounds
                 own, complete = nothing, False
-            if complete:
-                run.update_info(model_path=str(run.model_path))
-            _complete(run)
+            _complete(run, str(run.model_path) if complete else None)
             return _result(run.context.model, run.state.history, folder) | own
 
 
@@ -81,10 +79,9 @@ def _train_part(request: TrainingRequest | None, run: Run) -> bool:
     return folder.info_path.exists() and folder.read_info().model_path is not None
 
 
-def _complete(run: Run) -> None:
-    """Record and emit the end of the run."""
+def _complete(run: Run, model_path: str | None) -> None:
+    """Emit and record the end of the run; a run whose record has a `model_path` is finished."""
     state = run.state
-    run.update_info(skipped_steps=state.skips.total)
     last = state.history.epoch_metrics[-1] if state.history.epoch_metrics else None
     run.emit(
         TrainingCompleteEvent(
@@ -96,6 +93,9 @@ def _complete(run: Run) -> None:
             best_epoch=state.best_epoch,
         )
     )
+    run.folder.sync_events()
+    # Last, and in one: a run that is killed before it is not finished, so that resuming it does all of its end again.
+    run.update_info(skipped_steps=state.skips.total, model_path=model_path)
 
 
 def _result(model: nn.Module, history: History[Any, Any], folder: RunFolder) -> dict[str, Any]:

@@ -5,12 +5,19 @@ Events are plain facts, in the order they happen; every display, log and file is
 """
 
 import dataclasses
+import functools
 import math
+import typing
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from distill.library.header import WholeHealth
 
 OVERFITTING_GAP = 0.2  # the threshold of `History.is_overfitting`
 
@@ -167,6 +174,7 @@ MetricsCallback = Callable[[Event], None]
 
 # Step and epoch events are added with the `History` of their family.
 EVENT_TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in (PreviewEvent, TrainingCompleteEvent)}
+_HEALTH = "codebook_health"
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -215,15 +223,29 @@ def event_from_dict(data: dict[str, Any]) -> Event:
     """The inverse of `event_to_dict`; raises `KeyError` or `TypeError` for anything else."""
     if not isinstance(data, dict):
         raise TypeError(f"not an event: {data!r}")
-    kind = EVENT_TYPES[data["event"]]
+    kind = EVENT_TYPES[str(data["event"])]
     event: Event = _event(kind, {name: value for name, value in data.items() if name != "event"})
     return event
 
 
 def _event(kind: Any, data: dict[str, Any]) -> Any:
     # Only in numeric fields does the word NaN stand for a number; a path or a sentence may well be that word.
-    numbers = {f.name for f in dataclasses.fields(kind) if f.type is float} | {"codebook_health"}
-    return kind(**{name: from_json(value) if name in numbers else value for name, value in data.items()})
+    numbers = {f.name for f in dataclasses.fields(kind) if f.type is float} | {_HEALTH}
+    event = kind(**{name: from_json(value) if name in numbers else value for name, value in data.items()})
+    try:
+        _form(kind).validate_python(vars(event), strict=True)
+    except ValidationError as error:
+        raise TypeError(f"not a {kind.__name__}: {error.errors()[0]['msg']}") from error
+    return event
+
+
+@functools.cache
+def _form(kind: type) -> TypeAdapter[Any]:
+    """The types of an event's fields, which a file from somebody else need not keep to."""
+    types = typing.get_type_hints(kind)
+    if _HEALTH in types:
+        types[_HEALTH] = WholeHealth | None
+    return TypeAdapter(TypedDict(kind.__name__, types))  # type: ignore[operator]
 
 
 # Histories

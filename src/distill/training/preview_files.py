@@ -30,6 +30,8 @@ class PreviewFile:
 
 
 def preview_files(folder: Path | str) -> list[PreviewFile]:
-    """The previews in a folder, oldest epoch first."""
-    found = filter(None, map(PreviewFile.parse, Path(folder).glob("*.wav")))
+    """The previews in a folder, oldest epoch first; links to elsewhere are none."""
+    place = Path(folder)
+    files = () if place.is_symlink() else (path for path in place.glob("*.wav") if not path.is_symlink())
+    found = filter(None, map(PreviewFile.parse, files))
     return sorted(found, key=lambda file: (file.epoch, file.number, file.role))

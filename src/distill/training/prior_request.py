@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from distill.library.header import read_header
 from distill.training.config import EngineConfig, get_adaptive_prior_config
 from distill.training.request import TrainingRequest
 from distill.training.run import Run
@@ -20,9 +21,12 @@ def prior_request(request: TrainingRequest, run: Run) -> TrainingRequest | None:
     folder = RunFolder(request.output_dir / PRIOR_FOLDER)
     if folder.used:
         info = folder.read_info()
-        if info.model_path and Path(info.model_path).is_file():
+        # The model may have been deleted since, and be the codec's alone again.
+        if info.model_path and not read_header(run.model_path).lacks:
             return None
-        resumed = TrainingRequest.resume(folder.path, device=request.device, files=request.file_paths)
+        resumed = TrainingRequest.resume(
+            folder.path, device=request.device, files=request.file_paths, finished_too=True
+        )
         # The model may have been renamed, or saved anew, since it was stopped.
         config = dataclasses.replace(resumed.config, model_file=str(run.model_path))  # type: ignore[call-arg]
         return dataclasses.replace(resumed, config=config, models_dir=None, sounds=request.sounds)

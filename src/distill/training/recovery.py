@@ -51,7 +51,9 @@ class Recovery:
         logger.warning(RolledBack(MAX_SKIPS_IN_ROW, checkpoint.epoch + 1, run.state.rollbacks, MAX_ROLLBACKS))
 
     def _is_candidate(self, checkpoint: Checkpoint) -> bool:
-        return checkpoint.skips["in_row"] == 0 and (checkpoint.epoch, checkpoint.step) not in self._failed_positions
+        # Only those between epochs: when the others are made depends on the clock, and a run must not.
+        usable = checkpoint.step == 0 and checkpoint.skips["in_row"] == 0
+        return usable and (checkpoint.epoch, checkpoint.step) not in self._failed_positions
 
 
 def _halve_rates(run: Run, times: int) -> None:

@@ -193,14 +193,16 @@ class TrainingRequest:
         device: str = "auto",
         models_dir: Path | None = None,
         files: Sequence[Path] | None = None,
+        finished_too: bool = False,
     ) -> Self:
         """The request to resume the run in `run_folder` from its newest checkpoint; raises `CheckpointError`.
 
         `files` says where its sounds are now, in the order of its record, if they were moved.
+        A run that is finished is refused, unless `finished_too`: then its end is done again.
         """
         info = RunFolder(run_folder).read_info()
         try:
-            if info.model_path and Path(info.model_path).is_file():
+            if info.model_path and Path(info.model_path).is_file() and not finished_too:
                 raise CheckpointError(f"{run_folder}: this run is finished; its model is {info.model_path}")
             paths = tuple(map(Path, info.files)) if files is None else tuple(files)
             _check_files_exist(run_folder, paths)

@@ -43,11 +43,14 @@ class Run:
     train_step: TrainStep = field(init=False)
     course: Course = field(init=False)
     began: float = field(init=False)  # clock reading at which it would have begun without interruptions
+    saved_at: float = field(init=False)  # clock reading at its last checkpoint, or at its start …
+    saving_s: float = 0.0  # … and how long that took
 
     def __post_init__(self) -> None:
         self.renew_train_step()
         self.renew_course()
-        self.began = self.clock() - self.state.elapsed_s
+        self.saved_at = self.clock()
+        self.began = self.saved_at - self.state.elapsed_s
 
     def renew_train_step(self) -> None:
         """Replace the training step after a state was loaded: recorded CUDA graphs use the optimizers' old tensors."""

@@ -1,5 +1,6 @@
 """A run on disk, complete in one folder: `run.json`, the logs, checkpoints, previews, the picture."""
 
+import itertools
 import json
 import logging
 import re
@@ -8,13 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from filelock import FileLock, Timeout
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from distill.errors import CheckpointError, ConfigError, StorageError
 from distill.notices import Notice, Remark
-from distill.storage import append_text, atomic_write_text, remove_orphans, storage_errors, sync
+from distill.plain_files import json_lines, parse_json, read_plain
+from distill.storage import append_text, atomic_write_text, storage_errors, sync
 from distill.training.metrics import (
     Event,
     TrainingCompleteEvent,
@@ -26,6 +30,9 @@ from distill.training.preview_files import preview_files
 from distill.training.run_info import RunInfo
 
 WARNING = "Warning"  # the "event" of a log entry that is a warning
+
+_MAX_INFO = 16 << 20  # bytes; the longest part of a real one is the names of its files
+_OWN = ("run.json", "events.jsonl", "usage.jsonl", "checkpoints", "previews", "prior", "run.png", ".lock")
 
 _FIRST = re.compile("checkpoint_0+_0+_")  # written before the first step
 
@@ -76,7 +83,7 @@ class RunFolder:
     def busy(self) -> bool:
         """True while a training, of this process or another, holds the folder."""
         lock = self.path / ".lock"
-        if not lock.exists():  # acquiring would create it
+        if not lock.is_file() or lock.is_symlink():  # acquiring would create it, or empty what it points to
             return False
         try:
             with FileLock(lock).acquire(timeout=0):
@@ -91,8 +98,8 @@ class RunFolder:
     def read_info(self) -> RunInfo:
         """The run's record; raises `CheckpointError` when this is not a run folder, or its record is damaged."""
         try:
-            content = json.loads(self.info_path.read_text())
-        except (OSError, ValueError, RecursionError) as error:
+            content = parse_json(read_plain(self.info_path, _MAX_INFO))
+        except (OSError, ValueError) as error:
             raise CheckpointError(f"{self.path}: not a run folder (no readable run.json in it)") from error
         try:
             return RunInfo.from_dict(content)
@@ -131,9 +138,15 @@ class RunFolder:
     def in_use(self) -> Iterator[None]:
         """Lock the folder for this run while the body trains; raises `StorageError` when another run holds it.
 
-        Half-written files of a killed run are removed, and in the end the folder itself, if nothing was written to it.
+        Raises `CheckpointError` for a folder with links in it: what is written or deleted there would be elsewhere. In
+        the end the folder is removed if nothing was written to it.
         """
         lock = self.path / ".lock"
+        if links := [name for name in _OWN if (self.path / name).is_symlink()]:
+            raise CheckpointError(
+                f"{self.path}: {links[0]} is a link to elsewhere, where a run would write and delete files",
+                "put what it points to in its place",
+            )
         with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             try:
@@ -143,8 +156,6 @@ class RunFolder:
                     f"{self.path} is in use by a training in progress; wait for it to end, or give another folder"
                 ) from None
         try:
-            for folder in (self.path, self.checkpoints, self.previews):
-                remove_orphans(folder)
             yield
         finally:
             held.lock.release()
@@ -154,16 +165,8 @@ class RunFolder:
                     self.path.rmdir()
 
     def log(self) -> list[dict[str, Any]]:
-        """The log's entries in order, as parsed JSON; a last line that a crash cut short is left out."""
-        entries = []
-        for entry in _lines(self.events_path):
-            try:
-                if entry["event"] != WARNING:
-                    event_from_dict(entry)
-            except (KeyError, TypeError):
-                break
-            entries.append(entry)
-        return entries
+        """The log's entries in order, as parsed JSON, up to the first that is damaged, as a last line cut short is."""
+        return list(itertools.takewhile(is_entry, json_lines(self.events_path)))
 
     def events(self) -> list[Event]:
         """The logged events in order."""
@@ -171,7 +174,7 @@ class RunFolder:
 
     def usage(self) -> list[dict[str, Any]]:
         """An entry per epoch with its number, and the uses of each code as `counts` `[Q][K]`; none for a VAE."""
-        return list(_lines(self.usage_path))
+        return list(itertools.takewhile(is_usage, json_lines(self.usage_path)))
 
     def rewind(self, epoch: int, step: int) -> None:
         """Remove log entries and previews from (`epoch`, `step`) on, where a run continues; raises `StorageError`."""
@@ -209,15 +212,33 @@ class _WarningLog(logging.Handler):
             self._early.clear()
 
 
-def _lines(path: Path) -> Iterator[Any]:
-    """The values in the lines of a JSON Lines file, up to the first line that is not JSON."""
-    if not path.exists():
-        return
-    for line in path.read_text(errors="replace").splitlines():
-        try:
-            yield json.loads(line)
-        except (ValueError, RecursionError):
-            return
+def is_entry(value: Any) -> bool:
+    """True if `value` is what the log can hold: an event, of a kind that is known, or a warning."""
+    try:
+        if value["event"] != WARNING:
+            event_from_dict(value)
+        elif not isinstance(value["message"], str):
+            return False
+    except (KeyError, TypeError):
+        return False
+    return True
+
+
+def is_usage(value: Any) -> bool:
+    """True if `value` is an epoch of the log of code usage."""
+    try:
+        _USAGE.validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return len({len(level) for level in value["counts"]}) == 1
+
+
+class _Usage(TypedDict):
+    epoch: int
+    counts: list[list[Annotated[int, Field(ge=0, lt=2**53)]]]
+
+
+_USAGE = TypeAdapter(_Usage)
 
 
 def _as_lines(entries: list[dict[str, Any]]) -> str:

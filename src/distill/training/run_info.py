@@ -2,9 +2,9 @@
 
 import dataclasses
 from dataclasses import field
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from distill.errors import ConfigError
@@ -24,7 +24,7 @@ class RunInfo(Validated):
     model_name: str
     dataset_name: str
     files: list[str]  # absolute paths
-    duration_s: float  # of sound in the files that are used
+    duration_s: Annotated[float, Field(ge=0, lt=1e9)]  # of sound in the files that are used
     config: dict[str, Any]
     digests: list[str] = field(default_factory=list)  # of the sounds in the files, as `SoundFile.digest`
     model_id: str = ""
@@ -44,6 +44,11 @@ class RunInfo(Validated):
     model_path: str | None = None
     skipped_steps: int | None = None
     others: dict[str, Any] = field(default_factory=dict)  # keys of another version of distill, kept as they are
+
+    def number(self, name: str) -> int | float | None:
+        """A setting of the run, its mel or its model, if it is a number: in a stranger's record it can be anything."""
+        value = {**self.spectrogram_config, **self.config, **self.model_settings}.get(name)
+        return value if isinstance(value, int | float) else None
 
     def to_dict(self) -> dict[str, Any]:
         """The dictionary that `run.json` holds, without fields that are not yet known."""

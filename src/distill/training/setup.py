@@ -140,7 +140,7 @@ def _start(run: Run) -> None:
 def _resume(run: Run, checkpoint: Checkpoint) -> None:
     _check_identity(checkpoint, run.identity, get_family(run.info.family))
     then, now = checkpoint.environment, environment(run.context.device)
-    if then.keys() != now.keys():
+    if then.keys() != now.keys() or not then["processes"].isdecimal():
         raise CheckpointError("the checkpoint does not say in which environment it was made; it is damaged")
     restore(run, checkpoint)
     # A step of several processes takes that many times as many sounds.
@@ -153,8 +153,9 @@ def _resume(run: Run, checkpoint: Checkpoint) -> None:
 def _warn_of_space(run: Run) -> None:
     """Warn before a run whose checkpoints or model will not fit on the disk."""
     model = sum(tensor.nbytes for tensor in run.context.model.state_dict().values())
-    # Each holds weights, best weights and two moments; the best one is kept as well, and one is being written.
-    checkpoints = (run.config.max_checkpoints + 2) * 4 * model
+    # Each holds weights, best weights and two moments. There are the newest, as many between epochs, the best, and the
+    # one that is being written.
+    checkpoints = (2 * run.config.max_checkpoints + 2) * 4 * model
     places = {run.folder.path: checkpoints}
     if run.info.models_dir is not None:
         places[Path(run.info.models_dir)] = 2 * model
@@ -200,7 +201,6 @@ def _run_info(
         model_id=known.model_id or info.model_id,
         validation_vectors=known.validation_vectors,
         final_codebook_health=known.final_codebook_health,
-        model_path=known.model_path,
         skipped_steps=known.skipped_steps,
         others=known.others,
     )
@@ -220,10 +220,10 @@ def _identity(request: TrainingRequest, loaders: tuple[Loader, Loader]) -> dict[
 
 def _check_identity(checkpoint: Checkpoint, identity: dict[str, Any], family: Family) -> None:
     then = checkpoint.identity
-    if then.keys() != identity.keys():
-        raise CheckpointError("the checkpoint does not say which run it belongs to; it is damaged")
     # Settings that checkpoints of earlier versions do not have.
     older = {"config": family.file.before, "spectrogram_config": BEFORE}
+    if then.keys() != identity.keys() or not all(isinstance(then[part], dict) for part in older):
+        raise CheckpointError("the checkpoint does not say which run it belongs to; it is damaged")
     for part, defaults in older.items():
         before, now = {**defaults, **then[part]}, identity[part]
         names = sorted(before.keys() | now)

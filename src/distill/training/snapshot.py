@@ -13,6 +13,7 @@ from distill.distributed import world_size
 from distill.errors import CheckpointError
 from distill.families import get_family
 from distill.models.archive import same_form
+from distill.training.budget import UNPLANNED
 from distill.training.checkpoint import Checkpoint, drop_later, write_checkpoint
 from distill.training.device import device_name
 from distill.training.engine import Skips, Totals
@@ -32,9 +33,12 @@ def environment(device: torch.device) -> dict[str, str]:
 
 def save_checkpoint(run: Run) -> Path:
     """Write a checkpoint of the run as it is; raises `StorageError`."""
-    run.elapsed()  # brings `State.elapsed_s` up to date
+    began = run.elapsed()  # which also brings `State.elapsed_s` up to date
     run.folder.sync_events()  # no checkpoint may be ahead of the log on disk
-    return write_checkpoint(run.folder.checkpoints, snapshot(run), run.config.max_checkpoints)
+    path = write_checkpoint(run.folder.checkpoints, snapshot(run), run.config.max_checkpoints)
+    run.saved_at = run.clock()
+    run.saving_s = run.saved_at - run.began - began
+    return path
 
 
 def snapshot(run: Run) -> Checkpoint:
@@ -85,7 +89,9 @@ def restore(run: Run, checkpoint: Checkpoint) -> None:
     run.state = _state_of(checkpoint)
     run.renew_course()
     run.began = run.clock() - run.state.elapsed_s
-    # In this order: if the process is killed in between, no later checkpoint is left without its events.
+    # In this order: if the process is killed in between, no run counts as finished whose log has lost its end, and no
+    # later checkpoint is left without its events.
+    run.update_info(model_path=None)
     drop_later(run.folder.checkpoints, checkpoint.epoch, checkpoint.step)
     run.folder.rewind(checkpoint.epoch, checkpoint.step)
 
@@ -124,18 +130,44 @@ def _fits(checkpoint: Checkpoint, run: Run) -> bool:
     try:
         own = objective.checkpoint_fields(checkpoint.history)
         return (
-            _fits_model(checkpoint, model.state_dict())
+            _is_possible(checkpoint)
+            and _fits_model(checkpoint, model.state_dict())
             and len(optimizer_states) == len(scheduler_states) == len(run.optimizers)
             and all(map(_fits_optimizer, optimizer_states, run.optimizers))
             # An optimizer lacks its moments only before the first step that was not skipped.
             and (any(state["state"] for state in optimizer_states) or _learnt_steps(checkpoint) == 0)
-            and all(then.keys() == now.state_dict().keys() for then, now in zip(scheduler_states, run.schedulers))
+            and all(_alike(then, now.state_dict()) for then, now in zip(scheduler_states, run.schedulers))
             and _fits_totals(checkpoint.totals, {"train_loss", *objective.terms})
-            and checkpoint.skips.keys() == _names(Skips)
+            and _alike(checkpoint.skips, dataclasses.asdict(Skips()))
             and all(getattr(checkpoint, name) == value for name, value in own.items())
         )
     except (AttributeError, KeyError, TypeError):  # some nested value is of another type
         return False
+
+
+def _is_possible(checkpoint: Checkpoint) -> bool:
+    """True if a run can get to this position: one epoch of history for each that is over, the best one among them."""
+    epochs = [event.epoch for event in checkpoint.history.epoch_metrics]
+    kept = checkpoint.best_epoch if checkpoint.best_weights is not None else -1
+    return (
+        epochs == list(range(checkpoint.epoch))
+        and checkpoint.step >= 0
+        and checkpoint.best_epoch == kept
+        and kept in (-1, *epochs)
+        and 0 <= checkpoint.epoch <= checkpoint.total_epochs <= UNPLANNED
+        and checkpoint.rollbacks >= 0
+        and 0 <= checkpoint.elapsed_s < math.inf
+    )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """True if nested dictionaries and lists have the same keys and lengths, and values of the same types."""
+    if isinstance(other, dict):
+        return isinstance(one, dict) and one.keys() == other.keys() and all(_alike(one[k], other[k]) for k in other)
+    if isinstance(other, list | tuple):
+        return isinstance(one, list | tuple) and len(one) == len(other) and all(map(_alike, one, other))
+    numbers = int | float
+    return type(one) is type(other) or (isinstance(one, numbers) and isinstance(other, numbers))
 
 
 def _fits_model(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> bool:
@@ -145,10 +177,16 @@ def _fits_model(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> bool:
 
 def _fits_totals(totals: dict[str, Any], summed: set[str]) -> bool:
     # Without examples `Totals` has no sums.
-    return totals.keys() == _names(Totals) and totals["sums"].keys() == (summed if totals["examples"] else set())
+    sums = totals["sums"]
+    return (
+        totals.keys() == _names(Totals)
+        and isinstance(totals["examples"], int)
+        and sums.keys() == (summed if totals["examples"] else set())
+        and all(isinstance(value, float) or (isinstance(value, Tensor) and value.ndim == 0) for value in sums.values())
+    )
 
 
-def _names(of: type[Totals] | type[Skips]) -> set[str]:
+def _names(of: type[Totals]) -> set[str]:
     return {field.name for field in dataclasses.fields(of)}
 
 
@@ -161,7 +199,7 @@ def _fits_optimizer(state: dict[str, Any], optimizer: AdamW) -> bool:
     own, groups, kept = optimizer.state_dict()["param_groups"], state.get("param_groups"), state.get("state")
     if state.keys() != {"param_groups", "state"} or not isinstance(groups, list) or not isinstance(kept, dict):
         return False
-    if [group.keys() for group in groups] != [group.keys() for group in own]:
+    if not _alike(groups, own):
         return False
     if [group["params"] for group in groups] != [group["params"] for group in own]:
         return False

@@ -17,6 +17,9 @@ from distill.training.run import Run
 from distill.training.snapshot import save_checkpoint
 from distill.training.validation import validate_epoch
 
+_SAVED_EVERY_S = 60.0  # at most, beside the checkpoints between epochs
+_SAVING_SHARE = 0.01  # of the time of a run, at most
+
 
 @dataclass
 class Trainer:
@@ -65,8 +68,16 @@ class Trainer:
             skips=state.skips,
             callback=run.emit,
             cancel_event=run.cancel_event,
+            after_step=self._after_step,
         )
         return not run.cancelled
+
+    def _after_step(self, step: int) -> None:
+        """Save a checkpoint if the last one was long ago: ten epochs can take an hour."""
+        run = self.run
+        run.state.step = step
+        if run.clock() - run.saved_at >= max(_SAVED_EVERY_S, run.saving_s / _SAVING_SHARE):
+            save_checkpoint(run)
 
     def _end_epoch(self) -> None:
         run, state = self.run, self.run.state
