@@ -348,13 +348,16 @@ def has_child(running: Started) -> bool:
     return any((task / "children").read_text() for task in tasks.iterdir())
 
 
-def test_sigterm_saves_a_checkpoint_too_and_json_says_so(start: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["SIGTERM", "SIGHUP"])
+def test_a_shutdown_or_a_closed_terminal_saves_a_checkpoint_too_and_json_says_so(
+    start: Any, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     sounds, folder = write_collection(tmp_path / "kit", 2), tmp_path / "run"
     running = start("train", sounds, *THREE, "--output-dir", folder, "--json", before=IN_EPOCH_2)
     running.wait_for("VQEpochMetrics")
-    running.kill(signal.SIGTERM)
+    running.kill(number)
     said = running.end()
-    assert said.code == 143
+    assert said.code == code
     lines = [strict(line) for line in said.out.splitlines()]
     assert lines[-1] == {"event": "Interrupted", "resume": str(folder)}
     assert list((folder / "checkpoints").glob("*.pt"))

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from distill.web.server import listen
 from support.commands import Said, run
 from support.decoders import let_worker
 from support.running import Started
@@ -30,9 +31,9 @@ def address_of(running: Started) -> str:
     return ADDRESS.findall(running.out())[0]
 
 
-def stop(running: Started) -> Said:
-    """What a `distill web` has said when Ctrl-C has ended it."""
-    running.kill(signal.SIGINT)
+def stop(running: Started, number: signal.Signals = signal.SIGINT) -> Said:
+    """What a `distill web` has said when Ctrl-C, or another signal, has ended it."""
+    running.kill(number)
     return running.end()
 
 
@@ -64,7 +65,10 @@ def test_the_printed_address_opens_the_page_and_ctrl_c_ends_it(home: Path) -> No
     assert (process.returncode, err) == (0, "")
 
 
-def test_a_training_that_is_going_on_is_stopped_with_a_checkpoint(start: Any, home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_training_that_is_going_on_is_stopped_with_a_checkpoint(
+    start: Any, home: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     web = start(*WEB)
     with browser(address_of(web)) as (client, at):
         path = str(write_collection(tmp_path / "sounds"))
@@ -73,9 +77,11 @@ def test_a_training_that_is_going_on_is_stopped_with_a_checkpoint(start: Any, ho
         wishes = {"collection": key, "settings": {"max_epochs": 100_000, "batch_size": 4}}
         run = client.post(at.join("/api/runs"), json=wishes).json()["id"]
         until((home / "runs" / run / "events.jsonl").exists)
-    code, out, err = stop(web)
+    assert list((home / "cache").iterdir())
+    code, out, err = stop(web, number)
     assert (code, err) == (0, "")
     assert "with a checkpoint" in out
+    assert list((home / "cache").iterdir()) == []
     assert list((home / "runs" / run / "checkpoints").glob("*.pt"))
 
 
@@ -107,6 +113,11 @@ def test_a_port_in_use_is_one_line(home: Path) -> None:
     assert (said.code, said.err.count("\n")) == (1, 1)
     assert "choose another port" in said.err
     assert "in use" in said.err
+
+
+def test_connections_are_taken_before_the_address_is_told() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        pass
 
 
 @pytest.mark.parametrize("host", ["no.such.host.example", "999.1.1.1"])

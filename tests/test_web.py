@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import errno
 import io
 import json
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -21,7 +23,7 @@ from distill.errors import AudioError, ConfigError, LowerLearningRate, RaiseLimi
 from distill.families import get_family, register, unregister
 from distill.models.persistence import load_any
 from distill.notices import FileLeftOut, LevelUnderused, Notice, Overfitting
-from distill.storage import append_text
+from distill.storage import append_text, temporary_beside
 from distill.training.execution import run_training
 from distill.training.families import VAE, VQVAE
 from distill.training.metrics import TrainingCompleteEvent, VQEpochMetrics, event_from_dict
@@ -188,6 +190,54 @@ def test_only_what_was_dropped_is_ever_removed(web: Web, home: Path, collection:
     assert len(list(collection.iterdir())) == 6
 
 
+def test_a_folder_of_the_user_is_only_read(web: Web, collection: Path) -> None:
+    key, before = web.opened(collection)["id"], sorted(collection.iterdir())
+    answer = web.client.put(f"/api/collections/{key}/files", params={"name": "new.wav"}, content=wav())
+    assert (answer.status_code, "a folder of yours" in answer.json()["error"]) == (422, True)
+    assert sorted(collection.iterdir()) == before
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_where_there_are_no_links_dropped_files_arrive_and_replace_nothing(
+    web: Web, home: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:  # as exFAT does
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("distill.web.uploads.os.link", refuse)
+    key, folder = dropped(web, "drums", 0), home / "collections" / "drums"
+    for content in (b"one", b"two"):
+        web.client.put(f"/api/collections/{key}/files", params={"name": "kick.wav"}, content=content)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"kick.wav": b"one", "kick_2.wav": b"two"}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("call", ["fsync", "link"])
+def test_a_dropped_file_that_cannot_be_written_leaves_nothing(
+    web: Web, home: Path, number: int, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    key = dropped(web, "drums", 0)
+    monkeypatch.setattr(f"distill.web.uploads.os.{call}", fail)
+    if call == "link":  # and what is done instead fails as well
+        monkeypatch.setattr(Path, "replace", fail)
+    answer = web.client.put(f"/api/collections/{key}/files", params={"name": "kick.wav"}, content=wav())
+    assert (answer.status_code, os.strerror(number) in answer.json()["error"]) == (507, True)
+    assert list((home / "collections" / "drums").iterdir()) == []
+
+
+def test_what_a_killed_server_has_half_received_is_gone_at_the_next_start(home: Path) -> None:
+    mine = temporary_beside(home / "collections" / "drums" / "kick.wav")
+    theirs = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-"))  # of no process that there can be
+    for path in (mine, theirs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half a sound")
+    with web_server(home):
+        assert list(mine.parent.iterdir()) == [mine]
+
+
 def test_sounds_that_a_training_needs_are_not_removed(web: Web) -> None:
     key = dropped(web, "drums", 4)
     run = web.post("/api/runs", collection=key, settings=SMALL | {"max_epochs": LONG})["id"]
@@ -259,7 +309,7 @@ def test_a_plan_and_its_run_have_the_rate_of_the_sounds(web: Web, tmp_path: Path
     run = web.post("/api/runs", collection=key, name="low", **wishes)["id"]
     made = web.wait(f"/api/runs/{run}", state="finished")
     assert made["sample_rate"] == web.get(f"/api/models/{made['model_id']}")["sample_rate"] == 22_050
-    info = web.state.runs.info(run)
+    info = web.state.runs.get(run).info
     assert (info.spectrogram_config["sample_rate"], info.spectrogram_config["hop_length"]) == (22_050, 256)
     assert load_any(info.model_path).sample_rate == 22_050
 
@@ -292,7 +342,7 @@ def test_a_run_is_watched_live_and_replayed_alike(web: Web, collection: Path, ho
 def test_what_a_warning_says_can_be_done_on_the_page(web: Web, collection: Path) -> None:
     run = train(web, collection, max_epochs=1)
     messages(web, run["id"], "finished")
-    folder = web.state.runs.folder(run["id"])
+    folder = web.state.runs.get(run["id"]).folder
     folder.append_warning(FileLeftOut("long.wav", "lasts longer than the limit of 2 h", RaiseLimit("hours", "3")))
     append_text(folder.events_path, json.dumps({"event": "Warning", "message": "of an earlier version"}) + "\n")
     odd = {"event": "Warning", "kind": "FileLeftOut", "values": {}, "message": "odd"}
@@ -350,7 +400,7 @@ def test_how_the_codes_are_used_is_told_for_each_epoch(web: Web, collection: Pat
     assert [int(usage.headers[name]) for name in ("X-Epochs", "X-Levels", "X-Codes")] == [2, 2, 16]
     counts = np.frombuffer(usage.content, np.uint8).reshape(2, 2, 16)
     assert (counts.max(axis=2) == 255).all()
-    folder = web.state.runs.folder(run["id"])
+    folder = web.state.runs.get(run["id"]).folder
     assert ((counts > 0) == (np.array([line["counts"] for line in folder.usage()]) > 0)).all()
     for epoch, event in enumerate(e for e in folder.events() if isinstance(e, VQEpochMetrics)):
         used = [level["utilization"] for level in event.codebook_health.values()]
@@ -362,7 +412,7 @@ def test_how_the_codes_are_used_is_told_for_each_epoch(web: Web, collection: Pat
 def test_previews_are_heard_and_seen(web: Web, collection: Path) -> None:
     run = train(web, collection, preview_interval=1)
     messages(web, run["id"], "finished")
-    (web.state.runs.folder(run["id"]).previews / "epoch_of_mine.wav").write_bytes(wav())
+    (web.state.runs.get(run["id"]).folder.previews / "epoch_of_mine.wav").write_bytes(wav())
     previews = web.get(f"/api/runs/{run['id']}/previews")
     assert {(preview["epoch"], preview["role"]) for preview in previews} == {
         (epoch, role) for epoch in (0, 1) for role in ("original", "reconstruction")
@@ -372,7 +422,7 @@ def test_previews_are_heard_and_seen(web: Web, collection: Path) -> None:
     assert np.abs(samples(web.client.get(place).content)).max() > 0.1
     assert web.client.get(f"{place}/mel").content.startswith(b"\x89PNG")
     assert web.client.get(f"/api/runs/{run['id']}/previews/..%2f..%2frun").status_code == 404
-    first, *others = list_previews(web.state.runs.folder(run["id"]).previews)
+    first, *others = list_previews(web.state.runs.get(run["id"]).folder.previews)
     first.write_bytes(first.read_bytes())  # as a run that went back makes it anew
     anew = web.get(f"/api/runs/{run['id']}/previews")
     assert [one["made"] == other["made"] for one, other in zip(previews, anew, strict=True)] == [False] + [True] * len(
@@ -396,7 +446,7 @@ def test_runs_wait_for_each_other_and_can_be_taken_off_stopped_and_resumed(web: 
     web.post(f"/api/runs/{first['id']}/cancel")
     web.wait(f"/api/runs/{first['id']}", state="interrupted")
     web.wait(f"/api/runs/{third['id']}", state="finished")
-    before = len(web.state.runs.folder(first["id"]).events())
+    before = len(web.state.runs.get(first["id"]).folder.events())
     assert web.post(f"/api/runs/{first['id']}/resume")["state"] in ("queued", "running")
     again = web.client.post(f"/api/runs/{first['id']}/resume")
     assert (again.status_code, "already" in again.json()["error"]) == (422, True)
@@ -409,7 +459,8 @@ def test_runs_wait_for_each_other_and_can_be_taken_off_stopped_and_resumed(web: 
     gone = web.client.post(f"/api/runs/{first['id']}/resume")
     assert gone.status_code == 422
     assert "2 of the 6 sound files it was started with are no longer where they were" in gone.json()["error"]
-    assert len(web.state.runs.folder(first["id"]).events()) >= before - 1  # the completion of the first part is gone
+    after = len(web.state.runs.get(first["id"]).folder.events())
+    assert after >= before - 1  # the completion of the first part is gone
 
 
 @pytest.fixture
@@ -526,7 +577,7 @@ def test_what_ended_a_run_is_told_in_words_of_the_page(
     monkeypatch.setattr("distill.training.runner.run_training", fail)
     run = web.wait(f"/api/runs/{train(web, collection)['id']}", state="failed")
     assert run["error"].startswith(said)
-    kept = web.state.runs.status(run["id"]).error
+    kept = web.state.runs.get(run["id"]).status.error
     assert (kept, kept.__traceback__, kept.__cause__) == (error, None, None)
 
 

@@ -485,7 +485,7 @@ def test_a_run_can_do_without_new_sounds(web: Web, open_page, collection: Path) 
     by(page, "start-run").click()
     expect(by(page, "run-state")).to_be_visible()
     (run,) = web.get("/api/runs")
-    assert web.state.runs.request(run["id"]).config.with_prior is False
+    assert web.state.runs.get(run["id"]).request.config.with_prior is False
     page.locator("nav").get_by_role("link", name="Collection").click()
     page.get_by_text("Continuous (VAE)").click()
     page.get_by_text("Advanced settings").click()

@@ -87,6 +87,16 @@ def test_the_address_that_is_printed_gives_the_cookie_and_no_other_path_does(web
     assert httpx.get(f"{web.address}/api/about", params={"token": TOKEN}).status_code == 401
 
 
+@pytest.mark.parametrize("foreign", ["k={}", "a[b]=c", "x", "=", "a=b=c", "é=ü", 'q="', "\\"])
+def test_a_cookie_of_another_program_locks_nobody_out(web: Web, foreign: str) -> None:
+    ours = f"distill-{web.address.rpartition(':')[2]}={TOKEN}"
+    for cookies in (f"{foreign}; {ours}", f"{ours}; {foreign}", f"{foreign};{ours};{foreign}"):
+        answer = httpx.get(f"{web.address}/api/about", headers={"Cookie": cookies.encode()})
+        assert answer.status_code == 200, cookies
+    old = ours.replace(TOKEN, "of-yesterday")  # set for another path
+    assert httpx.get(f"{web.address}/api/about", headers={"Cookie": f"{old}; {ours}"}).status_code == 200
+
+
 def test_nothing_outside_the_page_s_folders_is_served(web: Web) -> None:
     ways_out = ("/static/../app.py", "/static/%2e%2e/app.py", "/api/runs/..%2f..%2fetc/previews/passwd", "/etc/passwd")
     for path in ways_out:
@@ -104,15 +114,22 @@ def test_a_body_that_is_too_large_is_refused(web: Web, announced: bool) -> None:
     assert (large.status_code, "at most 1 MB" in large.json()["error"]) == (413, True)
 
 
-def test_an_upload_that_is_too_large_is_refused_before_it_comes(web: Web) -> None:
+@pytest.mark.parametrize(
+    ("key", "length", "status"), [(TOKEN, UPLOAD_LIMIT + 1, 413), ("wrong", 10**9, 401), (TOKEN, 10**9, 404)]
+)
+def test_a_body_that_is_refused_is_not_read_to_its_end(web: Web, key: str, length: int, status: int) -> None:
     port = web.client.base_url.port
     head = (
         f"PUT /api/collections/none/files?name=x.wav HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-        f"Authorization: Bearer {TOKEN}\r\nContent-Length: {UPLOAD_LIMIT + 1}\r\n\r\n"
+        f"Authorization: Bearer {key}\r\nContent-Length: {length}\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", port)) as raw:
-        raw.sendall(head.encode())
-        assert b" 413 " in raw.recv(100)
+        raw.sendall(head.encode() + bytes(1000))
+        answer = b""
+        while part := raw.recv(1000):  # up to the end of the connection
+            answer += part
+    assert f" {status} ".encode() in answer
+    assert b"connection: close" in answer.lower()
 
 
 @pytest.mark.parametrize(

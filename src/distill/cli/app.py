@@ -19,6 +19,7 @@ from distill.cli.help import in_plain_words
 from distill.cli.messages import COMMAND_LINE, NoticeFormatter
 from distill.cli.streams import flush_output, open_streams, say
 from distill.errors import DistillError
+from distill.signals import Stopped, raise_when_asked_to_stop
 
 app = typer.Typer(
     name="distill",
@@ -74,6 +75,7 @@ def main() -> NoReturn:
         _exit_with("error: standard output is closed; send it to a file, or to /dev/null", 1)
     if logging.lastResort:  # prints the warnings of commands that have no handler of their own
         logging.lastResort.setFormatter(NoticeFormatter())
+    raise_when_asked_to_stop()
     if not sys.warnoptions and "--debug" not in sys.argv:
         warnings.simplefilter("ignore")  # those of libraries are for programmers
     try:
@@ -81,8 +83,8 @@ def main() -> NoReturn:
         flush_output()  # here, where an error still becomes a message
     except _UsageError as error:
         _exit_with(f"error: {_usage(error)}", 2)
-    except (KeyboardInterrupt, typer.Abort):
-        _exit_with("stopped", 130)
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        _exit_with("stopped", stop.exit_code if isinstance(stop, Stopped) else 130)
     except Exception as error:
         if "--debug" in sys.argv:
             raise

@@ -4,14 +4,21 @@ import json
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
+from distill.paths import printable_lines
 from distill.training.metrics import to_json
 
 
 class _Console(Console):
-    """A console that raises when a pipe is broken; rich itself would exit without a message."""
+    """A console on which no text acts, wherever it comes from; it raises when a pipe is broken."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make text of a string; rich itself would let escape sequences of a model's name through to the terminal."""
+        return super().render_str(printable_lines(text), **options)
 
     def on_broken_pipe(self) -> None:
+        """Raise, where rich would exit without a message."""
         raise
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from distill.cli.console import duration, out, plural
 from distill.cli.tables import level_table
 from distill.cli.views import TextView, part_title
+from distill.paths import printable
 from distill.training.metrics import EpochEvent, Event, PreviewEvent, StepEvent, TrainingCompleteEvent
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class LiveView(TextView):
         config, files = self.request.config, plural(len(self.request.file_paths), "file")
         source = "override" if config.size_setting in self.request.chosen else "auto"
         what = f"  {files}, {config.headline()} "
-        return Text.assemble((self.request.model_name, "bold"), what, (f"({source})", "dim"))
+        return Text.assemble((printable(self.request.model_name), "bold"), what, (f"({source})", "dim"))
 
     def _progress(self) -> Table:
         grid = Table.grid(padding=(0, 2))
@@ -106,4 +107,4 @@ class LiveView(TextView):
 
 def _wrapped(text: str, style: str = "") -> Text:
     """A text that goes on in the next line, where the console itself would let the live display cut it off."""
-    return Text(text, style, no_wrap=False, overflow="fold")
+    return Text(printable(text), style, no_wrap=False, overflow="fold")

@@ -16,6 +16,7 @@ from distill.errors import (
     Vocabulary,
 )
 from distill.notices import Notice
+from distill.paths import printable_lines
 
 COMMAND_LINE: Vocabulary = {
     RaiseLimit: lambda it: f"{'lower' if it.name.startswith('min_') else 'raise'} it with --limit {it.name}={it.value}",
@@ -39,5 +40,6 @@ class NoticeFormatter(logging.Formatter):
     """Formats notices in the command line's words, and other records as usual."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record as text."""
-        return record.msg.worded(COMMAND_LINE) if isinstance(record.msg, Notice) else super().format(record)
+        """Format a record as text that is safe to print."""
+        text = record.msg.worded(COMMAND_LINE) if isinstance(record.msg, Notice) else super().format(record)
+        return printable_lines(text)

@@ -9,6 +9,7 @@ import typer
 
 from distill.cli.options import ModelArgument, ModelsDir
 from distill.errors import LibraryError
+from distill.paths import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,17 +78,21 @@ def _print_table(library: "ModelLibrary", entries: "list[ModelEntry]", search: s
         return
     table = Table("name", "id", "saved", "data set", "levels", "codes", "loss", "size", box=None, header_style="bold")
     for entry in entries:
-        table.add_row(
-            escape(entry.name),
+        row = (
+            entry.name,
             entry.model_id[:8],
             entry.save_date[:16].replace("T", " "),
-            escape(entry.dataset_name),
+            entry.dataset_name,
             str(entry.num_quantizers or ""),
             str(entry.codebook_size or ""),
             "" if entry.val_loss is None else f"{entry.val_loss:.4f}",
             size(entry.size_bytes),
         )
+        table.add_row(*(escape(printable(cell)) for cell in row))
     out.print(table)
+    for entry in entries:
+        if entry.problem:
+            out.print(f"{printable(entry.file)} cannot be loaded: {entry.problem}", style="yellow", markup=False)
 
 
 @app.command("show")
@@ -107,16 +112,17 @@ def show_model(model: ModelArgument, models_dir: ModelsDir = None, json: Json = 
     about = {"file": path, "model_type": header.model_type, "sample_rate": header.sample_rate}
     facts = about | header.facts() | header.settings
     for name, value in facts.items():
-        out.print(f"{name:>24}  {value}", markup=False)
+        out.print(f"{printable(name):>24}  {printable(str(value))}", markup=False)
     if header.lacks:
         out.print(f"{'lacks':>24}  {', '.join(header.lacks)}", markup=False)
     for remark in header.remarks:
         out.print(f"{'note':>24}  {remark.worded(COMMAND_LINE)}", markup=False)
     for name, (low, high) in header.safe_ranges().items():
-        out.print(f"{name:>24}  {low:+.1f} to {high:+.1f}  (for `distill generate --set`)", markup=False)
-    if header.health:
+        out.print(f"{printable(name):>24}  {low:+.1f} to {high:+.1f}  (for `distill generate --set`)", markup=False)
+    codes = header.settings.get("codebook_size")
+    if header.health and codes:
         out.print()
-        out.print(level_table(header.health, header.settings["codebook_size"], header.metadata.validation_vectors))
+        out.print(level_table(header.health, codes, header.metadata.validation_vectors))
 
 
 @app.command("rename")
@@ -146,7 +152,7 @@ def delete_model(
     if not yes:
         if not sys.stdin.isatty():  # a question that nobody can answer must not count as a yes
             raise LibraryError(f"deleting {entry.name!r} needs a yes; without a terminal, give --yes")
-        if not typer.confirm(f"Delete {entry.name} ({library.path(entry)})?"):
+        if not typer.confirm(printable(f"Delete {entry.name} ({library.path(entry)})?")):
             raise LibraryError(f"{entry.name!r} was not deleted")
     library.delete(entry)  # not by its id, which copies made by hand share
     out.print(f"deleted {entry.name}", markup=False)

@@ -1,20 +1,18 @@
 """A training run as a command carries it out: on a thread, shown by a view, stopped by signals."""
 
 import logging
-import os
 import queue
 import signal
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from distill.notices import Notice, Remark
+from distill.signals import EXIT_CODES, StopRequest, stopping_in_order
 
 if TYPE_CHECKING:
     from distill.cli.views import View
     from distill.training.request import TrainingRequest
     from distill.training.runner import TrainingRunner
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _POLL_S = 0.1
 
 
@@ -23,14 +21,17 @@ def run_shown(request: "TrainingRequest", json: bool) -> int:
     from distill.training.runner import TrainingRunner
 
     runner, events = TrainingRunner(), queue.SimpleQueue[Any]()
-    signals = _StopSignals(runner.cancel)
-    with _choose_view(request, json) as view, _QueueHandler(events):
+    with (
+        stopping_in_order(runner.cancel) as asked,
+        _choose_view(request, json) as view,
+        _QueueHandler(events),
+    ):
         view.say(request.rate_remark)
         runner.start_request(request, events.put)
-        if signals.received:  # before there was a run to cancel
+        if asked.received:  # before there was a run to cancel
             runner.cancel()
         try:
-            result = _watch(runner, events, view, signals)
+            result = _watch(runner, events, view, asked)
         except BaseException:  # the terminal is gone, or a view has a bug: the run still gets its checkpoint
             runner.cancel()
             runner.wait()
@@ -38,7 +39,7 @@ def run_shown(request: "TrainingRequest", json: bool) -> int:
     info = view.info()
     if runner.cancelled and (info is None or info.model_path is None):  # else it was finished all the same
         view.interrupted()
-        return EXIT_CODES[signals.received or signal.SIGINT]
+        return EXIT_CODES[asked.received or signal.SIGINT]
     view.summary(result)
     return 0
 
@@ -55,13 +56,13 @@ def _choose_view(request: "TrainingRequest", json: bool) -> "View":
 
 
 def _watch(
-    runner: "TrainingRunner", events: "queue.SimpleQueue[Any]", view: "View", signals: "_StopSignals"
+    runner: "TrainingRunner", events: "queue.SimpleQueue[Any]", view: "View", asked: StopRequest
 ) -> dict[str, Any]:
     """Show events until the run is over; returns its result."""
     told = False
     while (result := runner.wait(_POLL_S)) is None:
         _drain(events, view)
-        if signals.received and not told:
+        if asked.received and not told:
             view.say("stopping after this step, with a checkpoint (once more to leave at once)")
             told = True
     _drain(events, view)
@@ -76,23 +77,6 @@ def _drain(events: "queue.SimpleQueue[Any]", view: "View") -> None:
             (view.warning if item.levelno >= logging.WARNING else view.status)(notice)
         else:
             view.event(item)
-
-
-class _StopSignals:
-    """Signal handlers: the first Ctrl-C or SIGTERM asks the run to stop, the second ends the process at once."""
-
-    def __init__(self, stop: Any) -> None:
-        self.received: signal.Signals | None = None
-        self._stop = stop
-        for number in EXIT_CODES:
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        if self.received is not None:
-            os._exit(EXIT_CODES[signal.Signals(number)])
-        self.received = signal.Signals(number)
-        self._stop()
 
 
 class _QueueHandler(logging.Handler):

@@ -17,7 +17,7 @@ def level_table(health: CodebookHealth, codebook_size: int, vectors: int) -> Tab
         state = verdict(level, codebook_size, vectors)
         filled = round(level["utilization"] * _BAR)
         table.add_row(
-            f"{number} {LEVEL_NAMES[number]}",
+            f"{number} {LEVEL_NAMES[number] if number < len(LEVEL_NAMES) else ''}",
             f"{level['utilization']:>4.0%}",
             "█" * filled + "░" * (_BAR - filled),
             f"{level['perplexity']:.1f} of {codebook_size}",

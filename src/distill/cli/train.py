@@ -16,9 +16,10 @@ from distill.audio.rates import LOWEST_RATE, USUAL_RATE
 from distill.cli.cutting import CutOption, Cutting, cutting, list_files
 from distill.cli.messages import COMMAND_LINE
 from distill.cli.options import Bell, Device, DeviceName, Limits, ModelsDir, audio_limits, family_named
-from distill.cli.run import EXIT_CODES, run_shown
+from distill.cli.run import run_shown
 from distill.cli.streams import flush_output
 from distill.paths import printable
+from distill.signals import EXIT_CODES
 
 if TYPE_CHECKING:
     from distill.audio.settings import SpectrogramConfig

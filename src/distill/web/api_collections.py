@@ -137,6 +137,7 @@ def remove_collection(key: str, state: InState) -> dict[str, str]:
 async def receive_sound(key: str, name: str, request: Request, state: InState) -> dict[str, str]:
     """Receive one dropped file."""
     folder = state.folder(key)
+    folder.check_receives()
     path = await receive_file(request, folder.path, safe_name(name, set(AUDIO_SUFFIXES)))
     return {"name": path.name}
 

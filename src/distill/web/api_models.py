@@ -139,5 +139,6 @@ def as_entry(entry: ModelEntry) -> Any:
             "levels": entry.num_quantizers,
             "codebook_size": entry.codebook_size,
             "size_bytes": entry.size_bytes,
+            "problem": entry.problem,
         }
     )

@@ -30,8 +30,8 @@ _DEFAULTS = {"commitment_weight": 0.25, "seed": 0, "minutes": 5}
 
 def create_app(state: AppState, token: str, known_host: Callable[[str], bool], cookie: str = "distill") -> FastAPI:
     """Create the web app around `state`; it admits requests that have `token`, at a host that `known_host` accepts."""
-    # No pages of API documentation: FastAPI's load scripts from other hosts.
-    app = FastAPI(title="distill", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    # The description alone: FastAPI's pages that show it load scripts from other hosts.
+    app = FastAPI(title="distill", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.state.state = state
     app.add_middleware(Guard, token=token, known_host=known_host, cookie=cookie)
     app.add_exception_handler(DistillError, _distill_error)

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,13 @@ from typing import Any
 import anyio
 from anyio import to_thread
 
+from distill.plain_files import open_plain, parse_json, read_plain
+
 _POLL_S = 1.0  # between checks for a closed connection, for which the end of the server has to wait
 _POLLS_PER_READ = 3  # of the log: the page draws when there is news, but the training needs the cores
 _KEEP_ALIVE = 8  # polls without news, after which a comment is sent
 _BATCH = 400  # entries of one message
+_MAX_LOG = 4 << 30  # bytes
 _FINAL_STATES = {"finished", "interrupted", "failed", "gone"}
 
 Entry = dict[str, Any]
@@ -31,19 +36,19 @@ class Tail:
     def read(self) -> tuple[list[Entry], bool]:
         """Return the entries since the last call, and True if they start over because the file was replaced."""
         try:
-            with self.path.open("rb") as file:
-                status = self.path.stat()
+            with open_plain(self.path, _MAX_LOG) as file:
+                status = os.fstat(file.fileno())
                 # A run that goes back to a checkpoint rewinds its log.
                 restarted = self._offset > 0 and (status.st_ino != self._file or status.st_size < self._offset)
                 if restarted:
                     self._offset, self._rest = 0, b""
                 file.seek(self._offset)
                 data = file.read()
-        except FileNotFoundError:
+        except OSError:  # not there yet; or not a log at all, in the folder of a stranger
             return [], False
         self._file, self._offset = status.st_ino, self._offset + len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")  # the last line may not be complete yet
-        return [json.loads(line) for line in lines if line], restarted
+        return entries_in(lines), restarted
 
 
 @dataclass
@@ -101,9 +106,25 @@ async def messages(feed: Feed, disconnected: Callable[[], Awaitable[bool]]) -> A
 
 def entries_from(path: Path, start: int) -> list[Entry]:
     """The entries of a file of JSON lines from number `start` on; those before are not parsed."""
-    if not path.exists():
+    return entries_in(lines_of(path)[start:])
+
+
+def lines_of(path: Path) -> list[bytes]:
+    """The complete lines of a log; none if there is no log."""
+    try:
+        return read_plain(path, _MAX_LOG).split(b"\n")[:-1]
+    except OSError:
         return []
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[start:-1]]
+
+
+def entries_in(lines: list[bytes]) -> list[Entry]:
+    """The entries in these lines, without what is no entry in the log of a stranger."""
+    found = []
+    for line in lines:
+        with suppress(ValueError):
+            if isinstance(entry := parse_json(line), dict):
+                found.append(entry)
+    return found
 
 
 def _without_superseded_steps(entries: list[Entry]) -> list[Entry]:

@@ -16,7 +16,7 @@ from distill.data.collection import Collection, Found, SoundFile, UnreadableFile
 from distill.data.opening import open_collection
 from distill.errors import CollectionError, DistillError
 from distill.paths import printable
-from distill.storage import safe_stem, storage_errors
+from distill.storage import remove_orphans, safe_stem, storage_errors
 from distill.web.messages import PAGE
 from distill.web.pictures import outline
 
@@ -60,6 +60,11 @@ class OpenFolder:
             "usable": len(usable),
             "seconds": sum(file.duration_s for file in usable),
         }
+
+    def check_receives(self) -> None:
+        """Raise `CollectionError` unless it was made for dropped files: a folder of the user's own is only read."""
+        if not self.uploaded:
+            raise CollectionError(f"{self.name} is a folder of yours", "files can only be added to dropped sounds here")
 
     def without(self, excluded: set[str]) -> Collection:
         """The collection without the files that have these names in the report."""
@@ -116,6 +121,7 @@ class Folders:
         if uploads.is_dir():
             for path in sorted(uploads.iterdir()):
                 if path.is_dir() and not path.name.startswith("."):
+                    remove_orphans(path)
                     self._add(path, uploaded=not path.is_symlink())  # what a link points to was not dropped here
 
     def close(self) -> None:

@@ -8,8 +8,7 @@ import ipaddress
 import json
 import secrets
 import socket
-from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
+from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -87,6 +86,7 @@ class Guard:
             return
         started = False
         token_in_url = False
+        body = _Body(receive, scope)
 
         async def guarded_send(message: Message) -> None:
             nonlocal started
@@ -95,6 +95,8 @@ class Guard:
                 headers = MutableHeaders(raw=message["headers"])
                 headers.update(_HEADERS)
                 headers.setdefault("Cache-Control", "no-store")
+                if body.unread:  # else the server would read it to its end, to find the next request after it
+                    headers["Connection"] = "close"
                 if token_in_url:  # from now on the page has the token in a cookie, and not in its addresses
                     flags = "HttpOnly; SameSite=Strict; Path=/"
                     headers.append("Set-Cookie", f"{self._cookie}={self._token}; {flags}")
@@ -102,7 +104,8 @@ class Guard:
 
         try:
             token_in_url = self._check(scope)
-            await self.app(scope, _with_size_limit(receive, scope), guarded_send)
+            body.check_announced_size()
+            await self.app(scope, body.receive, guarded_send)
         except _Refused as refusal:
             if started:  # too late for another response
                 raise
@@ -125,7 +128,7 @@ class Guard:
             parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         ):
             return True
-        if not self._is_token(self._from_cookie(headers.get("cookie", ""))):
+        if not any(map(self._is_token, self._from_cookies(headers.getlist("cookie")))):
             raise _Refused(401, "open the address that distill printed when it started: it holds the key to this page")
         if scope["method"] not in _SAFE_METHODS and origin is None:
             raise _Refused(403, "this request does not say where it comes from")
@@ -134,32 +137,41 @@ class Guard:
     def _is_token(self, token: str) -> bool:
         return secrets.compare_digest(token.encode(), self._token.encode())  # its time tells nothing about the token
 
-    def _from_cookie(self, header: str) -> str:
-        try:
-            cookie = SimpleCookie(header).get(self._cookie)
-        except CookieError:
-            return ""
-        return cookie.value if cookie else ""
+    def _from_cookies(self, headers: list[str]) -> Iterator[str]:
+        """The values of our cookie, whatever stands beside it: other programs of this host may have set anything."""
+        for cookie in ";".join(headers).split(";"):
+            name, _, value = cookie.strip().partition("=")
+            if name == self._cookie:
+                yield value
 
 
-def _with_size_limit(receive: Receive, scope: Scope) -> Receive:
-    """Wrap `receive` so that it raises `_Refused` for too large a body; raises it at once if one is announced."""
-    headers, seen = Headers(scope=scope), 0
-    limit = UPLOAD_LIMIT if scope["path"].endswith(_UPLOADS) else _JSON_LIMIT
-    refused = _Refused(413, f"that is too large: at most {limit / 2**20:,.0f} MB can be sent at a time")
-    announced = headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > limit:
-        raise refused
+class _Body:
+    """The body of a request, as far as it is read, and no further than to the limit of its size."""
 
-    async def limited() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > limit:
-            raise refused
+    def __init__(self, receive: Receive, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        self._receive, self._seen = receive, 0
+        self._announced = headers.get("content-length", "0")
+        self._limit = UPLOAD_LIMIT if scope["path"].endswith(_UPLOADS) else _JSON_LIMIT
+        self.unread = self._announced != "0" or "transfer-encoding" in headers  # True if more of it may come
+
+    def check_announced_size(self) -> None:
+        """Raise `_Refused` if the body is said to be too large."""
+        if self._announced.isdecimal() and int(self._announced) > self._limit:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        """Receive the next part; raises `_Refused` when it becomes too large."""
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        if self._seen > self._limit:
+            raise self._too_large()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self.unread = False
         return message
 
-    return limited
+    def _too_large(self) -> _Refused:
+        return _Refused(413, f"that is too large: at most {self._limit / 2**20:,.0f} MB can be sent at a time")
 
 
 async def _refuse(send: Send, refusal: _Refused) -> None:

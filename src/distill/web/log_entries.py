@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from distill.notices import Notice, Remark, notice_from_dict
+from distill.notices import Remark, notice_from_dict
 from distill.training.metrics import EVENT_TYPES, EpochEvent, PreviewEvent, StepEvent, TrainingCompleteEvent
-from distill.training.run_folder import WARNING
+from distill.training.run_folder import WARNING, is_entry
 from distill.training.run_info import RunInfo
 from distill.web.advice import level_verdicts
 from distill.web.messages import PAGE
@@ -28,28 +28,31 @@ def entry_type(event: str) -> str | None:
 
 
 def annotated(entries: Iterable[Entry], info: RunInfo | None) -> list[Entry]:
-    """Add to log entries what the page needs beside them; `info` is the run's record."""
-    return [_annotated(entry | {"type": entry_type(entry["event"])}, info) for entry in entries]
+    """Add to log entries what the page needs beside them; `info` is the run's record. Damaged ones are left out."""
+    kinds = ((entry, entry.get("event")) for entry in entries)
+    return [
+        _annotated(entry | {"type": entry_type(kind)}, info)
+        for entry, kind in kinds
+        if isinstance(kind, str) and (entry_type(kind) is None or is_entry(entry))
+    ]
 
 
 def _annotated(entry: Entry, info: RunInfo | None) -> Entry:
     if entry["type"] == "warning":
-        notice = _notice(entry)
-        return entry | {"message": notice.worded(PAGE), "subject": _subject(notice)}
+        return entry | _worded(entry)
     health = entry.get("codebook_health")
-    size = info.model_settings.get("codebook_size") if info else None
+    size = info.number("codebook_size") if info else None
     if entry["type"] == "epoch" and health and info and size:
-        return entry | {"verdicts": level_verdicts(health, size, info.validation_vectors or 0)}
+        return entry | {"verdicts": level_verdicts(health, int(size), info.validation_vectors or 0)}
     return entry
 
 
-def _notice(entry: Entry) -> Notice:
+def _worded(entry: Entry) -> Entry:
+    """A warning in the page's words; its `subject` is the same for those of which a later one replaces the earlier."""
     try:
-        return notice_from_dict(entry)
-    except (TypeError, ValueError):  # from a version in which this kind had other values
-        return Remark(entry["message"])
-
-
-def _subject(notice: Notice) -> str:
-    """A string that is the same for notices of which a later one replaces the earlier ones."""
-    return json.dumps(notice.subject)
+        notice = notice_from_dict(entry)
+        message = notice.worded(PAGE)
+    except (TypeError, ValueError, LookupError, AttributeError):  # of a version in which its kind had other values
+        notice = Remark(entry["message"])
+        message = str(notice)
+    return {"message": message, "subject": json.dumps(notice.subject)}

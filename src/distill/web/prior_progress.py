@@ -1,14 +1,13 @@
 """How far the prior is that a run trains last, as the page shows it: from the log in a folder within the run's."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from distill.training.metrics import PriorEpochMetrics, to_json
 from distill.training.preview_files import preview_files
 from distill.training.prior_request import PRIOR_FOLDER
-from distill.training.run_folder import RunFolder
-from distill.web.feed import Entry
+from distill.training.run_folder import RunFolder, is_entry
+from distill.web.feed import Entry, entries_in, lines_of
 
 _EPOCH = f'"event": "{PriorEpochMetrics.__name__}"'.encode()
 
@@ -24,7 +23,7 @@ def prior_progress(run: RunFolder) -> dict[str, Any] | None:
     `bits` has a value for each epoch: of a code of the sounds set aside. `made` changes with the file of a preview.
     """
     folder = prior_folder(run)
-    if not folder.info_path.exists():
+    if not folder.info_path.is_file() or folder.path.is_symlink():
         return None
     epochs = _epochs(folder.events_path)
     last = epochs[-1] if epochs else {}
@@ -40,10 +39,7 @@ def prior_progress(run: RunFolder) -> dict[str, Any] | None:
 
 def _epochs(path: Path) -> list[Entry]:
     """The epochs in a log; the many lines of steps between them are not parsed."""
-    if not path.exists():
-        return []
-    # The last line may not be complete yet.
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1] if _EPOCH in line]
+    return [epoch for epoch in entries_in([line for line in lines_of(path) if _EPOCH in line]) if is_entry(epoch)]
 
 
 def _short(bits: Any) -> Any:

@@ -10,12 +10,14 @@ from filelock import FileLock, Timeout
 
 from distill.errors import CheckpointError, ConfigError, StorageError
 from distill.notices import QueuedRunDropped, QueueNotSaved, QueueUnreadable
-from distill.storage import atomic_write_text, remove_orphans, storage_errors
+from distill.plain_files import parse_json, read_plain
+from distill.storage import atomic_write_text, storage_errors
 from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
+_MAX_LIST = 16 << 20  # bytes
 _LOCK_TIMEOUT_S = 3  # the previous server may still be writing its last checkpoint
 
 
@@ -32,7 +34,6 @@ class QueueFile:
         try:
             with storage_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-                remove_orphans(folder)
                 self._lock.acquire(timeout=_LOCK_TIMEOUT_S)
         except Timeout:
             logger.warning(QueueNotSaved("another distill server is running, and keeps the list of them"))
@@ -49,8 +50,8 @@ class QueueFile:
         if not self.kept or not self._path.exists():
             return []
         try:
-            return list(_requests(json.loads(self._path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+            return list(_requests(parse_json(read_plain(self._path, _MAX_LIST))))
+        except (OSError, ValueError, TypeError) as error:
             logger.warning(QueueUnreadable(str(self._path), str(error)))
             return []
 
@@ -75,5 +76,5 @@ def _requests(entries: list[Any]) -> Iterator[TrainingRequest]:
                 yield request
         except (ConfigError, CheckpointError) as error:
             logger.warning(QueuedRunDropped(error.reason, error.remedy))
-        except (KeyError, TypeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             logger.warning(QueuedRunDropped(f"its entry is damaged ({error})"))

@@ -38,6 +38,18 @@ class Status:
     position: int | None = None
 
 
+@dataclass(frozen=True)
+class KnownRun:
+    """All that is known of a run at one moment: of one in the queue its request, of one that has begun its record."""
+
+    id: str
+    folder: RunFolder
+    status: Status
+    request: TrainingRequest | None
+    info: RunInfo | None
+    in_queue: bool
+
+
 class RunQueue:
     """Trains one request after another on a thread of its own; the id of a run is the name of its folder.
 
@@ -82,7 +94,7 @@ class RunQueue:
     def free_folder(self, folder: Path) -> Path:
         """Return `folder`, or the next one like it that no run has."""
         # The time in a folder's name is in seconds, and two runs can be started within one.
-        taken = set(self.keys())
+        taken = {run.id for run in self.all()}
         others = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
         return next(place for place in (folder, *itertools.islice(others, 1000)) if place.name not in taken)
 
@@ -122,54 +134,51 @@ class RunQueue:
         # the next one starts it again. Later, the next server sees that its folder is used, and leaves it out.
         self._list.save([job.request for job in self.jobs() if job is not self._current or not job.request.resume_from])
 
-    def status(self, key: str) -> Status:
-        """The state of the run with this id; raises `KeyError` when there is none."""
-        with self._changed:
-            if self._current and self._current.id == key:
-                return Status("stopping" if self._runner and self._runner.cancelled else "running")
-            for position, job in enumerate(self._waiting, start=1):
-                if job.id == key:
-                    return Status("queued", position=position)
-            if key in self._failed:  # on disk, it would look interrupted
-                return Status("failed", self._failed[key][1])
-        return self._status_on_disk(key)
-
-    def _status_on_disk(self, key: str) -> Status:
-        folder, info = self.folder(key), self.info(key)
-        if info is not None and info.model_path:
-            return Status("finished")
-        return Status("running" if folder.busy else "interrupted")
-
-    def folder(self, key: str) -> RunFolder:
-        """The folder of the run with this id; raises `KeyError` when there is no such run."""
-        request = self.request(key)
-        if request is None and key not in self._on_disk():
-            raise KeyError(key)
-        return RunFolder(request.output_dir if request else self.runs_dir / key)
-
-    def request(self, key: str) -> TrainingRequest | None:
-        """The request of a run of this server while it waits, is being trained or has failed; None for all others."""
-        with self._changed:  # at every moment, a run that fails is in one of the two
-            jobs = [*self.jobs(), *(job for job, _ in self._failed.values())]
-        return next((job.request for job in jobs if job.id == key), None)
-
-    def info(self, key: str) -> RunInfo | None:
-        """The run's record, None before it has begun or if it is damaged; raises `KeyError`."""
-        return _record(self.folder(key))
-
-    def keys(self) -> list[str]:
-        """The ids of all runs: first those being trained and waiting, then failed ones and all others, newest first."""
+    def all(self) -> list[KnownRun]:
+        """All runs: first those being trained and waiting, then failed ones and all others, newest first."""
         with self._changed:
             jobs, failed = [job.id for job in self.jobs()], list(self._failed)
         stored = [key for key in self._on_disk() if key not in jobs + failed]
-        return jobs + failed[::-1] + stored
+        found = []
+        for key in jobs + failed[::-1] + stored:
+            with suppress(KeyError):  # it is gone since
+                found.append(self.get(key))
+        return found
+
+    def get(self, key: str) -> KnownRun:
+        """The run with this id; raises `KeyError` when there is none."""
+        with self._changed:
+            status = self._status_in_memory(key)
+            jobs = [*self.jobs(), *(job for job, _ in self._failed.values())]
+            request = next((job.request for job in jobs if job.id == key), None)
+            in_queue = any(job.id == key for job in self.jobs())
+        if status is None and key not in self._on_disk():
+            raise KeyError(key)
+        folder = RunFolder(request.output_dir if request else self.runs_dir / key)
+        info, damage = None, None
+        try:
+            info = folder.read_info()
+        except CheckpointError as error:  # of one in memory: it has not begun
+            damage = error.with_reason(error.reason)
+        return KnownRun(key, folder, status or _status_on_disk(folder, info, damage), request, info, in_queue)
+
+    def _status_in_memory(self, key: str) -> Status | None:
+        if self._current and self._current.id == key:
+            return Status("stopping" if self._runner and self._runner.cancelled else "running")
+        for position, job in enumerate(self._waiting, start=1):
+            if job.id == key:
+                return Status("queued", position=position)
+        if key in self._failed:  # on disk, it would look interrupted
+            return Status("failed", self._failed[key][1])
+        return None
 
     def _on_disk(self) -> list[str]:
         """The names of the run folders, newest first; folders without a run's record are left out."""
-        if not self.runs_dir.is_dir():
-            return []
-        found = [path for path in self.runs_dir.iterdir() if (path / "run.json").is_file()]
-        return [path.name for path in sorted(found, key=lambda path: (path / "run.json").stat().st_ctime, reverse=True)]
+        found = {}
+        for path in self.runs_dir.glob("*/run.json"):
+            with suppress(OSError):  # deleted since, or a link to nothing
+                found[path.parent.name] = path.stat().st_ctime
+        return sorted(found, key=found.__getitem__, reverse=True)
 
     def close(self) -> None:
         """Stop the run that is being trained, with a checkpoint; those that wait are left to the next server."""
@@ -201,6 +210,12 @@ class RunQueue:
                 if not self._closing:  # else the file stays as it is, for the next server
                     with suppress(StorageError):  # the next server sees by its folder that this run was begun
                         self._keep()
+
+
+def _status_on_disk(folder: RunFolder, info: RunInfo | None, damage: CheckpointError | None) -> Status:
+    if info is None:
+        return Status("failed", damage)
+    return Status("finished" if info.model_path else "running" if folder.busy else "interrupted")
 
 
 def _record(folder: RunFolder) -> RunInfo | None:

@@ -2,11 +2,10 @@
 
 import secrets
 import socket
-import tempfile
 import threading
 import webbrowser
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 
 import uvicorn
@@ -14,6 +13,8 @@ import uvicorn
 from distill.errors import ConfigError
 from distill.home import default_runs_dir, home
 from distill.library.catalog import ModelLibrary
+from distill.signals import stopping_in_order
+from distill.storage import temporary_folder
 from distill.web.app import create_app
 from distill.web.folders import Folders
 from distill.web.guard import own_hosts
@@ -24,40 +25,44 @@ _GRACE_S = 2  # for requests under way when the server is stopped
 
 
 def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable[[str], None]) -> None:
-    """Serve the web app until Ctrl-C, then stop a training that is going on, with its checkpoint.
+    """Serve the web app until Ctrl-C, SIGTERM or SIGHUP, then stop a training that is going on, with its checkpoint.
 
-    Raises `ConfigError` when the address cannot be used.
+    Raises `ConfigError` when the address cannot be used, `StorageError`.
     """
-    with listen(host, port) as listener, tempfile.TemporaryDirectory(prefix="distill-") as work:
+    with listen(host, port) as listener, temporary_folder(home() / "cache") as work:
         port = listener.getsockname()[1]  # the one that was free, if 0 was asked for
-        state = AppState(
-            library=ModelLibrary(models_dir),
-            folders=Folders(home() / "collections"),
-            runs=RunQueue(default_runs_dir()),
-            work=Path(work),
-        )
-        state.library.forget_discarded()
+        library, folders = ModelLibrary(models_dir), Folders(home() / "collections")
+        library.forget_discarded()
+        state = AppState(library, folders, RunQueue(default_runs_dir()), work)
         token = secrets.token_urlsafe(24)
         # Cookies do not tell ports apart, so each server needs a name of its own for its.
         app = create_app(state, token, own_hosts(host, port), cookie=f"distill-{port}")
-        shown_host = f"[{host}]" if ":" in host else host
-        address = f"http://{shown_host}:{port}/?token={token}"
-        say(f"distill is running at {address}\nPress Ctrl-C to stop it; a training in progress can be resumed later.")
-        if jobs := state.runs.jobs():
-            say("continuing 1 queued run" if len(jobs) == 1 else f"continuing {len(jobs)} queued runs")
-        if open_page:
-            # In a thread, because some browsers return only when they are closed.
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         server = PageServer(
             uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=_GRACE_S), state
         )
-        with suppress(KeyboardInterrupt):  # uvicorn raises it again after its own end
+        with stopping_in_order(server.stop), closing(state.runs):
+            shown_host = f"[{host}]" if ":" in host else host
+            _announce(f"http://{shown_host}:{port}/?token={token}", len(state.runs.jobs()), open_page, say)
             server.run(sockets=[listener])
-        state.folders.close()  # a scan must not hold up the end
-        if jobs := state.runs.jobs():
-            then = "will wait until distill is started again" if state.runs.is_persistent else "will be forgotten"
-            say("stopping the training, with a checkpoint …" + (f"; {len(jobs) - 1} more {then}" if jobs[1:] else ""))
-        state.runs.close()
+            folders.close()  # a scan must not hold up the end
+            with suppress(OSError):  # the terminal may be what has gone
+                _say_what_remains(state.runs, say)
+
+
+def _announce(address: str, queued: int, open_page: bool, say: Callable[[str], None]) -> None:
+    """Say where the page is, and open it; the socket is listening by now."""
+    say(f"distill is running at {address}\nPress Ctrl-C to stop it; a training in progress can be resumed later.")
+    if queued:
+        say("continuing 1 queued run" if queued == 1 else f"continuing {queued} queued runs")
+    if open_page:
+        # In a thread, because some browsers return only when they are closed.
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+
+def _say_what_remains(runs: RunQueue, say: Callable[[str], None]) -> None:
+    if jobs := runs.jobs():
+        then = "will wait until distill is started again" if runs.is_persistent else "will be forgotten"
+        say("stopping the training, with a checkpoint …" + (f"; {len(jobs) - 1} more {then}" if jobs[1:] else ""))
 
 
 class PageServer(uvicorn.Server):
@@ -67,6 +72,14 @@ class PageServer(uvicorn.Server):
         super().__init__(config)
         self._app_state = state
 
+    def stop(self) -> None:
+        """Have the server end soon."""
+        self.should_exit = True
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Leave the signals to `serve`: uvicorn would repeat them at its end, and SIGTERM would end the process."""
+        return nullcontext()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams, then the server."""
         self._app_state.closing.set()
@@ -74,13 +87,14 @@ class PageServer(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind a socket to an address, at any free port if it is 0; raises `ConfigError` when that is impossible."""
+    """A socket that listens at an address, at any free port if it is 0; raises `ConfigError` if that is impossible."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sets TCP_NODELAY only if the protocol is named; without it, each response would wait 40 ms for the next.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or a restart has to wait for the same port
         listener.bind((host, port))
+        listener.listen()  # here, where a port that is taken is found out, and before the address is told
     except OSError as error:
         listener.close()
         reason = error.strerror or error

@@ -13,7 +13,7 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from distill.errors import ConfigError, DistillError
-from distill.storage import storage_errors
+from distill.storage import storage_errors, temporary_beside
 
 _FORBIDDEN = re.compile(r"[\x00-\x1f/\\:*?\"<>|]")
 _MAX_STEM_BYTES = 150  # of a name without its suffix
@@ -43,7 +43,7 @@ async def temporary_upload(request: Request, work: Path, name: str) -> AsyncIter
 
 async def receive_file(request: Request, folder: Path, name: str) -> Path:
     """Write the body of `request` to a free path in `folder`, called `name` or like it; raises `StorageError`."""
-    part = folder / f".{uuid.uuid4().hex}.part"  # hidden, so that no scan reads half a file
+    part = temporary_beside(folder / name)  # hidden, so that no scan reads half a file
     try:
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -66,5 +66,22 @@ def _move_into_place(part: Path, folder: Path, name: str) -> Path:
             os.link(part, path)  # unlike a rename, it replaces nothing
         except FileExistsError:
             continue
+        except OSError:  # exFAT, and some network drives, have no links
+            if not _reserved(path):
+                continue
+            try:
+                part.replace(path)
+            except OSError:
+                path.unlink()
+                raise
         return path
     raise AssertionError  # the count has no end
+
+
+def _reserved(path: Path) -> bool:
+    """Make an empty file; returns False where there is a file already."""
+    try:
+        path.open("xb").close()
+    except FileExistsError:
+        return False
+    return True

@@ -158,6 +158,9 @@ function nothing(page) {
 
 const address = (model) => `#/models/${api.id(model.id)}`;
 
+const problem = (model) =>
+  model.problem ? el("span.small.muted.block", {}, `Cannot be loaded: ${model.problem}`) : null;
+
 function card(page, model) {
   const kind = model.levels
     ? `${plural(model.levels, "level")} of ${model.codebook_size} codes`
@@ -174,6 +177,7 @@ function card(page, model) {
     { "data-testid": "model-card" },
     el("h2.card-title", {}, el("a", { href: address(model) }, model.name)),
     el("p.small.muted", {}, `${kind} · ${when(model.saved)}`),
+    problem(model),
     el(
       "dl.facts-list",
       {},
@@ -194,7 +198,7 @@ function table(page, models) {
     el(
       "tr",
       { "data-testid": "model-card" },
-      el("th", { scope: "row" }, el("a", { href: address(model) }, model.name)),
+      el("th", { scope: "row" }, el("a", { href: address(model) }, model.name), problem(model)),
       [
         familyTitle(page.about, model.family),
         model.dataset,
