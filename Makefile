@@ -15,6 +15,7 @@ slow: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow and not soak"
 
 soak: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,soak]'
 	$(BIN)/python -m pytest -n auto -m soak
 
 lint: $(STAMP)
