@@ -790,29 +790,6 @@ def test_a_stereo_sound_is_heard_in_stereo_and_has_one_grid(web: Web, trained) -
         assert picture.content.startswith(b"\x89PNG")
 
 
-def test_a_vae_makes_new_sounds_and_finds_ones_between(web: Web, collection: Path) -> None:
-    messages(web, train(web, collection, family="vae")["id"], "finished")
-    entry = web.get("/api/models")[0]
-    directions = web.get(f"/api/models/{entry['id']}")["directions"]
-    name = next(iter(directions))
-    place = f"/api/models/{entry['id']}"
-    plain, moved, other = (
-        samples(web.client.get(f"{place}/generate", params=query).content)
-        for query in ({"seed": 1}, {"seed": 1, "set": f"{name}:2"}, {"seed": 2})
-    )
-    assert len(plain) == len(moved) == RATE
-    assert not np.allclose(plain, moved)
-    assert not np.allclose(plain, other)
-    first, second = (
-        web.client.post(f"{place}/sounds", params={"name": "x.wav"}, content=wav(0.4, frequency)).json()["sound"]
-        for frequency in (200, 900)
-    )
-    half = web.client.get(f"{place}/between", params={"first": first, "second": second, "share": 0.5})
-    assert len(samples(half.content)) == round(0.4 * RATE)
-    for wrong in ("brightness", "nothing:1"):
-        assert web.client.get(f"{place}/generate", params={"set": wrong}).status_code == 422
-
-
 def test_what_the_page_has_given_up_while_it_waits_is_not_computed(web: Web, trained) -> None:
     place = f"/api/models/{trained['id']}"
     heard = web.client.post(f"{place}/sounds", params={"name": "a.wav"}, content=wav()).json()["sound"]
@@ -858,7 +835,7 @@ def test_what_is_wrong_is_told_in_a_sentence(web: Web, trained) -> None:
         "not a sound": web.client.post(f"{place}/sounds", params={"name": "a.wav"}, content=b"no sound"),
         "too many levels": web.client.get(f"/api/sounds/{heard}/reconstruction", params={"levels": 5}),
         "a sound that is gone": web.client.get("/api/sounds/0123/original"),
-        "no length": web.client.get(f"{place}/generate", params={"seconds": 0}),
+        "no length": web.client.post(f"{place}/sounds/new", json={"seconds": 0}),
         "no model": web.client.get("/api/models/0123"),
         "no route": web.client.get("/api/nothing"),
         "no json": web.client.post("/api/collections", content=b"{", headers={"Content-Type": "application/json"}),
@@ -882,8 +859,7 @@ def test_a_wrong_request_is_told_with_the_field_in_words_and_what_is_allowed(web
         "the list of sounds to leave out must be a list": post("/api/runs", json={"collection": "x", "excluded": 1}),
         "the number of levels must be at least 1": get("/api/sounds/x/reconstruction", params={"levels": 0}),
         "the number of levels must be a whole number": get("/api/sounds/x/reconstruction", params={"levels": "a"}),
-        "the length in seconds must be more than 0": get("/api/models/x/generate", params={"seconds": 0}),
-        "the seed must be less than 4294967296": get("/api/models/x/generate", params={"seed": 2**32}),
+        "the length in seconds must be more than 0": post("/api/models/x/sounds/new", json={"seconds": 0}),
         "this request cannot be read": post("/api/runs", content=b"{", headers={"Content-Type": "application/json"}),
     }
     for sentence, answer in wrong.items():

@@ -400,44 +400,86 @@ def made(quick_runs: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base
 
 
-def test_a_model_with_a_prior_makes_new_sounds_and_ones_like_a_dropped_one(
-    web: Web, open_page, made: Path, tmp_path: Path
-) -> None:
+MIDI = """
+  window.midi = { name: "Pads", state: "connected", onmidimessage: null };
+  navigator.requestMIDIAccess = async () => ({ inputs: new Map([["1", window.midi]]), onstatechange: null });
+  window.struck = [];
+  const connect = AudioNode.prototype.connect;
+  AudioNode.prototype.connect = function (to, ...rest) {
+    if (this instanceof GainNode) window.struck.push(this.gain.value);
+    return connect.call(this, to, ...rest);
+  };
+"""
+
+
+def test_sounds_are_made_played_kept_and_taken_away(web: Web, open_page, made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "models", web.state.library.folder)
-    for name, frequency in (("one", 300), ("two", 500)):
-        soundfile.write(tmp_path / f"{name}.wav", tone(frequency, 0.4), RATE)
+    soundfile.write(tmp_path / "mine.wav", tone(300, 0.4), RATE)
     page = open_page("#/library", viewport={"width": 390, "height": 844})
+    page.add_init_script(MIDI)
+    page.reload()
     by(page, "model-card").get_by_role("link").first.click()
-    page.get_by_label("Seconds").fill("0.5")
-    by(page, "make-sounds").click()
-    ready = page.locator("button:enabled").filter(has_text="Play")
-    expect(by(page, "new-sound").locator(ready)).to_have_count(8)
-    first = by(page, "new-sound").first
-    expect(first).to_contain_text("/ 0.5 s")
-    first.get_by_test_id("play").click()
-    expect(first.get_by_test_id("play")).to_have_text("Pause")
-    with page.expect_download() as download:
-        first.get_by_role("link", name="Download").click()
-    assert download.value.suggested_filename == "bells 0.wav"
-    assert soundfile.info(download.value.path()).duration == pytest.approx(0.5, abs=0.01)
-    by(page, "make-others").click()
-    expect(by(page, "new-sound").first).to_contain_text("Seed 8")
+    by(page, "go-make").click()
+    pads, status = by(page, "pad"), by(page, "make-status")
+    expect(status).to_have_text("16 sounds")
+    expect(pads.nth(5)).to_have_accessible_name(re.compile(r"^Pad W: bells 5, 0\.\d+ s, peak"))
+    assert_accessible(page)
+
+    # Played by key, and as loud as it is struck; kept, named, and found again by another page.
+    page.keyboard.press("w")
+    expect(pads.nth(5)).to_have_attribute("aria-pressed", "true")
+    by(page, "midi").click()
+    page.evaluate("window.midi.onmidimessage({ data: [0x90, 36, 64] })")  # bottom left
+    expect(pads.nth(12)).to_have_attribute("aria-pressed", "true")
+    assert page.evaluate("window.struck") == pytest.approx([1, 64 / 127])
+    page.keyboard.press("k")
+    page.keyboard.press("1")
+    by(page, "make-keep").click()
+    names = by(page, "kept-name")
+    expect(names).to_have_count(2)
+    names.first.fill("Glocke")
+    names.first.press("Enter")
+    by(page, "kept-down").first.click()
+    expect(names.nth(1)).to_have_value("Glocke")
+
+    # Thrown away: another takes its place. Then like it, unlike it, between two, and on from there.
+    page.keyboard.press("2")
+    page.keyboard.press("Delete")
+    expect(pads.nth(1)).to_contain_text("bells 16")
+    page.keyboard.press("q")
+    by(page, "make-more").click()
+    expect(status).to_have_text("16 sounds")
+    expect(pads.first).to_contain_text("bells 4")
+    expect(pads.nth(15)).to_contain_text("bells 4 varied")
+    by(page, "make-between").click()
+    page.keyboard.press("v")
+    expect(pads.nth(8)).to_contain_text("bells 4 to bells 4 varied")
+    expect(status).to_have_text("16 sounds")
+    by(page, "make-back").click()
+    expect(pads.nth(1)).to_contain_text("bells 4 varied")
+    by(page, "make-input").set_input_files(tmp_path / "mine.wav")
+    expect(pads.first).to_contain_text("mine")
+    by(page, "make-longer").click()
+    expect(pads.nth(15)).to_contain_text("mine longer")
+    expect(pads.nth(15)).to_contain_text("1.4 s")
+    page.get_by_text("Length, temperature, loops").click()
     page.get_by_label("Seconds").fill("99")
-    by(page, "make-sounds").click()
+    by(page, "make-new").click()
     expect(page.get_by_role("alert").filter(has_text="at most 30")).to_be_visible()
 
-    by(page, "sound-input").set_input_files(tmp_path / "one.wav")
-    page.get_by_label("Strength").fill("0.8")
-    by(page, "vary").click()
-    expect(by(page, "variation").locator(ready)).to_have_count(4)
-    by(page, "vary").click()
-    expect(by(page, "variation").first).to_contain_text("Variation 5")
-    by(page, "morph-input").set_input_files(tmp_path / "two.wav")
-    page.get_by_label("Steps", exact=True).fill("3")
-    by(page, "morph").click()
-    expect(by(page, "morph-step").locator(ready)).to_have_count(3)
+    with page.expect_download() as download:
+        by(page, "download-pack").click()
+    assert download.value.suggested_filename == "kept sounds.zip"
+    with page.expect_download() as download:
+        by(page, "kept-download").nth(1).click()
+    assert download.value.suggested_filename == "Glocke.wav"
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert_accessible(page)
+    page.reload()
+    expect(names.nth(1)).to_have_value("Glocke")
+    by(page, "kept-remove").first.click()
+    expect(names).to_have_count(1)
+    by(page, "undo").click()
+    expect(names).to_have_count(2)
 
 
 def test_a_model_without_a_prior_says_what_it_lacks(web: Web, open_page) -> None:
@@ -445,7 +487,9 @@ def test_a_model_without_a_prior_says_what_it_lacks(web: Web, open_page) -> None
     page = open_page("#/library")
     by(page, "model-card").get_by_role("link").first.click()
     expect(by(page, "no-new-sounds")).to_contain_text("from now on")
-    expect(by(page, "make-sounds")).to_have_count(0)
+    expect(by(page, "go-make")).to_have_count(0)
+    page.goto(page.url.partition("#")[0] + "#/make")
+    expect(by(page, "no-new-sounds")).to_contain_text("from now on")
 
 
 def test_a_run_shows_what_its_prior_has_learnt_and_made(open_page, made: Path, home: Path) -> None:

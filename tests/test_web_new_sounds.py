@@ -1,4 +1,4 @@
-"""New sounds on the page: a run whose prior is watched, and what a model with a prior makes."""
+"""A run whose prior is watched on the page, and which models make new sounds."""
 
 import io
 import shutil
@@ -10,13 +10,11 @@ import pytest
 import soundfile
 
 from distill.library.header import read_header
-from distill.models.persistence import load_any
 from distill.training.metrics import PriorEpochMetrics
 from distill.training.prior_loop import PriorObjective
 from distill.training.run_folder import RunFolder
 from support.models import write_model
 from support.runs import run_with_prior
-from support.sounds import RATE, tone
 from support.waiting import PATIENCE_S
 from support.web_server import Web, web_server
 
@@ -46,13 +44,6 @@ def bells(web: Web, made: Path) -> str:
 
 def samples(content: bytes) -> np.ndarray:
     return soundfile.read(io.BytesIO(content), dtype="float32")[0]
-
-
-def dropped(web: Web, model: str, frequency: float = 330) -> str:
-    """The id of a sound of 0.4 s that was dropped on a model."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, tone(frequency, 0.4), RATE, format="WAV")
-    return web.client.post(f"{model}/sounds", params={"name": "a.wav"}, content=buffer.getvalue()).json()["sound"]
 
 
 def heard(web: Web, path: str, **query) -> np.ndarray:
@@ -118,50 +109,6 @@ def test_a_run_stopped_while_its_prior_is_trained_has_a_model_and_goes_on_with_i
     assert (finished["model_id"], finished["prior"]["epochs"]) == (renamed["id"], 1)
     assert web.get(f"/api/models/{renamed['id']}")["generates"] is True
     assert len(web.get("/api/models")) == 1
-
-
-# What is made
-
-
-def test_new_sounds_have_the_seed_length_and_temperature_that_are_asked_for(web: Web, bells: str) -> None:
-    model = load_any(web.state.library.path(web.state.library.entries()[0]))
-    first, second = model.generate(2, seed=5)
-    for seed, expected in ((5, first), (6, second)):
-        assert heard(web, f"{bells}/generate", seed=seed) == pytest.approx(expected.clip(-1, 1), abs=1e-3)
-    assert len(heard(web, f"{bells}/generate", seed=5, seconds=0.7)) == round(0.7 * RATE)
-    bold = next(model.generate(1, seed=5, temperature=2.0))
-    assert heard(web, f"{bells}/generate", seed=5, temperature=2) == pytest.approx(bold.clip(-1, 1), abs=1e-3)
-    (loop,) = model.generate(1, seed=5, seconds=0.5, loop=True)
-    assert heard(web, f"{bells}/generate", seed=5, seconds=0.5, loop=True) == pytest.approx(loop, abs=1e-3)
-
-
-def test_a_dropped_sound_is_varied_and_morphed_into_another(web: Web, bells: str) -> None:
-    sound, other = dropped(web, bells), dropped(web, bells, 700)
-    same = [heard(web, f"/api/sounds/{sound}/variation", strength=0, seed=seed) for seed in (0, 1)]
-    assert np.array_equal(*same)
-    assert len(same[0]) == round(0.4 * RATE)
-    far = [heard(web, f"/api/sounds/{sound}/variation", strength=1, seed=seed) for seed in (0, 1)]
-    assert not np.array_equal(*far)
-    ends = [heard(web, f"{bells}/between", first=sound, second=other, share=share) for share in (0, 0.5, 1)]
-    assert ends[0] == pytest.approx(same[0], abs=1e-3)
-    assert [len(step) for step in ends] == [len(same[0])] * 3
-    gone = web.client.get("/api/sounds/0123/variation")
-    assert (gone.status_code, "drop it again" in gone.json()["error"]) == (404, True)
-
-
-@pytest.mark.parametrize(
-    ("path", "query", "said"),
-    [
-        ("generate", {"temperature": 9}, "the temperature must be at most 3"),
-        ("generate", {"seconds": 31}, "the length in seconds must be at most 30"),
-        ("generate", {"set": "brightness:1"}, "'brightness' is not a direction of this model"),
-        ("variation", {"strength": 1.5}, "the strength must be at most 1"),
-    ],
-)
-def test_what_cannot_be_made_is_told_in_a_sentence(web: Web, bells: str, path: str, query: dict, said: str) -> None:
-    base = bells if path == "generate" else f"/api/sounds/{dropped(web, bells)}"
-    refused = web.client.get(f"{base}/{path}", params=query)
-    assert (refused.status_code, said in refused.json()["error"]) == (422, True), refused.text
 
 
 def test_whether_a_model_makes_new_sounds_is_read_from_its_header(web: Web, bells: str) -> None:

@@ -18,6 +18,7 @@ from distill.web.guard import own_hosts
 from distill.web.run_queue import RunQueue
 from distill.web.server import PageServer, listen
 from distill.web.state import AppState
+from distill.web.tray import Tray
 from support.runs import make_runs_quick
 from support.waiting import PATIENCE_S, until
 
@@ -74,7 +75,11 @@ def web_server(home: Path) -> Iterator[Web]:
         make_runs_quick(patch)
         port = listener.getsockname()[1]
         state = AppState(
-            ModelLibrary(home / "models"), Folders(home / "collections"), RunQueue(home / "runs"), home / "work"
+            ModelLibrary(home / "models"),
+            Folders(home / "collections"),
+            RunQueue(home / "runs"),
+            home / "work",
+            Tray(home / "kept"),
         )
         app = create_app(state, TOKEN, own_hosts("127.0.0.1", port), f"distill-{port}")
         options = {"log_level": "critical", "lifespan": "off", "timeout_graceful_shutdown": 2, "ws": "none"}

@@ -1,17 +1,20 @@
-"""Sounds dropped on a model, their reconstructions, level by level, and their codes; and new sounds."""
+"""Sounds in use: dropped on a model or made by it; their reconstructions, level by level, and their codes."""
 
 import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
+import numpy as np
 import torch
 from anyio import to_thread
 
 from distill.audio.io import wav_bytes
+from distill.audio.likeness import Portrait, portrait
 from distill.audio.recording import Samples
 from distill.audio.spectrogram import mark_end
 from distill.errors import LibraryError
@@ -21,7 +24,8 @@ from distill.web.fresh_thread import Result, in_fresh_thread
 from distill.web.pictures import code_tints, mel_picture, outline
 
 _MODELS = 2  # that stay in memory
-_SOUNDS = 8  # that stay in memory
+_DROPPED = 8  # sounds that stay in memory, of any length
+_MADE = 256  # sounds that stay in memory, of some seconds
 _RECONSTRUCTIONS = 16
 _OUTLINE_PARTS = 400
 
@@ -29,13 +33,32 @@ Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
-class UploadedSound:
+class SoundInUse:
     """A sound as a model hears it: float32 `[S]`, or `[S, 2]` of a stereo sound, at the model's rate."""
 
     name: str
     model_path: Path
     sample_rate: int
     waveform: Samples
+    made: dict[str, Any] | None = None  # how, if a model made it
+
+    @cached_property
+    def portrait(self) -> Portrait:
+        """What other sounds are compared with."""
+        return portrait(self.waveform, self.sample_rate)
+
+    def facts(self) -> dict[str, Any]:
+        """The JSON of what there is to know of it without a model."""
+        peak = float(np.abs(self.waveform).max(initial=0))
+        return {
+            "name": self.name,
+            "seconds": len(self.waveform) / self.sample_rate,
+            "sample_rate": self.sample_rate,
+            "channels": self.waveform.shape[1] if self.waveform.ndim == 2 else 1,
+            "peak_db": round(20 * np.log10(max(peak, 1e-6)), 1),
+            "outline": outline(self.waveform, _OUTLINE_PARTS),
+            "made": self.made,
+        }
 
 
 class _LRUCache(OrderedDict[Hashable, Kept]):
@@ -54,6 +77,11 @@ class _LRUCache(OrderedDict[Hashable, Kept]):
             self.popitem(last=False)
         return self[key]
 
+    def use(self, key: Hashable) -> Kept:
+        """The value of `key`; raises `KeyError`."""
+        self.move_to_end(key)
+        return self[key]
+
 
 class Listening:
     """The models and sounds in use; methods that compute are to be called through `in_turn`."""
@@ -61,7 +89,8 @@ class Listening:
     def __init__(self) -> None:
         self._turn = anyio.Lock()
         self._models: _LRUCache[LoadedFamily] = _LRUCache(_MODELS)
-        self._sounds: _LRUCache[UploadedSound] = _LRUCache(_SOUNDS)
+        self._dropped: _LRUCache[SoundInUse] = _LRUCache(_DROPPED)
+        self._made: _LRUCache[SoundInUse] = _LRUCache(_MADE)
         self._reconstructions: _LRUCache[Samples] = _LRUCache(_RECONSTRUCTIONS)
 
     async def in_turn(
@@ -82,22 +111,17 @@ class Listening:
 
     def add(self, model_path: Path, file: Path) -> dict[str, Any]:
         """Add a sound file for a model: returns the sound's id, its outline and its codes; raises `AudioError`."""
-        model, key = self.model(model_path), uuid.uuid4().hex[:16]
-        sound = UploadedSound(file.stem, model_path, model.sample_rate, model.heard(file))
-        self._sounds.fetch(key, lambda: sound)
-        about = {
-            "sound": key,
-            "name": file.name,
-            "seconds": len(sound.waveform) / model.sample_rate,
-            "sample_rate": model.sample_rate,
-            "channels": sound.waveform.shape[1] if sound.waveform.ndim == 2 else 1,
-            "outline": outline(sound.waveform, _OUTLINE_PARTS),
-        }
-        return about | _grid(model, sound)
+        model = self.model(model_path)
+        sound = SoundInUse(file.stem, model_path, model.sample_rate, model.heard(file))
+        return _remembered(self._dropped, sound) | {"name": file.name} | _grid(model, sound)
 
-    def sound(self, key: str) -> UploadedSound:
+    def add_made(self, sound: SoundInUse) -> dict[str, Any]:
+        """Add a sound that a model has made: returns its id and its facts."""
+        return _remembered(self._made, sound)
+
+    def sound(self, key: str) -> SoundInUse:
         """The sound with this id; raises `KeyError`."""
-        return self._sounds[key]
+        return self._made.use(key) if key in self._made else self._dropped.use(key)
 
     def original(self, key: str) -> bytes:
         """A WAV file of a sound as its model hears it; computes nothing. Raises `KeyError`, `LibraryError`."""
@@ -115,25 +139,6 @@ class Listening:
         samples = sound.waveform if which == "original" else self._reconstructed(key, levels)
         return _picture(self.model(sound.model_path), samples)
 
-    def generated(self, model_path: Path, seed: int, options: dict[str, Any]) -> bytes:
-        """A WAV file of a new sound; `options` are arguments of `LoadedFamily.generate`. Raises `ConfigError`."""
-        model = self.model(model_path)
-        (sound,) = model.generate(1, seed=seed, **options)
-        return wav_bytes(sound, model.sample_rate)
-
-    def varied(self, key: str, strength: float, seed: int) -> bytes:
-        """A WAV file of a sound that differs from another as far as `strength`; raises `KeyError`, `ConfigError`."""
-        sound = self.sound(key)
-        model = self.model(sound.model_path)
-        (made,) = model.vary(sound.waveform, strength, 1, seed)
-        return wav_bytes(made, model.sample_rate)
-
-    def between(self, model_path: Path, first: str, second: str, share: float) -> bytes:
-        """A WAV file of a sound at `share` (0 to 1) of the way between two others; raises `KeyError`, `ConfigError`."""
-        model, start, end = self.model(model_path), self.sound(first).waveform, self.sound(second).waveform
-        (sound,) = model.morph(start, end, [share])
-        return wav_bytes(sound, model.sample_rate)
-
     def _reconstructed(self, key: str, levels: int | None) -> Samples:
         sound = self.sound(key)
         model = self.model(sound.model_path)
@@ -143,12 +148,18 @@ class Listening:
         )
 
 
+def _remembered(sounds: _LRUCache[SoundInUse], sound: SoundInUse) -> dict[str, Any]:
+    key = uuid.uuid4().hex[:16]
+    sounds.fetch(key, lambda: sound)
+    return {"sound": key} | sound.facts()
+
+
 def _check_there(model_path: Path) -> None:
     if not model_path.is_file():
         raise LibraryError("this model is no longer in the library")
 
 
-def _grid(model: LoadedFamily, sound: UploadedSound) -> dict[str, Any]:
+def _grid(model: LoadedFamily, sound: SoundInUse) -> dict[str, Any]:
     """The JSON of a sound's codes, as the page draws them; None in place of them for a model without codes."""
     book = model.codebook
     if book is None:

@@ -48,13 +48,17 @@ _FIELDS = {
     "collection": "the collection",
     "undo": "the key to undo",
     "which": "the picture",
-    "share": "the share of the second sound",
     "start": "the first epoch",
     "levels": "the number of levels",
     "seed": "the seed",
     "seconds": "the length in seconds",
     "temperature": "the temperature",
     "strength": "the strength",
+    "count": "the number of sounds",
+    "sounds": "the list of sounds",
+    "avoid": "the list of sounds to keep away from",
+    "moves": "the list of directions",
+    "how": "the way to make sounds",
 }
 
 _WRONG = {

@@ -20,6 +20,7 @@ from distill.web.folders import Folders
 from distill.web.guard import own_hosts
 from distill.web.run_queue import RunQueue
 from distill.web.state import AppState
+from distill.web.tray import Tray
 
 _GRACE_S = 2  # for requests under way when the server is stopped
 
@@ -31,9 +32,15 @@ def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable
     """
     with listen(host, port) as listener, temporary_folder(home() / "cache") as work:
         port = listener.getsockname()[1]  # the one that was free, if 0 was asked for
-        library, folders = ModelLibrary(models_dir), Folders(home() / "collections")
-        library.forget_discarded()
-        state = AppState(library, folders, RunQueue(default_runs_dir()), work)
+        state = AppState(
+            library=ModelLibrary(models_dir),
+            folders=Folders(home() / "collections"),
+            runs=RunQueue(default_runs_dir()),
+            work=work,
+            tray=Tray(home() / "kept"),
+        )
+        state.library.forget_discarded()
+        state.tray.forget_removed()
         token = secrets.token_urlsafe(24)
         # Cookies do not tell ports apart, so each server needs a name of its own for its.
         app = create_app(state, token, own_hosts(host, port), cookie=f"distill-{port}")

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +13,10 @@ from fastapi import Depends, HTTPException, Request
 
 from distill.library.catalog import ModelEntry, ModelLibrary
 from distill.web.folders import Folders, OpenFolder
-from distill.web.listening import Listening
+from distill.web.fresh_thread import Result
+from distill.web.listening import Listening, SoundInUse
 from distill.web.run_queue import RunQueue
+from distill.web.tray import Tray
 
 
 @dataclass
@@ -25,6 +27,7 @@ class AppState:
     folders: Folders
     runs: RunQueue
     work: Path  # for temporary files; removed at the end
+    tray: Tray
     undo: dict[str, Path] = field(default_factory=dict)  # the key of something removed → the path where it is kept
     closing: threading.Event = field(default_factory=threading.Event)
     listening: Listening = field(default_factory=Listening)
@@ -56,6 +59,33 @@ class AppState:
             return self.folders.get(key)
         except KeyError:
             raise HTTPException(404, "this collection is not open any more; open it again") from None
+
+    def source(self, key: str) -> SoundInUse:
+        """The sound with this id, in use or kept; raises `HTTPException`, `AudioError`."""
+        with known_sounds():
+            try:
+                return self.listening.sound(key)
+            except KeyError:
+                kept = self.tray.get(key)
+        samples, rate = kept.read()
+        return SoundInUse(kept.name, kept.path, rate, samples, kept.made)
+
+    async def in_turn(self, request: Request, make: Callable[[], Result], threads: int | None = None) -> Result | None:
+        """The result of `make` when its turn to compute has come, or None if the page has disconnected by then.
+
+        It has as many `threads` of torch, or as many as a training leaves.
+        """
+        spare = self.runs.spare_threads if threads is None else lambda: threads
+        return await self.listening.in_turn(make, request.is_disconnected, spare)
+
+
+@contextmanager
+def known_sounds() -> Iterator[None]:
+    """Say in a sentence that a sound is gone, where the body raises `KeyError`."""
+    try:
+        yield
+    except KeyError:  # only the last ones are remembered
+        raise HTTPException(404, "this sound is no longer available; drop it again, or make another") from None
 
 
 def model_key(entry: ModelEntry) -> str:

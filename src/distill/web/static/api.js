@@ -42,8 +42,22 @@ async function json(method, path, options) {
   return response.status === 204 ? null : response.json();
 }
 
+// What the server sends line by line, as JSON: `onLine` hears of each line at once.
+export async function lines(path, body, onLine, signal) {
+  const reader = (await request("POST", path, { body, signal })).body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const whole = (rest + value).split("\n");
+    rest = whole.pop();
+    for (const line of whole) onLine(JSON.parse(line));
+  }
+}
+
 export const get = (path, signal) => json("GET", path, { signal });
 export const post = (path, body = {}, signal) => json("POST", path, { body, signal });
+export const put = (path, body) => json("PUT", path, { body });
 export const patch = (path, body) => json("PATCH", path, { body });
 export const remove = (path) => json("DELETE", path);
 export const sendFile = (method, path, file, signal) => json(method, path, { raw: file, signal });

@@ -10,6 +10,9 @@ export function familyOf(about, name) {
 // True for models that make new sounds with a part that they may lack, and from sounds that are given.
 export const drawsCodes = (family) => family.generates && family.parts.length > 0;
 
+export const lacksPrior = (model) =>
+  `${model.name} makes no new sounds: it has no prior, the part that knows how its codes follow each other. Models that are trained here from now on have one, from the last part of their run.`;
+
 export const familyTitle = (about, name) => familyOf(about, name).title;
 
 // The curves of a run's losses: `field` is their name in epoch events, `curve` in a model's history.

@@ -1,6 +1,5 @@
-// Files and folders that are dropped or chosen: walking folders, names without folders, a drop zone, a slot for a sound.
-import * as api from "./api.js";
-import { el, setText } from "./dom.js";
+// Files and folders that are dropped or chosen: walking folders, names without folders, a drop zone.
+import { el } from "./dom.js";
 
 // → [{file, path}], the path with its folders.
 export async function droppedFiles(transfer) {
@@ -84,30 +83,4 @@ export function fileButton(label, props, onFiles, style = "") {
     input.value = ""; // so that the same file can be chosen again
   });
   return el("label.button", { class: style }, input, label);
-}
-
-// A drop zone for one sound, which is sent to the model; `onProblem` hears a sentence, or "" once it is over.
-export function soundSlot(model, label, { signal, onSound, onProblem, testid = null }) {
-  const text = el("span", {}, label);
-  let asking = new AbortController(); // for the sound that was given last
-  signal.addEventListener("abort", () => asking.abort());
-  async function take(file) {
-    onProblem("");
-    asking.abort();
-    asking = new AbortController();
-    try {
-      const path = `/models/${api.id(model.id)}/sounds?name=${api.id(file.name)}`;
-      const sound = await api.sendFile("POST", path, file, asking.signal);
-      setText(text, sound.name);
-      onSound(sound);
-    } catch (problem) {
-      if (problem.name !== "AbortError") onProblem(problem.message);
-    }
-  }
-  return dropZone(
-    { role: "group", "aria-label": label, class: "slim" },
-    (transfer) => transfer.files[0] && take(transfer.files[0]),
-    text,
-    fileButton("Choose", { accept: "audio/*", "data-testid": testid }, (input) => take(input.files[0])),
-  );
 }

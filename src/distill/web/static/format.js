@@ -36,6 +36,10 @@ export function signed(value) {
   return Number(text) === 0 ? "0.0" : `${value < 0 ? "−" : "+"}${text}`;
 }
 
+export function decibels(value) {
+  return `${value < 0 ? "−" : ""}${Math.abs(Math.round(value))} dB`;
+}
+
 export function percent(share) {
   const number = toNumber(share);
   return Number.isFinite(number) ? `${Math.round(number * 100)} %` : "–";

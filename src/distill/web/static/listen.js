@@ -5,12 +5,10 @@ import { dropZone, fileButton } from "./files.js";
 import { duration, plural, rate } from "./format.js";
 import { codeGrid } from "./grid.js";
 import { levelName } from "./health.js";
-import { morphPart, varyPart } from "./newsounds.js";
 import { player } from "./player.js";
 import { decode } from "./sound.js";
 
-// `varies`: whether the model makes new sounds from ones that are given.
-export function listenPart(model, { about, signal, varies = false }) {
+export function listenPart(model, { about, signal }) {
   const result = el("div");
   const error = el("p.notice.bad", { role: "alert", hidden: true });
   const status = el("p.muted", { role: "status", hidden: true });
@@ -35,7 +33,7 @@ export function listenPart(model, { about, signal, varies = false }) {
       if (mine !== asking) return;
       shown.abort();
       shown = new AbortController();
-      fill(result, heard(sound, about, shown.signal), varies ? fromSound(sound, model, shown.signal) : null);
+      fill(result, heard(sound, about, shown.signal));
     } catch (problem) {
       if (problem.name === "AbortError") return;
       setText(error, problem.message);
@@ -67,10 +65,6 @@ export function listenPart(model, { about, signal, varies = false }) {
     status,
     result,
   );
-}
-
-function fromSound(sound, model, signal) {
-  return el("div.two.from-sound", {}, varyPart(sound, signal), morphPart(sound, model, signal));
 }
 
 // Buffer 0 is the original, buffer n the reconstruction with n levels (1 for all, where there are no levels).
@@ -127,10 +121,6 @@ function heard(sound, about, signal) {
     switcher?.mark(count);
     grid?.setLevels(count);
     download.href = `/api${base}/reconstruction${query(count)}`;
-    download.setAttribute(
-      "download",
-      `${sound.name.replace(/\.[^.]+$/, "")} ${sound.levels ? `${count} levels` : "rebuilt"}.wav`,
-    );
     mel.reconstruction.firstChild.src = `/api${base}/mel?which=reconstruction${sound.levels ? `&levels=${count}` : ""}`;
     one.expect(1, labelFor(count));
     await load(count, `${base}/reconstruction${query(count)}`, asking.signal);

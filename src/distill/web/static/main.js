@@ -7,6 +7,7 @@ import { remembered } from "./store.js";
 const VIEWS = {
   collection: { list: () => import("./collection.js") },
   runs: { list: () => import("./runs.js"), one: () => import("./watch.js") },
+  make: { list: () => import("./make.js"), one: () => import("./make.js") },
   library: { list: () => import("./library.js") },
   models: { one: () => import("./model.js"), nav: "library" },
 };

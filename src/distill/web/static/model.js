@@ -2,13 +2,11 @@
 import * as api from "./api.js";
 import { lineChart } from "./charts.js";
 import { el, fill } from "./dom.js";
-import { drawsCodes, familyOf, lossSeries } from "./families.js";
+import { familyOf, lacksPrior, lossSeries } from "./families.js";
 import { bytes, figure, humanised, plural, positive, rate, when } from "./format.js";
-import { generatePart } from "./generate.js";
 import { levelName, levelPanel } from "./health.js";
 import { deleteModel } from "./library.js";
 import { listenPart } from "./listen.js";
-import { newSoundsPart, noNewSoundsPart } from "./newsounds.js";
 import { complain } from "./toasts.js";
 
 export async function show(root, { id, signal, about }) {
@@ -21,8 +19,8 @@ export async function show(root, { id, signal, about }) {
     titlePart(model),
     factsLine(model, family),
     model.remarks.map((remark) => el("p.notice.amber", {}, sentence(remark))),
-    newPart(model, family, signal),
-    listenPart(model, { about, signal, varies: model.generates && drawsCodes(family) }),
+    newPart(model, family),
+    listenPart(model, { about, signal }),
     healthPart(model, about),
     curves?.node,
     detailsPart(model),
@@ -30,10 +28,16 @@ export async function show(root, { id, signal, about }) {
   curves?.draw();
 }
 
-function newPart(model, family, signal) {
+function newPart(model, family) {
   if (!family.generates) return null;
-  if (!drawsCodes(family)) return generatePart(model, signal);
-  return model.generates ? newSoundsPart(model, signal) : noNewSoundsPart();
+  return el(
+    "section.panel.row.between",
+    { "aria-labelledby": "new-title" },
+    el("h2", { id: "new-title" }, "New sounds"),
+    model.generates
+      ? el("a.button.primary", { href: `#/make/${api.id(model.id)}`, "data-testid": "go-make" }, "Make sounds with this model")
+      : el("p", { "data-testid": "no-new-sounds" }, lacksPrior(model)),
+  );
 }
 
 function titlePart(model) {

@@ -14,6 +14,20 @@ export function decode(bytes) {
   return new OfflineAudioContext(1, 1, DECODE_RATE).decodeAudioData(bytes);
 }
 
+// Plays a sound once, or round and round, beside all others: returns what ends it. `level` is its gain, 0 to 1.
+export function strike(buffer, { level = 1, looping = false, onEnd = () => {} } = {}) {
+  const context = audio();
+  const source = new AudioBufferSourceNode(context, { buffer, loop: looping });
+  const gain = new GainNode(context, { gain: level });
+  source.connect(gain).connect(context.destination);
+  source.onended = onEnd;
+  source.start();
+  return () => {
+    fade(gain, 0);
+    source.stop(context.currentTime + FADE_S);
+  };
+}
+
 export class Sound {
   constructor(onChange = () => {}) {
     this.buffers = [];
