@@ -460,7 +460,7 @@ def test_sounds_are_made_played_kept_and_taken_away(web: Web, open_page, made: P
     by(page, "make-input").set_input_files(tmp_path / "mine.wav")
     expect(pads.first).to_contain_text("mine")
     by(page, "make-longer").click()
-    expect(pads.nth(15)).to_contain_text("mine longer")
+    expect(pads.nth(15)).to_contain_text("mine extended")
     expect(pads.nth(15)).to_contain_text("1.4 s")
     page.get_by_text("Length, temperature, loops").click()
     page.get_by_label("Seconds").fill("99")

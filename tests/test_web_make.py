@@ -13,6 +13,7 @@ import soundfile
 
 from distill.audio.likeness import difference, portrait
 from distill.models.persistence import load_any
+from distill.packs.origin import Origin
 from distill.web.making import Avoided, Wish, new_sounds
 from distill.web.tray import Tray
 from support.runs import run_with_prior, small_vae_config
@@ -88,7 +89,7 @@ def test_sounds_come_one_by_one_with_their_seeds_and_are_those_of_the_model(web:
     for sound, seed in ((first, 5), (second, 6)):
         (expected,) = model.generate(1, seed=seed, seconds=0.5, temperature=0.6)
         assert heard(web, sound) == pytest.approx(expected.clip(-1, 1), abs=1e-3)
-        assert (sound["name"], sound["made"]["seed"], sound["seconds"]) == (f"bells {seed}", seed, 0.5)
+        assert (sound["name"], sound["origin"]["seed"], sound["seconds"]) == (f"bells {seed}", seed, 0.5)
         assert sound["peak_db"] == pytest.approx(20 * np.log10(np.abs(expected).max()), abs=0.1)
     name = web.client.get(f"/api/sounds/{first['sound']}/original").headers["content-disposition"]
     assert name == "attachment; filename*=utf-8''bells%205.wav"
@@ -100,12 +101,12 @@ def test_a_sound_that_was_made_is_where_others_start(web: Web, bells: str, model
     assert difference(*(portrait(heard(web, one), RATE) for one in (first, same))) < difference(
         *(portrait(heard(web, one), RATE) for one in (first, far))
     )
-    assert far["made"] == {
-        "how": "vary", "model": "bells", "model_id": model.metadata.model_id, "from": [first["name"]], "strength": 1.0,
-        "seed": 0,
+    assert far["origin"] == {
+        "model": "bells", "model_id": model.metadata.model_id, "way": "varied", "sources": [first["name"]],
+        "amounts": {"strength": 1}, "seed": 0,
     }  # fmt: skip
     steps = make(web, bells, how="morph", sounds=[first["sound"], second["sound"]], count=3)
-    assert [step["made"]["share"] for step in steps] == [0.25, 0.5, 0.75]
+    assert [step["origin"]["amounts"]["share"] for step in steps] == [0.25, 0.5, 0.75]
     assert [step["name"] for step in steps] == [f"bells 0 to bells 1 {share}%" for share in (25, 50, 75)]
     longer = make(web, bells, how="extend", sounds=[first["sound"]], seconds=0.3, count=2, seed=7)
     assert [one["seconds"] for one in longer] == pytest.approx([0.7, 0.7], abs=1e-3)
@@ -131,7 +132,7 @@ def test_new_sounds_keep_away_from_those_thrown_away(model) -> None:
 def test_a_sound_thrown_away_is_named_by_its_id(web: Web, bells: str) -> None:
     (first,) = make(web, bells, count=1, seed=3)
     (other,) = make(web, bells, count=1, seed=3, avoid={first["sound"]: 0.01, "0123456789abcdef": 1})
-    assert (first["made"]["seed"], other["made"]["seed"]) == (3, 4)
+    assert (first["origin"]["seed"], other["origin"]["seed"]) == (3, 4)
 
 
 def test_a_vae_makes_sounds_from_nothing_and_from_others(web: Web, tmp_path: Path, quick_runs: None) -> None:
@@ -147,7 +148,7 @@ def test_a_vae_makes_sounds_from_nothing_and_from_others(web: Web, tmp_path: Pat
     assert not np.allclose(heard(web, plain), heard(web, moved))
     (like,) = make(web, place, how="vary", sounds=[plain["sound"]], count=1)
     (half,) = make(web, place, how="morph", sounds=[plain["sound"], like["sound"]], count=1)
-    assert half["made"]["share"] == 0.5
+    assert half["origin"]["amounts"]["share"] == 0.5
     refused = web.client.post(f"{place}/sounds/new", json={"how": "extend", "sounds": [plain["sound"]]})
     assert (refused.status_code, "cannot go on" in refused.json()["error"]) == (422, True)
 
@@ -179,13 +180,13 @@ def test_a_fault_in_the_middle_ends_the_list_with_a_sentence(
     usual = listening.Listening.add_made
 
     def failing(self, sound):
-        if sound.made["seed"] == 2:
+        if sound.origin.seed == 2:
             raise AudioError("the third sound is odd")
         return usual(self, sound)
 
     monkeypatch.setattr(listening.Listening, "add_made", failing)
     first, second, problem = make(web, bells, count=4, seed=0)
-    assert [first["made"]["seed"], second["made"]["seed"]] == [0, 1]
+    assert [first["origin"]["seed"], second["origin"]["seed"]] == [0, 1]
     assert problem == {"error": "the third sound is odd"}
 
 
@@ -202,22 +203,23 @@ def test_what_is_kept_outlasts_the_server_with_name_order_and_sound(web: Web, be
     seconds = heard(web, made[1])
     web.state.listening._made.clear()
     (like,) = make(web, bells, how="vary", sounds=[kept[1]["sound"]], strength=0.2, count=1)  # kept ones go on, too
-    assert like["made"]["from"] == [kept[1]["name"]]
+    assert like["origin"]["sources"] == [kept[1]["name"]]
     with web_server(home) as again:
         found = again.get("/api/tray")
         assert [one["name"] for one in found] == [made[2]["name"], "Glocke: groß/klein", made[1]["name"]]
-        assert found[1]["made"] == renamed["made"] == made[0]["made"]
+        assert found[1]["origin"] == renamed["origin"] == made[0]["origin"]
         file = again.client.get(f"/api/tray/{found[2]['sound']}/file")
         assert "bells%201.wav" in file.headers["content-disposition"]
-        assert samples(file) == pytest.approx(seconds, abs=1e-6)
-        pack = again.client.get("/api/tray/pack")
-        assert "kept%20sounds.zip" in pack.headers["content-disposition"]
+        trimmed = samples(file)
+        assert trimmed[100:-1000] == pytest.approx(seconds[100 : len(trimmed) - 1000], abs=1e-6)  # but for the fades
+        pack = again.client.get("/api/tray/pack", params={"name": "Küche", "bits": "16", "rate": 44100, "stereo": True})
+        assert "K%C3%BCche.zip" in pack.headers["content-disposition"]
         with zipfile.ZipFile(io.BytesIO(pack.content)) as files:
-            names = files.namelist()
-            assert names[1] == "2 Glocke_ groß_klein.wav"
-            assert sorted(names) == sorted(["1 bells 2.wav", names[1], "3 bells 1.wav", "about these sounds.txt"])
-            assert "seed 2" in files.read("about these sounds.txt").decode()
-            assert len(soundfile.read(io.BytesIO(files.read(names[0])))[0]) == round(0.3 * RATE)
+            waves = [name for name in files.namelist() if name.endswith(".wav")]
+            assert waves == [f"Küche/{name}.wav" for name in ("1 bells 2", "2 Glocke_ groß_klein", "3 bells 1")]
+            assert "seed 2" in files.read("Küche/Küche.txt").decode()
+            wave = soundfile.info(io.BytesIO(files.read(waves[0])))
+            assert (wave.samplerate, wave.channels, wave.subtype) == (44100, 2, "PCM_16")
 
 
 def test_a_sound_taken_out_of_the_tray_can_be_brought_back(web: Web, bells: str) -> None:
@@ -232,7 +234,7 @@ def test_a_sound_taken_out_of_the_tray_can_be_brought_back(web: Web, bells: str)
 def test_no_sound_is_lost_with_its_note_or_the_order(tmp_path: Path) -> None:
     tray = Tray(tmp_path / "kept")
     assert tray.sounds() == []
-    one, two = (tray.keep(tone(frequency, 0.2) * 3, RATE, "loud", {"seed": 1}) for frequency in (300, 400))
+    one, two = (tray.keep(tone(frequency, 0.2) * 3, RATE, "loud", Origin("bells", "new")) for frequency in (300, 400))
     tray.arrange([two.key, one.key, "gone"])
     assert [kept.key for kept in tray.sounds()] == [two.key, one.key]
     assert np.array_equal(two.read()[0], tone(400, 0.2) * 3)  # nothing beyond full scale is cut off
@@ -240,7 +242,7 @@ def test_no_sound_is_lost_with_its_note_or_the_order(tmp_path: Path) -> None:
         (tmp_path / "kept/order.json").write_text(content)
         one.path.with_suffix(".json").write_text(content)
         assert [kept.key for kept in tray.sounds()] == [one.key, two.key]
-        assert tray.get(one.key).made == {}
+        assert tray.get(one.key).origin is None
     for key in ("../kept/order", "order", "", "0" * 16):
         with pytest.raises(KeyError):
             tray.get(key)
@@ -248,7 +250,7 @@ def test_no_sound_is_lost_with_its_note_or_the_order(tmp_path: Path) -> None:
 
 def test_what_was_removed_long_ago_is_forgotten(tmp_path: Path) -> None:
     tray = Tray(tmp_path / "kept")
-    aside = tray.remove(tray.keep(tone(300, 0.1), RATE, "x", {}).key)
+    aside = tray.remove(tray.keep(tone(300, 0.1), RATE, "x", None).key)
     tray.forget_removed()
     assert aside.exists()
     tray.forget_removed(days=-1)

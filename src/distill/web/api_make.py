@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from distill.errors import DistillError
 from distill.models.loaded import LoadedFamily
+from distill.packs.origin import Origin
 from distill.web.api_collections import RequestBody
 from distill.web.api_listen import CLIENT_CLOSED_REQUEST
 from distill.web.listening import SoundInUse
@@ -22,6 +23,7 @@ from distill.web.state import AppState, InState
 router = APIRouter(prefix="/api/models")
 
 _AVOIDED = 64  # sounds at most
+_WAYS: dict[How, str] = {"draw": "new", "vary": "varied", "extend": "extended", "morph": "morph"}
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -77,9 +79,8 @@ def _made(state: AppState, path: Path, body: NewSounds) -> Iterator[dict[str, An
         **body.model_dump(exclude={"sounds", "avoid"}),
     )
     for new in new_sounds(model, wish):
-        sound = SoundInUse(
-            _name(model, sources, new, body), path, model.sample_rate, new.samples, _record(model, sources, new, body)
-        )
+        origin = _origin(model, sources, new, body)
+        sound = SoundInUse(_name(origin), path, model.sample_rate, new.samples, origin)
         yield state.listening.add_made(sound)
 
 
@@ -91,24 +92,26 @@ def _avoided(state: AppState, distances: Mapping[str, float]) -> Iterator[Avoide
             continue
 
 
-def _name(model: LoadedFamily, sources: list[SoundInUse], new: NewSound, body: NewSounds) -> str:
-    if new.share is not None:
-        return f"{sources[0].name} to {sources[1].name} {round(100 * new.share)}%"
-    if not sources:
-        return f"{model.metadata.name} {new.seed}"
-    return f"{sources[0].name} {'varied' if body.how == 'vary' else 'longer'} {new.seed}"
+def _origin(model: LoadedFamily, sources: list[SoundInUse], new: NewSound, body: NewSounds) -> Origin:
+    asked: dict[str, float | None] = {"seconds": body.seconds, "temperature": body.temperature}
+    amounts: dict[str, float | None] = {
+        "draw": asked | body.moves,
+        "vary": {"strength": body.strength},
+        "extend": {"seconds": body.seconds},
+        "morph": {"share": new.share},
+    }[body.how]
+    return Origin(
+        model.metadata.name,
+        "loop" if body.loop and body.how == "draw" else _WAYS[body.how],
+        tuple(sound.name for sound in sources),
+        {name: amount for name, amount in amounts.items() if amount is not None},
+        new.seed,
+        model.metadata.model_id,
+    )
 
 
-def _record(model: LoadedFamily, sources: list[SoundInUse], new: NewSound, body: NewSounds) -> dict[str, Any]:
-    """How a sound was made, for people and for making it again; only what counted."""
-    asked = {"seconds": body.seconds, "temperature": body.temperature, "loop": body.loop, "moves": body.moves}
-    record = {
-        "how": body.how,
-        "model": model.metadata.name,
-        "model_id": model.metadata.model_id,
-        "from": [sound.name for sound in sources],
-        "share": new.share,
-        "strength": body.strength if body.how == "vary" else None,
-    }
-    said = {name: value for name, value in (record | asked).items() if value}
-    return said if new.seed is None else said | {"seed": new.seed}
+def _name(origin: Origin) -> str:
+    """A short name for a pad; the origin says the rest."""
+    if origin.way == "morph":
+        return f"{origin.sources[0]} to {origin.sources[1]} {origin.amounts['share']:.0%}"
+    return f"{origin.sources[0]} {origin.way} {origin.seed}" if origin.sources else f"{origin.model} {origin.seed}"

@@ -1,13 +1,17 @@
 """Routes of the tray: the sounds that were kept, in their order; their files, and all of them as a pack."""
 
-from typing import Any
+import dataclasses
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Response
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Query, Response
 
+from distill.audio.finish import HIGHEST_RATE, LOWEST_PEAK, LOWEST_RATE, Finish
+from distill.packs.pack import pack_zip
+from distill.packs.sounds import finish_sound
+from distill.storage import safe_stem
 from distill.web.api_collections import Name, RequestBody, Undo
-from distill.web.downloads import named
-from distill.web.packing import zipped
+from distill.web.downloads import named, wav_file
+from distill.web.packing import made_sound, packed
 from distill.web.state import InState, known_sounds
 from distill.web.tray import KeptSound
 
@@ -37,7 +41,7 @@ def keep_sound(body: Keep, state: InState) -> dict[str, Any]:
     """Keep a sound; it is on disk when the response is sent."""
     with known_sounds():
         sound = state.listening.sound(body.sound)
-    return _about(state.tray.keep(sound.waveform, sound.sample_rate, sound.name, sound.made or {"how": "dropped"}))
+    return _about(state.tray.keep(sound.waveform, sound.sample_rate, sound.name, sound.origin))
 
 
 @router.put("/order")
@@ -55,17 +59,26 @@ def undo_removal(body: Undo, state: InState) -> dict[str, Any]:
 
 
 @router.get("/pack")
-def download_pack(state: InState) -> Response:
-    """Send all kept sounds in a zip file."""
-    return named(zipped(state.tray.sounds()), "kept sounds.zip", "application/zip")
+def download_pack(
+    state: InState,
+    name: Annotated[str, Query(min_length=1, max_length=100)] = "kept sounds",
+    peak: Annotated[float | None, Query(ge=LOWEST_PEAK, le=0)] = None,
+    rate: Annotated[int | None, Query(ge=LOWEST_RATE, le=HIGHEST_RATE)] = None,
+    bits: Literal["16", "24", "32f"] = "24",
+    stereo: bool = False,
+    loop: bool = False,
+) -> Response:
+    """Send all kept sounds, finished, with presets for samplers, in a zip file."""
+    sounds = packed(state.tray.sounds(), Finish(peak, rate, stereo), bits, loop)
+    return named(pack_zip(name, sounds), f"{safe_stem(name)}.zip", "application/zip")
 
 
 @router.get("/{key}/file")
-def download_kept(key: str, state: InState) -> FileResponse:
-    """Send a kept sound under its name."""
+def download_kept(key: str, state: InState) -> Response:
+    """Send a kept sound under its name, finished."""
     with known_sounds():
         kept = state.tray.get(key)
-    return FileResponse(kept.path, media_type="audio/wav", filename=f"{kept.name}.wav")
+    return wav_file(finish_sound(made_sound(kept, kept.name), Finish()).wav, kept.name)
 
 
 @router.patch("/{key}")
@@ -83,4 +96,4 @@ def remove_kept(key: str, state: InState) -> dict[str, str]:
 
 
 def _about(kept: KeptSound) -> dict[str, Any]:
-    return {"sound": kept.key, "name": kept.name, "made": kept.made}
+    return {"sound": kept.key, "name": kept.name, "origin": kept.origin and dataclasses.asdict(kept.origin)}

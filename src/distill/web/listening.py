@@ -1,5 +1,6 @@
 """Sounds in use: dropped on a model or made by it; their reconstructions, level by level, and their codes."""
 
+import dataclasses
 import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
@@ -20,6 +21,7 @@ from distill.audio.spectrogram import mark_end
 from distill.errors import LibraryError
 from distill.models.loaded import LoadedFamily
 from distill.models.persistence import load_any
+from distill.packs.origin import Origin
 from distill.web.fresh_thread import Result, in_fresh_thread
 from distill.web.pictures import code_tints, mel_picture, outline
 
@@ -40,7 +42,7 @@ class SoundInUse:
     model_path: Path
     sample_rate: int
     waveform: Samples
-    made: dict[str, Any] | None = None  # how, if a model made it
+    origin: Origin | None = None  # if a model made it
 
     @cached_property
     def portrait(self) -> Portrait:
@@ -57,7 +59,7 @@ class SoundInUse:
             "channels": self.waveform.shape[1] if self.waveform.ndim == 2 else 1,
             "peak_db": round(20 * np.log10(max(peak, 1e-6)), 1),
             "outline": outline(self.waveform, _OUTLINE_PARTS),
-            "made": self.made,
+            "origin": self.origin and dataclasses.asdict(self.origin),
         }
 
 

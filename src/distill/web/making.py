@@ -52,10 +52,10 @@ class Wish:
 
 @dataclass(frozen=True)
 class NewSound:
-    """A sound that was made, float32 `[S]`, and what it is of: a seed, or for a morph a share of the second sound."""
+    """A sound that was made, float32 `[S]`, its seed, and for a morph its share of the second sound."""
 
     samples: Samples
-    seed: int | None = None
+    seed: int
     share: float | None = None
 
 
@@ -63,8 +63,8 @@ def new_sounds(model: LoadedFamily, wish: Wish) -> Iterator[NewSound]:
     """The sounds of a wish, one after another; raises `ConfigError` where the model cannot make them."""
     if wish.how == "morph":
         shares = [step / (wish.count + 1) for step in range(1, wish.count + 1)]
-        made = model.interpolate(wish.sounds[0], wish.sounds[1], shares)
-        return (NewSound(samples, share=share) for samples, share in zip(made, shares))
+        made = model.morph(wish.sounds[0], wish.sounds[1], shares, seed=wish.seed)
+        return (NewSound(samples, wish.seed, share) for samples, share in zip(made, shares))
     if not wish.avoided:
         return itertools.islice(_drawn(model, wish), wish.count)
     return _apart(_drawn(model, wish), wish, model.sample_rate)
@@ -82,7 +82,7 @@ def _drawn(model: LoadedFamily, wish: Wish) -> Iterator[NewSound]:
 def _batch(model: LoadedFamily, wish: Wish, seeds: range) -> Iterator[Samples]:
     if wish.how == "draw":
         return model.generate(
-            len(seeds), seeds[0], wish.seconds, wish.moves, temperature=wish.temperature, loop=wish.loop
+            len(seeds), wish.seconds, seeds[0], wish.moves, temperature=wish.temperature, loop=wish.loop
         )
     if wish.how == "vary":
         return model.vary(wish.sounds[0], wish.strength, len(seeds), seed=seeds[0])

@@ -1,21 +1,25 @@
-"""Kept sounds as a pack: WAV files in the order of the tray, and where they come from."""
+"""Kept sounds as those of a pack."""
 
-import io
-import zipfile
 from collections.abc import Sequence
 
-from distill.audio.io import wav_bytes
+from distill.audio.finish import Finish
+from distill.packs.origin import Origin
+from distill.packs.sounds import MadeSound, SoundFile, finish_sound
 from distill.storage import safe_stem
 from distill.web.tray import KeptSound
 
 
-def zipped(sounds: Sequence[KeptSound]) -> bytes:
-    """The content of a zip file with all these sounds; raises `AudioError`."""
-    buffer, lines = io.BytesIO(), list[str]()
-    with zipfile.ZipFile(buffer, "w") as pack:
-        for number, kept in enumerate(sounds, start=1):
-            name = f"{number:0{len(str(len(sounds)))}} {safe_stem(kept.name)}.wav"
-            pack.writestr(name, wav_bytes(*kept.read()))
-            lines.append(f"{name}: {', '.join(f'{key} {value}' for key, value in kept.made.items())}")
-        pack.writestr("about these sounds.txt", "\n".join(["Made with distill.", "", *lines, ""]))
-    return buffer.getvalue()
+def packed(sounds: Sequence[KeptSound], finish: Finish, bits: str, loop: bool) -> list[SoundFile]:
+    """The sounds finished, numbered in their order, so that no two have one name; raises `AudioError`."""
+    digits = len(str(len(sounds)))
+    return [
+        finish_sound(made_sound(kept, f"{number:0{digits}} {kept.name}"), finish, bits=bits, loop=loop)
+        for number, kept in enumerate(sounds, start=1)
+    ]
+
+
+def made_sound(kept: KeptSound, name: str) -> MadeSound:
+    """A kept sound under a name that is fit for a file; raises `AudioError`."""
+    samples, rate = kept.read()
+    origin = kept.origin or Origin("", "a sound that was dropped on the page")
+    return MadeSound(safe_stem(name), samples, rate, origin, seamless=origin.way == "loop")

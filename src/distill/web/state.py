@@ -68,7 +68,7 @@ class AppState:
             except KeyError:
                 kept = self.tray.get(key)
         samples, rate = kept.read()
-        return SoundInUse(kept.name, kept.path, rate, samples, kept.made)
+        return SoundInUse(kept.name, kept.path, rate, samples, kept.origin)
 
     async def in_turn(self, request: Request, make: Callable[[], Result], threads: int | None = None) -> Result | None:
         """The result of `make` when its turn to compute has come, or None if the page has disconnected by then.

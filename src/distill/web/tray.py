@@ -7,12 +7,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import soundfile
+from pydantic import BaseModel
 
 from distill.audio.recording import Samples
 from distill.errors import AudioError
+from distill.packs.origin import Origin
 from distill.storage import atomic_write, atomic_write_text, remove_orphans, storage_errors
 
 _REMOVED = ".removed"
@@ -22,12 +23,12 @@ _KEY = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class KeptSound:
-    """A sound in the tray: its id, which grows with the time at which it was kept, its name, and how it was made."""
+    """A sound in the tray: its id, which grows with the time at which it was kept, its name, and where it is from."""
 
     key: str
     path: Path
     name: str
-    made: dict[str, Any]
+    origin: Origin | None
 
     def read(self) -> tuple[Samples, int]:
         """Its samples float32 `[S]` or `[S, channels]`, and their rate in Hz; raises `AudioError`."""
@@ -36,6 +37,13 @@ class KeptSound:
         except (OSError, soundfile.SoundFileError) as error:
             raise AudioError(f"{self.name}: this sound cannot be read any more") from error
         return samples, sample_rate
+
+
+class _Note(BaseModel):
+    """What is written beside a kept sound."""
+
+    name: str
+    origin: Origin | None = None
 
 
 class Tray:
@@ -58,17 +66,17 @@ class Tray:
             raise KeyError(key)
         return _kept(path)
 
-    def keep(self, samples: Samples, sample_rate: int, name: str, made: dict[str, Any]) -> KeptSound:
+    def keep(self, samples: Samples, sample_rate: int, name: str, origin: Origin | None) -> KeptSound:
         """Keep a sound float32 `[S]` or `[S, channels]`; it is on disk when this returns. Raises `StorageError`."""
         path = self.folder / f"{time.time_ns():016x}.wav"
         atomic_write(path, _wav_bytes(samples, sample_rate))
-        _write_note(path, name, made)
+        _write_note(path, name, origin)
         return _kept(path)
 
     def rename(self, key: str, name: str) -> KeptSound:
         """Give a sound another name; raises `KeyError`, `StorageError`."""
         kept = self.get(key)
-        _write_note(kept.path, name, kept.made)
+        _write_note(kept.path, name, kept.origin)
         return _kept(kept.path)
 
     def arrange(self, keys: Sequence[str]) -> None:
@@ -110,14 +118,14 @@ class Tray:
 
 def _kept(path: Path) -> KeptSound:
     try:
-        note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return KeptSound(path.stem, path, str(note["name"]), dict(note["made"]))
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return KeptSound(path.stem, path, f"sound {path.stem[-6:]}", {})  # a sound whose note is lost is still there
+        note = _Note.model_validate_json(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # a sound whose note is lost or damaged is still there
+        note = _Note(name=f"sound {path.stem[-6:]}")
+    return KeptSound(path.stem, path, note.name, note.origin)
 
 
-def _write_note(path: Path, name: str, made: dict[str, Any]) -> None:
-    atomic_write_text(path.with_suffix(".json"), json.dumps({"name": name, "made": made}))
+def _write_note(path: Path, name: str, origin: Origin | None) -> None:
+    atomic_write_text(path.with_suffix(".json"), _Note(name=name, origin=origin).model_dump_json())
 
 
 def _move(path: Path, target: Path) -> None:

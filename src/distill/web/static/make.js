@@ -124,7 +124,7 @@ function makePage({ model, family, keys, about, signal }) {
     const arriving = [];
     const onLine = (line) => {
       if (line.error) throw new api.ApiError(line.error, 422);
-      next = Math.max(next, (line.made.seed ?? -1) + 1);
+      next = Math.max(next, line.origin.seed + 1);
       remembered.set(`seed.${model.id}`, String(next));
       arriving.push(take(page, free.shift(), line, wanted));
     };
@@ -330,18 +330,19 @@ function selectedPanel({ family, act }) {
   };
 }
 
-const HOW = {
-  draw: ({ seed }) => `new, seed ${seed}`,
-  vary: ({ from, strength }) => `varied by ${strength} from ${from[0]}`,
-  morph: ({ from, share }) => `${Math.round(100 * share)} % of the way from ${from[0]} to ${from[1]}`,
-  extend: ({ from }) => `goes on from ${from[0]}`,
+const WAYS = {
+  new: ({ seed }) => `new, seed ${seed}`,
+  loop: ({ seed }) => `a loop, seed ${seed}`,
+  varied: ({ sources, amounts }) => `varied by ${amounts.strength} from ${sources[0]}`,
+  morph: ({ sources, amounts }) => `${Math.round(100 * amounts.share)} % of the way from ${sources[0]} to ${sources[1]}`,
+  extended: ({ sources }) => `goes on from ${sources[0]}`,
 };
 
 function describe({ sound, buffer }) {
   const facts = [
     duration(sound.seconds ?? buffer?.duration),
     Number.isFinite(sound.peak_db) && `peak ${decibels(sound.peak_db)}`,
-    HOW[sound.made?.how]?.(sound.made),
+    WAYS[sound.origin?.way]?.(sound.origin),
   ];
   return facts.filter(Boolean).join(" · ");
 }

@@ -3,6 +3,7 @@ import * as api from "./api.js";
 import { peaks, waveform, whenSeen } from "./canvas.js";
 import { el, fill } from "./dom.js";
 import { plural } from "./format.js";
+import { packPart } from "./pack.js";
 import { SOUND_TYPE, offerFile } from "./pads.js";
 import { decode, strike } from "./sound.js";
 import { announce, complain, offerUndo } from "./toasts.js";
@@ -14,18 +15,15 @@ const KEPT_TYPE = "text/x-distill-kept";
 export function tray({ onChoose, signal }) {
   const list = el("ol.tray-list.plain", { "aria-label": "Kept sounds", tabindex: "-1" });
   const none = el("p.muted.small", {}, "Nothing yet. Keep a sound, or drag a pad here: it stays, also when you close the page.");
-  const download = el(
-    "a.button",
-    { href: "/api/tray/pack", download: "", "data-testid": "download-pack", hidden: true },
-    "Download all",
-  );
+  const pack = packPart();
   const heading = el("h2", { id: "tray-title" }, "Kept");
   const node = el(
-    "section.panel.tray",
+    "section.panel.roomy.tray",
     { "aria-labelledby": "tray-title" },
-    el("div.row.between", {}, heading, download),
+    heading,
     none,
     list,
+    pack.node,
   );
   const rows = new Map(); // id → row; kept when the list changes, so that nothing is fetched twice
   let sounds = [];
@@ -44,7 +42,7 @@ export function tray({ onChoose, signal }) {
     );
     if (list.contains(focused)) focused.focus();
     none.hidden = sounds.length > 0;
-    download.hidden = !sounds.length;
+    pack.node.hidden = !sounds.length;
     heading.textContent = sounds.length ? `Kept: ${plural(sounds.length, "sound")}` : "Kept";
   }
   const actions = {
