@@ -482,6 +482,50 @@ def test_sounds_are_made_played_kept_and_taken_away(web: Web, open_page, made: P
     expect(names).to_have_count(2)
 
 
+def test_runs_and_models_are_compared(web: Web, open_page, made: Path, home: Path, tmp_path: Path) -> None:
+    for name in ("runs", "models"):
+        shutil.copytree(made / name, home / name, dirs_exist_ok=True)
+    shutil.copytree(made / "runs/bells", home / "runs/other")
+    soundfile.write(tmp_path / "one.wav", tone(300, 0.4), RATE)
+    page = open_page("#/runs", viewport={"width": 390, "height": 844})
+    by(page, "go-compare").click()
+    expect(by(page, "compare-run")).to_have_count(2)
+    expect(by(page, "compare-chart").get_by_role("listitem")).to_have_text([re.compile(r"^bells.* 0\.\d+$")] * 2)
+    expect(by(page, "compare-table")).to_contain_text("Best loss")
+    by(page, "compare-run").first.uncheck()
+    page.get_by_label("over").select_option("minutes")
+    expect(by(page, "compare-chart").get_by_role("listitem")).to_have_count(1)
+    by(page, "compare-input").set_input_files(tmp_path / "one.wav")
+    expect(by(page, "compared").get_by_test_id("play")).to_be_enabled()
+    page.keyboard.press("c")
+    expect(by(page, "switch-c")).to_have_attribute("aria-pressed", "true")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert_accessible(page)
+
+
+def test_the_end_of_a_run_is_told_to_somebody_who_does_not_see_the_page(open_page, collection: Path) -> None:
+    page = open_page()
+    start_run(page, collection, epochs=LONG)
+    page.evaluate(
+        """() => {
+          window.notices = [];
+          window.Notification = class {
+            static permission = "granted";
+            constructor(text) { window.notices.push(text); }
+          };
+          Object.defineProperty(document, "hidden", { get: () => window.isHidden, configurable: true });
+        }"""
+    )
+    expect(by(page, "epoch-now")).to_contain_text("Epoch")
+    page.evaluate("window.isHidden = true")
+    run = page.url.rpartition("/")[2]
+    page.evaluate("run => fetch(`/api/runs/${run}/cancel`, { method: 'POST' })", run)
+    page.wait_for_function("() => window.notices.length")
+    assert page.evaluate("[document.title, window.notices]") == ["Interrupted: tones", ["tones: interrupted"]]
+    page.evaluate("window.isHidden = false; document.dispatchEvent(new Event('visibilitychange'))")
+    assert page.title() == "tones – distill"
+
+
 def test_a_model_without_a_prior_says_what_it_lacks(web: Web, open_page) -> None:
     save_rvq_vae(small_rvq_vae(), web.state.library.folder)
     page = open_page("#/library")

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from distill.library.header import read_header
-from distill.training.metrics import PriorEpochMetrics
+from distill.training.metrics import PriorEpochMetrics, VQEpochMetrics
 from distill.training.prior_loop import PriorObjective
 from distill.training.run_folder import RunFolder
 from support.models import write_model
@@ -65,7 +65,13 @@ def test_a_finished_run_tells_of_its_prior_and_plays_its_sounds(web: Web, made: 
     assert len({preview["name"] for preview in prior["previews"]}) == len(prior["previews"]) == 4
     for preview in prior["previews"]:
         assert len(heard(web, f"/api/runs/bells/prior/previews/{preview['name']}")) > 0
+        file = web.client.get(f"/api/runs/bells/prior/previews/{preview['name']}").headers["content-disposition"]
+        assert f"bells%20{preview['name']}.wav" in file or f"bells {preview['name']}.wav" in file
     assert web.client.get("/api/runs/bells/prior/previews/run").status_code == 404
+    losses = [epoch["val_loss"] for epoch in web.get("/api/runs/bells/epochs")]
+    assert losses == [
+        event.val_loss for event in RunFolder(home / "runs/bells").events() if isinstance(event, VQEpochMetrics)
+    ]
     assert "prior" not in web.get("/api/runs")[0]  # the list of runs is asked for often
     stream = web.client.get("/api/runs/bells/events").text
     assert '"unigram_bits"' in stream

@@ -93,21 +93,23 @@ def _avoided(state: AppState, distances: Mapping[str, float]) -> Iterator[Avoide
 
 
 def _origin(model: LoadedFamily, sources: list[SoundInUse], new: NewSound, body: NewSounds) -> Origin:
-    asked: dict[str, float | None] = {"seconds": body.seconds, "temperature": body.temperature}
-    amounts: dict[str, float | None] = {
-        "draw": asked | body.moves,
-        "vary": {"strength": body.strength},
-        "extend": {"seconds": body.seconds},
-        "morph": {"share": new.share},
-    }[body.how]
     return Origin(
         model.metadata.name,
         "loop" if body.loop and body.how == "draw" else _WAYS[body.how],
         tuple(sound.name for sound in sources),
-        {name: amount for name, amount in amounts.items() if amount is not None},
+        {name: amount for name, amount in _amounts(new, body).items() if amount is not None},
         new.seed,
         model.metadata.model_id,
     )
+
+
+def _amounts(new: NewSound, body: NewSounds) -> dict[str, float | None]:
+    """What counted for a sound."""
+    if body.how == "draw":
+        return {"seconds": body.seconds, "temperature": body.temperature, **body.moves}
+    if body.how == "vary":
+        return {"strength": body.strength}
+    return {"share": new.share} if body.how == "morph" else {"seconds": body.seconds}
 
 
 def _name(origin: Origin) -> str:

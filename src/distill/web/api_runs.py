@@ -8,7 +8,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from distill.errors import CheckpointError
-from distill.training.metrics import to_json
+from distill.training.metrics import EpochEvent, event_to_dict, to_json
 from distill.training.preview_files import preview_files
 from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder, is_usage
@@ -103,6 +103,16 @@ async def watch_run(key: str, request: Request, state: InState) -> StreamingResp
     return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
+@router.get("/{key}/epochs")
+def list_epochs(key: str, state: InState) -> Any:
+    """List what is known of each epoch of a run: its losses, and when it ended."""
+    last: dict[int, dict[str, Any]] = {}  # by epoch: after going back to a checkpoint, the later one counts
+    for event in _run(state, key).folder.events():
+        if isinstance(event, EpochEvent):
+            last[event.epoch] = event_to_dict(event) | {"codebook_health": None}
+    return to_json(list(last.values()))
+
+
 @router.get("/{key}/usage")
 def show_usage(key: str, state: InState, start: Annotated[int, Query(ge=0)] = 0) -> Response:
     """Send the use of each code: levels × codes bytes for each epoch from `start` on.
@@ -137,13 +147,13 @@ def list_previews(key: str, state: InState) -> list[dict[str, Any]]:
 @router.get("/{key}/previews/{name}")
 def get_preview(key: str, name: str, state: InState) -> FileResponse:
     """Send a preview's sound."""
-    return FileResponse(_preview(_run(state, key).folder, name), media_type="audio/wav")
+    return _named(key, _preview(_run(state, key).folder, name))
 
 
 @router.get("/{key}/prior/previews/{name}")
 def get_prior_preview(key: str, name: str, state: InState) -> FileResponse:
     """Send a new sound that the prior of a run made while it was trained."""
-    return FileResponse(_preview(prior_folder(_run(state, key).folder), name), media_type="audio/wav")
+    return _named(key, _preview(prior_folder(_run(state, key).folder), name))
 
 
 @router.get("/{key}/previews/{name}/mel")
@@ -213,6 +223,11 @@ def _run(state: AppState, key: str) -> KnownRun:
         return state.runs.get(key)
     except KeyError:
         raise HTTPException(404, "there is no such run") from None
+
+
+def _named(key: str, preview: Path) -> FileResponse:
+    """A preview's file, which a browser saves under the name of its run and its own."""
+    return FileResponse(preview, media_type="audio/wav", filename=f"{key} {preview.name}")
 
 
 def _preview(folder: RunFolder, name: str) -> Path:

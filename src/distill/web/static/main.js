@@ -7,6 +7,7 @@ import { remembered } from "./store.js";
 const VIEWS = {
   collection: { list: () => import("./collection.js") },
   runs: { list: () => import("./runs.js"), one: () => import("./watch.js") },
+  compare: { list: () => import("./compare.js"), one: () => import("./compare.js"), nav: "runs" },
   make: { list: () => import("./make.js"), one: () => import("./make.js") },
   library: { list: () => import("./library.js") },
   models: { one: () => import("./model.js"), nav: "library" },
@@ -26,7 +27,7 @@ function route() {
   const [name = "", id] = location.hash.replace(/^#\/?/, "").split("/");
   const view = VIEWS[name];
   if (id && view?.one) return { fetched: view.one, nav: view.nav ?? name, id: decoded(id) };
-  if (view?.list) return { fetched: view.list, nav: name };
+  if (view?.list) return { fetched: view.list, nav: view.nav ?? name };
   return null;
 }
 

@@ -126,7 +126,9 @@ function makePage({ model, family, keys, about, signal }) {
       if (line.error) throw new api.ApiError(line.error, 422);
       next = Math.max(next, line.origin.seed + 1);
       remembered.set(`seed.${model.id}`, String(next));
-      arriving.push(take(page, free.shift(), line, wanted));
+      const arrival = take(page, free.shift(), line, wanted);
+      arrival.catch(() => {}); // told below, unless the list breaks off first
+      arriving.push(arrival);
     };
     await api.lines(`${base}/new`, body, onLine, wanted);
     await Promise.all(arriving);

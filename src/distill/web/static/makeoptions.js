@@ -24,7 +24,7 @@ export function makeOptions(model, family, { onLoop }) {
   const loop = el("input", { type: "checkbox", on: { change: () => onLoop(loop.checked) } });
   const directions = Object.entries(model.directions ?? {}).map(([name, [low, high]]) => ({
     name,
-    ...slider(`dir-${name}`, humanised(name), meaning(name), { min: low, max: high, step: "0.1", value: "0" }, signed),
+    ...slider(`dir-${name}`, title(name), meaning(name), { min: low, max: high, step: "0.1", value: "0" }, signed),
   }));
   const node = el(
     "div.roomy",
@@ -67,10 +67,19 @@ export function slider(id, label, meaning, attributes, told = String) {
   };
 }
 
-// "brightness_2" is the second direction along which mostly the brightness changes.
+// "pitch_clarity_brighter" makes the pitch clearer and the sound brighter; "pitch_clarity_2" is of an older model.
+function parts(name) {
+  const root = Object.keys(MEANINGS).find((known) => name === known || name.startsWith(`${known}_`));
+  return [root ?? name, root ? name.slice(root.length + 1).split("_").filter(Boolean) : []];
+}
+
 function meaning(name) {
-  const [, root, number] = name.match(/^(.*?)(?:_(\d+))?$/);
-  const words = MEANINGS[root];
-  if (!words) return "something the model found by itself";
-  return number ? `${words}, in another way` : words;
+  const [root, sides] = parts(name);
+  if (!MEANINGS[root]) return "something the model found by itself";
+  return [MEANINGS[root], ...sides.map((side) => (Number(side) ? "in another way" : `and ${side}`))].join(", ");
+}
+
+function title(name) {
+  const [root, sides] = parts(name);
+  return [humanised(root), ...sides].join(", ");
 }

@@ -1,10 +1,12 @@
-// The A/B player: waveforms one above the other, one playhead, buttons and keys (space, A, B).
+// The A/B player: waveforms one above the other, one playhead, buttons and keys (space, A, B, C).
 import { peaks, waveform } from "./canvas.js";
 import { el, setText } from "./dom.js";
 import { Sound } from "./sound.js";
 
 const TYPING = "input:not([type=range]):not([type=radio]):not([type=checkbox]), textarea, select";
 const SPACE_HAS_A_USE = "button, a, input:not([type=range]), select, textarea, summary, [role=application]";
+
+const LETTERS = ["A", "B", "C"];
 
 let current = null; // the player that the keys speak to: the first of the page, then the last touched
 
@@ -17,9 +19,8 @@ document.addEventListener("keydown", (event) => {
     current.sound.toggle();
   }
   if (target.closest(TYPING)) return;
-  const letter = event.key.toLowerCase();
-  if (letter === "a") current.choose(0);
-  if (letter === "b") current.choose(1);
+  const lane = LETTERS.indexOf(event.key.toUpperCase());
+  if (lane >= 0) current.choose(lane);
 });
 
 const alive = new Set();
@@ -27,7 +28,7 @@ function pauseOthers(one) {
   for (const other of alive) if (other !== one) other.sound.pause();
 }
 
-// `labels`: one or two names, for A and B. `onPosition(seconds)` hears of the playhead, `onChoose(lane)` of a switch.
+// `labels`: one to three names, for A, B and C. `onPosition(seconds)` hears of the playhead, `onChoose(lane)` of a switch.
 export function player({ labels, signal, onPosition = () => {}, onChoose = () => {}, name = "", looping = false }) {
   const lanes = labels.map((label, lane) => makeLane(label, lane, labels.length));
   const sources = labels.map((_, lane) => lane); // which buffer a lane shows
@@ -60,7 +61,7 @@ export function player({ labels, signal, onPosition = () => {}, onChoose = () =>
   let frame = 0;
 
   function switchButton(label, lane) {
-    const letter = "AB"[lane];
+    const letter = LETTERS[lane];
     return el(
       "button",
       {
@@ -111,7 +112,7 @@ export function player({ labels, signal, onPosition = () => {}, onChoose = () =>
   waves.addEventListener("click", (event) => {
     touch();
     const box = waves.getBoundingClientRect();
-    const lane = labels.length > 1 && event.clientY - box.top > box.height / 2 ? 1 : 0;
+    const lane = Math.min(labels.length - 1, Math.floor((labels.length * (event.clientY - box.top)) / box.height));
     sound.seek(((event.clientX - box.left) / box.width) * sound.duration);
     choose(lane);
   });

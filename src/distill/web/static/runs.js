@@ -43,6 +43,7 @@ export async function show(root, { signal, about }) {
     ),
     silent,
     list,
+    el("p", {}, el("a.button", { href: "#/compare", "data-testid": "go-compare" }, "Compare runs and models")),
   );
   let before = "";
   let missed = 0; // answers, in a row
@@ -108,7 +109,7 @@ function table(runs, about, act) {
 }
 
 // Runs on one collection are called alike: the second is "drums (2)". Their ids have the time in them.
-function distinctNames(runs) {
+export function distinctNames(runs) {
   const seen = new Map();
   const names = new Map();
   for (const { id, name } of [...runs].sort((one, other) => (one.id < other.id ? -1 : 1))) {

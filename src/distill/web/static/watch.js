@@ -6,6 +6,7 @@ import { levelVariable } from "./colours.js";
 import { el, fill, setText } from "./dom.js";
 import { familyOf, lossSeries } from "./families.js";
 import { duration, figure, plural, rate, when } from "./format.js";
+import { permissionButton, tellOfEnd } from "./finished.js";
 import { levelName, levelPanel } from "./health.js";
 import { previewsPanel } from "./previews.js";
 import { isLearning, priorEpoch, priorPanel } from "./prior.js";
@@ -79,7 +80,10 @@ function takeState(page, state) {
   page.run = { ...page.run, ...state };
   if (state.state === "gone") page.lost.hidden = true;
   schedule(page);
-  if (ACTIVE.has(before) && !ACTIVE.has(state.state)) askForPreviews(page);
+  if (ACTIVE.has(before) && !ACTIVE.has(state.state)) {
+    askForPreviews(page);
+    tellOfEnd(page.run.name, STATE_WORDS[state.state] ?? state.state);
+  }
   if (page.run.started && !page.run.files) {
     api
       .get(page.path, page.signal)
@@ -435,6 +439,7 @@ function drawActions(page) {
   const focused = head.actions.contains(document.activeElement);
   fill(
     head.actions,
+    verb === "cancel" ? permissionButton((text, click) => el("button.quiet", { type: "button", on: { click } }, text)) : null,
     verb === "cancel" ? actionButton(page, "Cancel", verb, "") : null,
     verb === "resume" ? actionButton(page, "Resume", verb, "primary") : null,
     run.model_id ? el("a.button.primary", { href: `#/models/${api.id(run.model_id)}` }, "Open the model") : null,
