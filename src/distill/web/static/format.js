@@ -37,7 +37,8 @@ export function signed(value) {
 }
 
 export function decibels(value) {
-  return `${value < 0 ? "−" : ""}${Math.abs(Math.round(value))} dB`;
+  const whole = Math.round(value);
+  return `${whole < 0 ? "−" : ""}${Math.abs(whole)} dB`;
 }
 
 export function percent(share) {
