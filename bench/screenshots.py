@@ -4,6 +4,7 @@ python -m bench.screenshots [--epochs 90] [--to docs]
 """
 
 import argparse
+import re
 import tempfile
 from pathlib import Path
 
@@ -44,6 +45,18 @@ def take_screenshots(page: Page, sounds: Path, epochs: int, folder: Path) -> Non
     page.get_by_test_id("sound-input").set_input_files(sorted(sounds.rglob("*.wav"))[-1])
     page.get_by_test_id("code-grid").wait_for()
     shoot(page, folder / "web-listen.png", dark=True)
+    shoot_make(page, folder)
+
+
+def shoot_make(page: Page, folder: Path) -> None:
+    """Make sounds with the newest model that can, and keep two of them."""
+    page.emulate_media(color_scheme="light")
+    page.get_by_role("link", name="Make", exact=True).click()
+    page.get_by_test_id("make-status").filter(has_text=re.compile("^16 sounds")).wait_for()
+    for key in ("w", "k", "s", "k"):
+        page.keyboard.press(key)
+    page.get_by_test_id("kept-sound").nth(1).wait_for()
+    shoot(page, folder / "web-make.png")
 
 
 def shoot(page: Page, path: Path, dark: bool = False) -> None:
