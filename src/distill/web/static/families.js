@@ -1,4 +1,5 @@
 // Model families as the server describes them; one that it does not know (a model from elsewhere) goes by its name.
+import { el } from "./dom.js";
 
 const UNKNOWN = { settings: [], losses: [], panel: null, has_codes: false, generates: false, parts: [] };
 const COLOURS = ["--series-3", "--level-0", "--level-2", "--level-3"]; // of the family's own losses
@@ -12,6 +13,10 @@ export const drawsCodes = (family) => family.generates && family.parts.length > 
 
 export const lacksPrior = (model) =>
   `${model.name} makes no new sounds: it has no prior, the part that knows how its codes follow each other. Models that are trained here from now on have one, from the last part of their run.`;
+
+// What there is to know of a model before one judges it by its sounds, as that it is young.
+export const remarksOn = ({ remarks }) =>
+  remarks.map((text) => el("p.notice.amber", {}, `${text.charAt(0).toUpperCase()}${text.slice(1)}.`));
 
 export const familyTitle = (about, name) => familyOf(about, name).title;
 

@@ -1,7 +1,7 @@
 // Making sounds with a model: sixteen pads of new ones, from which others follow, and a tray for those that are kept.
 import * as api from "./api.js";
 import { el, fill, setText } from "./dom.js";
-import { drawsCodes, familyOf, lacksPrior } from "./families.js";
+import { drawsCodes, familyOf, lacksPrior, remarksOn } from "./families.js";
 import { dropZone, fileButton } from "./files.js";
 import { decibels, duration, plural } from "./format.js";
 import { makeOptions, slider } from "./makeoptions.js";
@@ -26,7 +26,7 @@ export async function show(root, { id, signal, about }) {
   const title = titleRow(models, model);
   if (!model.generates) return void fill(root, title, noPrior(model));
   const page = makePage({ model, family: familyOf(about, model.family), keys: await keyNames(), about, signal });
-  fill(root, title, page.node);
+  fill(root, title, remarksOn(model), page.node);
   root.classList.add("wide");
   await page.tray.refresh();
   page.draw();

@@ -2,7 +2,7 @@
 import * as api from "./api.js";
 import { lineChart } from "./charts.js";
 import { el, fill } from "./dom.js";
-import { familyOf, lacksPrior, lossSeries } from "./families.js";
+import { familyOf, lacksPrior, lossSeries, remarksOn } from "./families.js";
 import { bytes, figure, humanised, plural, positive, rate, when } from "./format.js";
 import { levelName, levelPanel } from "./health.js";
 import { deleteModel } from "./library.js";
@@ -18,7 +18,7 @@ export async function show(root, { id, signal, about }) {
     el("p.small", {}, el("a", { href: "#/library" }, "← Library")),
     titlePart(model),
     factsLine(model, family),
-    model.remarks.map((remark) => el("p.notice.amber", {}, sentence(remark))),
+    remarksOn(model),
     newPart(model, family),
     listenPart(model, { about, signal }),
     healthPart(model, about),
@@ -177,10 +177,6 @@ function detailsPart(model) {
     el("h3", {}, "About this file"),
     list(extra),
   );
-}
-
-function sentence(text) {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
 function say(value) {
