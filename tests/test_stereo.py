@@ -27,7 +27,9 @@ def decibels(sound: np.ndarray) -> float:
     return 10 * float(np.log10(np.square(sound).mean() + 1e-12))
 
 
-@pytest.mark.parametrize(("left", "right"), [(1.0, 1.0), (1.0, 0.5), (0.2, 1.0), (1.0, 0.0), (1.0, -0.3), (-0.7, 1.0), (1.0, -1.0)])
+@pytest.mark.parametrize(
+    ("left", "right"), [(1.0, 1.0), (1.0, 0.5), (0.2, 1.0), (1.0, 0.0), (1.0, -0.3), (-0.7, 1.0), (1.0, -1.0)]
+)
 def test_a_panned_tone_stays_where_it_is(left, right):
     sound = tone(440, 1.0)[:, None] * [left, right]
     made = through(sound)

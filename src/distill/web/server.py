@@ -51,7 +51,7 @@ def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable
             shown_host = f"[{host}]" if ":" in host else host
             _announce(f"http://{shown_host}:{port}/?token={token}", len(state.runs.jobs()), open_page, say)
             server.run(sockets=[listener])
-            folders.close()  # a scan must not hold up the end
+            state.folders.close()  # a scan must not hold up the end
             with suppress(OSError):  # the terminal may be what has gone
                 _say_what_remains(state.runs, say)
 
