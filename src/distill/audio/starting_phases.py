@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from distill.audio.mel import MelScale, band_edges
 from distill.audio.stft import hann_response
+from distill.audio.vocoder import Known
 
 _HIGHEST = 1000.0  # Hz: above, bands are wider than the lobe, and tell nothing about where in them a tone is
 _CANDIDATES = 128  # frequencies tried in each band
@@ -50,22 +51,26 @@ class StartingPhases(nn.Module):
         # the window every other one the opposite.
         self.register_buffer("sign", 1.0 - 2.0 * (bins % 2), persistent=False)
 
-    def forward(self, bands: Tensor, fixed: Tensor | None = None) -> Tensor:
-        """Phases complex64 `[B, T, F]`, of magnitude 1, for `bands` `[B, T, M]`.
-
-        Those of the first frames are `fixed`, complex `[B, T', F]`, and the rest goes on from there.
-        """
+    def forward(self, bands: Tensor, known: Known | None = None) -> Tensor:
+        """Phases complex64 `[B, T, F]`, of magnitude 1, for `bands` `[B, T, M]`; from `known` ones they go on."""
         phases = self.sign.to(torch.complex64).expand(*bands.shape[:2], -1).clone()
         low = len(self.band_of_bin)
         frequency = self.frequencies(bands)[..., self.band_of_bin]
         turns = (frequency * self._hop_turns).cumsum(dim=1)
-        known, start = 0, phases[:, :1, :low]
-        if fixed is not None:
-            known = fixed.shape[1]
-            phases[:, :known] = fixed
-            turns = turns - turns[:, known - 1 : known]
-            start = fixed[:, -1:, :low]
-        phases[:, known:, :low] = start * torch.polar(torch.ones_like(turns), 2 * math.pi * turns)[:, known:]
+        if known is None:
+            return _turned(phases, turns, phases[:, :1, :low])
+        begin, end = known.first.shape[1], phases.shape[1] - known.last.shape[1]
+        phases[:, :begin], phases[:, end:] = known.first, known.last
+        origin = max(0, begin - 1)
+        turns, start = turns - turns[:, origin : origin + 1], phases[:, origin : origin + 1, :low]
+        if end < phases.shape[1]:
+            # A tone arrives at the phase that it is to end with by a slightly different frequency all the way, or,
+            # where nothing comes before it, by beginning with another phase.
+            missing = known.last[:, :1, :low] * torch.polar(torch.ones_like(turns), -2 * math.pi * turns)[:, end : end + 1]
+            missing = (missing * start.conj()).angle() / (2 * math.pi)
+            way = torch.arange(turns.shape[1], device=turns.device).sub(origin) / (end - origin)
+            turns = turns + missing * (way[:, None] if begin else 1.0)
+        phases[:, begin:end] = _turned(phases, turns, start)[:, begin:end]
         return phases
 
     def frequencies(self, bands: Tensor) -> Tensor:
@@ -79,3 +84,9 @@ class StartingPhases(nn.Module):
         for _ in range(2):
             frequency = frequency.gather(-1, stronger.clamp(0, low - 1))
         return frequency
+
+
+def _turned(phases: Tensor, turns: Tensor, start: Tensor) -> Tensor:
+    """Phases complex64 `[B, T, F]`, of which the lowest bins are those of `start` `[B, 1, F']`, `turns` `[B, T, F']` later."""
+    low = start * torch.polar(torch.ones_like(turns), 2 * math.pi * turns)
+    return torch.cat([low, phases[..., low.shape[-1] :]], dim=-1)

@@ -12,6 +12,7 @@ from distill.audio.vocoder import (
     BIN_STEPS,
     MEL_STEPS,
     MOMENTUM,
+    Known,
     PhaseSearch,
     keep_phases,
     nonnegative_least_squares,
@@ -48,6 +49,12 @@ class TwoWindowSearch(PhaseSearch):
         """Sound float32 `[B, 1, S]` in [-1, 1] of mels `[B, 1, M, T]`; S is `length`, or (T - 1) · hop if None."""
         return fade_in(limit_peaks(super().forward(mel, length)))
 
+    @torch.no_grad()
+    def between(self, mel: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """As `PhaseSearch.between`, in [-1, 1]."""
+        sound = limit_peaks(super().between(mel, before, after))
+        return sound if before.shape[-1] else fade_in(sound)
+
     def band_magnitudes(self, mel: Tensor) -> Tensor:
         """Magnitudes `[B, T, M]` of all rows of a mel `[B, 1, M, T]`."""
         bands, detail = self._split(mel.squeeze(1).float().mT)
@@ -56,13 +63,13 @@ class TwoWindowSearch(PhaseSearch):
     def _split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         return rows[..., : self.mel_scale.config.n_mels], rows[..., self.mel_scale.config.n_mels :]
 
-    def search(self, bands: Tensor, fixed_phases: Tensor | None = None) -> Tensor:
-        """Sound `[B, (T - 1) · hop]` of magnitudes `[B, T, M]`, its first frames with `fixed_phases` `[B, T', F]`."""
+    def search(self, bands: Tensor, known: Known | None = None) -> Tensor:
+        """Sound `[B, (T - 1) · hop]` of magnitudes `[B, T, M]`, of which some phases may be `known`."""
         bands, moments = self._split(bands)
         moments = moments.reshape(len(moments), bands.shape[1] * DETAIL_RATIO, -1)  # [B, 4 · T, bands of the detail]
         long_magnitude = nonnegative_least_squares(bands, self.mel_scale)
         short_magnitude = nonnegative_least_squares(moments, self.detail_scale)
-        start = self.starting_phases(bands, fixed_phases)
+        start = self.starting_phases(bands, known)
         hop = self.mel_scale.config.hop_length
         weight = self._detail_weight(moments, hop * (bands.shape[1] - 1))
         sound = estimate = istft(scaled(start, long_magnitude), self.window, hop)
@@ -72,8 +79,8 @@ class TwoWindowSearch(PhaseSearch):
                 long = keep_phases(long, start[..., :_HELD_BINS])
             else:
                 long, short = set_bands(bands, self.mel_scale), set_bands(moments, self.detail_scale)
-            if fixed_phases is not None:
-                long = keep_phases(long, fixed_phases)
+            if known is not None:
+                long = known.kept(long, bands.shape[1])
             from_long = resynthesized(sound, self.window, hop, long)
             padded = nn.functional.pad(sound, (0, hop - 1))  # to the end of the last frame, as in the mel
             from_short = resynthesized(padded, self.detail_window, hop // DETAIL_RATIO, short)[:, : sound.shape[-1]]

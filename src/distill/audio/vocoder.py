@@ -1,5 +1,6 @@
 """Vocoders, from a mel back to sound: the `Vocoder` protocol, and `PhaseSearch`, used unless another is given."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -25,6 +26,18 @@ class Vocoder(Protocol):
 
     def __call__(self, mel: Tensor, length: int | None, /) -> Tensor:
         """Sound float32 `[B, 1, S]` of log mels float `[B, 1, M, T]`; S is `length`, or (T - 1) · hop if None."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Phases complex64 `[B, T', F]` of magnitude 1 that a search keeps: those of the `first` and of the `last` frames."""
+
+    first: Tensor
+    last: Tensor
+
+    def kept(self, change: Change, frames: int) -> Change:
+        """Make a change of spectra `[B, frames, F]`, but keep these phases."""
+        return keep_phases(keep_phases(change, self.first), self.last, frames - self.last.shape[1])
 
 
 class PhaseSearch(nn.Module):
@@ -67,20 +80,38 @@ class PhaseSearch(nn.Module):
 
     def _append_block(self, sound: Tensor, bands: Tensor, start: int) -> Tensor:
         """Continue `sound` `[B, S]` with a block of band magnitudes `[B, T, M]` from frame `start` on, cross-faded."""
-        hop = self._hop
-        overlap = sound[:, start * hop :]
-        fixed = overlap.shape[-1] // hop - len(self.window) // hop  # frames whose windows end within the sound so far
-        block = self.search(bands, stft(overlap, self.window, hop).mT[:, :fixed].sgn())
-        # Fade in the middle half of the fixed frames, where both have the same phases.
-        begin, end = fixed * hop // 4, fixed * hop * 3 // 4
-        fade = torch.ones(overlap.shape[-1], device=sound.device)
-        fade[:begin] = 0
-        fade[begin:end] = torch.linspace(0, 1, end - begin)
-        joined = overlap * (1 - fade) + block[:, : overlap.shape[-1]] * fade
-        return torch.cat([sound[:, : -overlap.shape[-1]], joined, block[:, overlap.shape[-1] :]], dim=-1)
+        before, overlap = sound[:, : start * self._hop], sound[:, start * self._hop :]
+        return torch.cat([before, self._joined(bands, overlap, overlap[:, :0])], dim=-1)
 
-    def search(self, bands: Tensor, fixed_phases: Tensor | None = None) -> Tensor:
-        """Sound `[B, (T - 1) · hop]` of band magnitudes `[B, T, M]`, its first frames with `fixed_phases` `[B, T', F]`.
+    @torch.no_grad()
+    def between(self, mel: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """Sound float32 `[B, 1, (T - 1) · hop]` of a mel `[B, 1, M, T]` that begins like one sound and ends like another.
+
+        `before` and `after` are float `[B, 1, whole hops]`, which the mel describes as well; 8 hops or more, or none.
+        """
+        return self._joined(self.band_magnitudes(mel), before[:, 0], after[:, 0])[:, None]
+
+    def _joined(self, bands: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """The sound `[B, (T - 1) · hop]` of band magnitudes `[B, T, M]`, cross-faded with what it begins and ends with."""
+        spectra = [stft(sound, self.window, self._hop).mT.sgn() for sound in (before, after)]
+        first, last = (self._whole_frames(sound) for sound in (before, after))
+        sound = self.search(bands, Known(spectra[0][:, :first], spectra[1][:, spectra[1].shape[1] - last :]))
+        sound = self._faded(sound, before, first)
+        return self._faded(sound.flip(-1), after.flip(-1), last).flip(-1)
+
+    def _whole_frames(self, sound: Tensor) -> int:
+        """The number of frames at one end of a sound `[B, S]` whose windows do not reach its other end."""
+        return max(0, sound.shape[-1] // self._hop - len(self.window) // self._hop)
+
+    def _faded(self, sound: Tensor, known: Tensor, frames: int) -> Tensor:
+        """`sound` `[B, S]`, faded in from `known` `[B, S']` within so many frames, in which both have the same phases."""
+        begin, end = frames * self._hop // 4, frames * self._hop * 3 // 4  # the middle half: ends lack what is beyond
+        fade = torch.linspace(0, 1, end - begin, device=sound.device)
+        joined = torch.lerp(known[:, begin:end], sound[:, begin:end], fade)
+        return torch.cat([known[:, :begin], joined, sound[:, end:]], dim=-1)
+
+    def search(self, bands: Tensor, known: Known | None = None) -> Tensor:
+        """Sound `[B, (T - 1) · hop]` of band magnitudes `[B, T, M]`, of which some phases may be `known`.
 
         Steps that set every bin to its least-squares magnitude put overtones where they belong. But those magnitudes
         are more detailed than the mel they come from, and no sound has exactly these: the final steps only scale the
@@ -92,9 +123,8 @@ class PhaseSearch(nn.Module):
         magnitude = nonnegative_least_squares(bands, self.mel_scale)
         # Phases of zero rather than random ones, so that a mel always gives the same sound.
         start = magnitude.to(torch.complex64)
-        if fixed_phases is not None:
-            fixed = fixed_phases.shape[1]
-            start[:, :fixed] = fixed_phases * magnitude[:, :fixed]
+        if known is not None:
+            start = known.kept(lambda spectra, _: spectra, start.shape[1])(start, 0)
         hop, short_hop = self._hop, self._hop // _SHORT_RATIO
         sound = estimate = istft(start, self.window, hop)
         samples = sound.shape[-1]
@@ -102,8 +132,8 @@ class PhaseSearch(nn.Module):
         short = set_bins(self._short_magnitude(magnitude, 1 + short_frames))
         for step in range(BIN_STEPS + MEL_STEPS):
             long = set_bins(magnitude) if step < BIN_STEPS else set_bands(bands, self.mel_scale)
-            if fixed_phases is not None:
-                long = keep_phases(long, fixed_phases)
+            if known is not None:
+                long = known.kept(long, magnitude.shape[1])
             padded = nn.functional.pad(sound, (0, short_frames * short_hop - samples))
             from_short = resynthesized(padded, self.short_window, short_hop, short)[:, :samples]
             last, estimate = (
@@ -141,14 +171,16 @@ def set_bands(bands: Tensor, mel_scale: MelScale) -> Change:
     return change
 
 
-def keep_phases(change: Change, phases: Tensor) -> Change:
-    """Make a change, but give the first frames and the lowest bins of the result the `phases` `[B, T', F']`."""
-    bins = phases.shape[2]
+def keep_phases(change: Change, phases: Tensor, first: int = 0) -> Change:
+    """Make a change, but give frames from `first` on, in their lowest bins, the `phases` `[B, T', F']`."""
+    count, bins = phases.shape[1:]
 
     def kept(spectra: Tensor, start: int) -> Tensor:
         spectra = change(spectra, start)
-        some = phases[:, start : start + spectra.shape[1]]
-        spectra[:, : some.shape[1], :bins] = scaled(some, magnitudes(spectra[:, : some.shape[1], :bins]))
+        begin, end = max(first, start), min(first + count, start + spectra.shape[1])
+        if begin < end:
+            of_part = spectra[:, begin - start : end - start, :bins]
+            of_part.copy_(scaled(phases[:, begin - first : end - first], magnitudes(of_part)))
         return spectra
 
     return kept

@@ -37,6 +37,10 @@ class Grid:
         """The number of bands of the mels."""
         return self.rows * BANDS_PER_ROW
 
+    def frames(self, columns: int) -> int:
+        """The number of frames of the mel of so many columns."""
+        return self.hop * (columns - self.overlap)
+
     def pad(self, mel: Tensor) -> Tensor:
         """Extend `[B, 1, M, T]` to all bands with `PADDING`, and to whole hops by repeating the last frame.
 

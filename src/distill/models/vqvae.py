@@ -10,7 +10,8 @@ from distill.audio.spectrogram import PADDING
 from distill.models.grid import BANDS_PER_ROW, Grid, Transform
 from distill.models.lapped import COMPONENTS, SPAN, LappedDecoder, LappedEncoder, start_from_components
 from distill.models.quantizer import NO_CODE, ResidualQuantizer
-from distill.models.refiner import Refiner
+from distill.models.reconstruct import CONTEXT
+from distill.models.refiner import REACH, Refiner
 from distill.models.transform_coding import TransformDecoder, TransformEncoder
 
 
@@ -72,6 +73,11 @@ class ConvVQVAE(nn.Module):
             kmeans_init=kmeans_init,
             kmeans_iters=kmeans_iters,
         )
+
+    @property
+    def reach(self) -> int:
+        """The number of frames on either side of those of a column in which its codes are still heard."""
+        return REACH if isinstance(self.refiner, Refiner) else CONTEXT
 
     @staticmethod
     def large_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -155,6 +161,13 @@ class ConvVQVAE(nn.Module):
     def decode_columns(self, codes: Tensor) -> Tensor:
         """`decode_codes` for codes `[B, W, H, q]`."""
         return self.decode_codes(codes.transpose(1, 2).flatten(1, 2), self.grid.rows)
+
+    def decode_frames(self, codes: Tensor, first: int, stop: int) -> Tensor:
+        """Frames [first, stop) of the mel `[B, 1, M, T]` of codes `[B, W, H, q]`, from as few of them as it takes."""
+        hop = self.grid.hop
+        begin = max(0, (first - self.reach) // hop)
+        mel = self.decode_columns(codes[:, begin : -(-(stop + self.reach) // hop) + self.grid.overlap])
+        return mel[..., first - hop * begin : stop - hop * begin]
 
     @torch.no_grad()
     def reconstruct(self, mel: Tensor, levels: int | None = None) -> Tensor:
