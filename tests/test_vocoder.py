@@ -16,6 +16,7 @@ from bench.quality.cases import pitch
 from distill.audio import vocoder as module
 from distill.audio.spectrogram import PADDING, SILENCE, AudioSpectrogram, SpectrogramConfig
 from distill.audio.starting_phases import StartingPhases
+from distill.audio.vocoder import Known
 from distill.audio.stft import istft
 from distill.audio.vocoder import PhaseSearch
 from distill.errors import ConfigError
@@ -57,9 +58,21 @@ def test_starting_phases_go_on_from_those_that_are_fixed() -> None:
     bands = scale.magnitudes(torch.rand(2, 40, 128, generator=torch.Generator().manual_seed(0)))
     start = StartingPhases(scale)
     whole = start(bands)
-    torch.testing.assert_close(start(bands, whole[:, :15]), whole, atol=1e-3, rtol=0)
-    turned = start(bands, whole[:, :15] * 1j)
+    begun, ended, none = whole[:, :15], whole[:, 30:], whole[:, :0]
+    for known in (Known(begun, none), Known(begun, ended), Known(none, ended)):
+        torch.testing.assert_close(start(bands, known), whole, atol=1e-3, rtol=0)
+    turned = start(bands, Known(begun * 1j, none))
     torch.testing.assert_close(turned[:, 15:, :20], whole[:, 15:, :20] * 1j, atol=1e-3, rtol=0)
+
+
+def test_starting_phases_arrive_at_those_that_are_fixed_without_a_jump() -> None:
+    scale = AudioSpectrogram(DETAILED).mel_scale
+    bands = scale.magnitudes(torch.rand(2, 40, 128, generator=torch.Generator().manual_seed(0)))
+    start = StartingPhases(scale)
+    whole = start(bands)
+    made = start(bands, Known(whole[:, :15], whole[:, 30:] * 1j))
+    off = (made / whole)[:, 14:31, :20].angle()  # a quarter of a turn, in 16 equal steps
+    torch.testing.assert_close(off.diff(dim=1), torch.full_like(off[:, 1:], torch.pi / 2 / 16), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("hz", PITCHES)

@@ -66,7 +66,9 @@ class StartingPhases(nn.Module):
         if end < phases.shape[1]:
             # A tone arrives at the phase that it is to end with by a slightly different frequency all the way, or,
             # where nothing comes before it, by beginning with another phase.
-            missing = known.last[:, :1, :low] * torch.polar(torch.ones_like(turns), -2 * math.pi * turns)[:, end : end + 1]
+            missing = (
+                known.last[:, :1, :low] * torch.polar(torch.ones_like(turns), -2 * math.pi * turns)[:, end : end + 1]
+            )
             missing = (missing * start.conj()).angle() / (2 * math.pi)
             way = torch.arange(turns.shape[1], device=turns.device).sub(origin) / (end - origin)
             turns = turns + missing * (way[:, None] if begin else 1.0)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -107,8 +105,7 @@ class LoadedVQModel(LoadedFamily):
     @torch.no_grad()
     def decode(self, codes: Codes) -> Samples:
         """The sound of codes, as `LoadedFamily.decode` says."""
-        grid = torch.from_numpy(self._own(codes)).to(self.device)
-        mel = self.model.decode_codes(grid.flatten(1).T.unsqueeze(0), self.model.grid.rows)
+        mel = self.model.decode_columns(self.columns_of(codes).unsqueeze(0))
         samples = max(1, round(codes.seconds * self.sample_rate))
         frames = self.spectrogram.frames(samples)
         if frames > mel.shape[-1]:
@@ -117,8 +114,8 @@ class LoadedVQModel(LoadedFamily):
         sound: Samples = self.spectrogram.mel_to_waveform(mel[..., :frames], samples)[0, 0].cpu().numpy()
         return sound
 
-    def _own(self, codes: Codes) -> npt.NDArray[np.int64]:
-        """The grid of codes `[q, H, W]`; raises `CodesError` unless they are this model's."""
+    def columns_of(self, codes: Codes) -> Tensor:
+        """The codes int64 `[W, H, q]`, column by column; raises `CodesError` unless they are this model's."""
         if codes.model != self.metadata.model_id:
             raise CodesError(
                 f"these are codes of the model {codes.model!r}, not of {self.metadata.model_id!r}",
@@ -131,7 +128,7 @@ class LoadedVQModel(LoadedFamily):
                 f"there are {levels} levels of {found} rows, with codes up to {codes.grid.max()}",
                 f"this model has {quantizer.levels} levels of {rows} rows, with codes up to {quantizer.size - 1}",
             )
-        return codes.grid.copy()
+        return torch.from_numpy(codes.grid.T.copy()).to(self.device)
 
     @property
     def column_samples(self) -> int:

@@ -12,7 +12,7 @@ from distill.audio.limiter import limit_peaks
 from distill.audio.recording import Samples
 from distill.errors import ConfigError, TrainPrior
 from distill.models.prior import UNKNOWN, CodePrior, Conditions, embed, is_sounding
-from distill.models.sampling import Draw, Target, sample
+from distill.models.sampling import Draw, Kept, Target, sample
 from distill.models.settings import USUAL_TEMPERATURE
 
 if TYPE_CHECKING:
@@ -120,17 +120,34 @@ def inpaint(loaded: "LoadedVQModel", sound: Samples, start: float, end: float, s
     if not 0 <= start < end <= length:
         lies = f"it must lie in the sound, which lasts {length:.3g} s"
         raise ConfigError(f"the gap is from {start:g} to {end:g} s", lies)
-    prior, codes, rate = prior_of(loaded), codes_of(loaded, sound), loaded.sample_rate
+    codes, rate = codes_of(loaded, sound), loaded.sample_rate
     first = max(1, round(start * rate / loaded.column_samples))
     stop = max(first + 1, round(end * rate / loaded.column_samples))
-    left, right = codes[:first], codes[stop + 1 :]
-    gap = len(codes) - len(left) - len(right)
+    free = torch.zeros_like(codes, dtype=torch.bool)
+    free[first : stop + 1] = True
+    return _cut(render(loaded, redrawn(loaded, codes, free, seed)), len(sound))
+
+
+def redrawn(loaded: "LoadedVQModel", codes: Tensor, free: Tensor, seed: int, strength: float = 1.0) -> Tensor:
+    """Codes `[W, H, Q]` with new ones in the `free` places, a bool for each.
+
+    They differ from the old ones as far as `strength`, from not at all (0) to as far as they may (1). Of several
+    drawings, the one that leads best to what follows is taken. Raises `ConfigError` without a prior.
+    """
+    prior, codebooks = prior_of(loaded), _codebooks(loaded)
+    if strength == 0 or not free.any():
+        return codes
+    columns = free.flatten(1).any(dim=1).nonzero()
+    first, stop = int(columns.min()), int(columns.max()) + 1
     asked = _asked(loaded, _CANDIDATES, len(codes))
     seeds = tuple(seed * _CANDIDATES + number for number in range(_CANDIDATES))
-    begun = left.expand(_CANDIDATES, *left.shape)
-    filled = sample(prior, _codebooks(loaded), Draw(len(left) + gap, asked, seeds), begun)
-    best = min(filled, key=lambda one: _information(loaded, prior, one, right[:_FOLLOWING], len(codes)))
-    return _cut(render(loaded, torch.cat([best, right])), len(sound))
+    begun = codes[:first].expand(_CANDIDATES, -1, -1, -1)
+    near = _vectors(loaded, codes).unsqueeze(0)
+    target = None if strength == 1 else Target(near, (near != 0).flatten(2).any(dim=2), 1 - strength)
+    filled = sample(prior, codebooks, Draw(stop, asked, seeds), begun, target, Kept(codes, free))
+    following = codes[stop:]
+    best = min(filled, key=lambda one: _information(loaded, prior, one, following[:_FOLLOWING], len(codes)))
+    return torch.cat([best, following])
 
 
 def morph(

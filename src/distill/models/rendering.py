@@ -10,6 +10,8 @@ from torch import Tensor
 
 from distill.audio.recording import Samples
 from distill.audio.vocoder import PhaseSearch
+from distill.errors import CodesError
+from distill.models.codes import Codes
 
 if TYPE_CHECKING:
     from distill.models.loaded_vqvae import LoadedVQModel
@@ -22,7 +24,7 @@ _AT_ONCE = 64  # columns of a change: more would need more memory
 
 @dataclass(frozen=True)
 class Rendering:
-    """Codes int64 `[W, H, Q]` and their sound float32 `[S]`."""
+    """Codes int64 `[W, H, Q]` and the sound float32 `[S]` of all their columns."""
 
     codes: Tensor
     samples: Samples
@@ -55,19 +57,20 @@ def whole_change(before: Tensor, after: Tensor) -> Change:
 
 
 @torch.no_grad()
-def rendered(loaded: "LoadedVQModel", codes: Tensor, before: Rendering | None = None) -> Rendering:
-    """The sound of codes int64 `[W, H, Q]`, W ≥ 2; where they are as `before`, so are its samples.
+def rendered(loaded: "LoadedVQModel", codes: Codes, before: Rendering | None = None) -> Rendering:
+    """The sound of codes of two columns or more; where they are as `before`, so are its samples.
 
     The new samples continue the phases of the old ones on both sides, so that no border is heard. What is decoded in
     parts has the mel of what is decoded in one piece, but not the same phases. A vocoder that is no `PhaseSearch`
-    always decodes the whole.
+    always decodes the whole. Raises `CodesError` for codes of another model, or of one column.
     """
-    codes = codes.to(loaded.device)
+    wanted = loaded.columns_of(codes)
+    if len(wanted) < 2:
+        raise CodesError("these codes have a single column", "a sound has two or more")
     if before is None or not isinstance(loaded.spectrogram.vocoder, PhaseSearch):
-        return Rendering(codes, _decoded(loaded, codes))
-    for change in _changes(before.codes, codes):
-        rest = before.codes[change.start + change.replaced :]
-        part = torch.cat([codes[: change.stop], rest])
+        return Rendering(wanted, _decoded(loaded, wanted))
+    for change in _changes(before.codes, wanted):
+        part = torch.cat([wanted[: change.stop], before.codes[change.start + change.replaced :]])
         before = Rendering(part, _patched(loaded, loaded.spectrogram.vocoder, part, change, before.samples))
     return before
 
@@ -93,14 +96,14 @@ def _runs(before: Tensor, after: Tensor) -> Iterator[tuple[int, int]]:
     """The columns [start, stop) in which `[W, H, Q]` differ from others, one run for those near to each other."""
     columns = (before != after).flatten(1).any(dim=1).nonzero().flatten().tolist()
     while columns:
-        last = next((n for n, (one, other) in enumerate(zip(columns, columns[1:])) if other - one > _NEAR), len(columns) - 1)
+        last = next(
+            (n for n, (one, other) in enumerate(zip(columns, columns[1:])) if other - one > _NEAR), len(columns) - 1
+        )
         yield columns[0], columns[last] + 1
         columns = columns[last + 1 :]
 
 
-def _patched(
-    loaded: "LoadedVQModel", vocoder: PhaseSearch, codes: Tensor, change: Change, samples: Samples
-) -> Samples:
+def _patched(loaded: "LoadedVQModel", vocoder: PhaseSearch, codes: Tensor, change: Change, samples: Samples) -> Samples:
     """The sound of `codes`, of which `samples` are the sound before the change."""
     frames, hop = loaded.model.grid.frames(len(codes)), loaded.spectrogram.config.hop_length
     first, stop = change.frames(loaded, len(codes))

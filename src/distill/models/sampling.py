@@ -42,13 +42,40 @@ class Draw:
     endless: bool = False
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Codes int64 `[W, H, Q]`, or `[H, Q]` of a column, that a draw keeps, but for those that are `free`, a bool each."""
+
+    codes: Tensor
+    free: Tensor
+
+    def column(self, number: int) -> "Kept":
+        """What is kept of a column."""
+        return Kept(self.codes[number], self.free[number])
+
+    @property
+    def sounds(self) -> bool:
+        """True if there are codes in what is kept."""
+        return bool(((self.codes != NO_CODE) & ~self.free).any())
+
+    def instead(self, drawn: Tensor, row: int | slice, level: int) -> Tensor:
+        """Codes `[B]` of a row, or `[B, H]` of all, that were drawn, with those that are kept in their place."""
+        return torch.where(self.free[row, level], drawn, self.codes[row, level])
+
+
 @torch.no_grad()
 def sample(
-    prior: CodePrior, codebooks: Tensor, draw: Draw, prefix: Tensor | None = None, target: Target | None = None
+    prior: CodePrior,
+    codebooks: Tensor,
+    draw: Draw,
+    prefix: Tensor | None = None,
+    target: Target | None = None,
+    kept: Kept | None = None,
 ) -> Tensor:
     """Codes int64 `[B, W, H, Q]`, W = `draw.columns`, that go on from a `prefix` `[B, W', H, Q]` and never change it.
 
-    Without a prefix, they begin with a silent column, after which the sound sets in.
+    Without a prefix, they begin with a silent column, after which the sound sets in. What is `kept` counts for
+    everything that is drawn after it: for later columns, and in its column for further levels and rows below.
     """
     prior.eval()  # a dropout would make it forget
     batch, device = len(draw.seeds), codebooks.device
@@ -75,7 +102,10 @@ def sample(
                 sounds = torch.ones_like(sounds)
             if target is not None and target.sounding is not None:
                 sounds = _as_target(sounds, target.sounding, target.nearness, column)
-            drawn = sampler.column(heard[:, 0], before, draws[:, 1:], _target_at(target, column))
+            here = None if kept is None else kept.column(column)
+            if here is not None and here.sounds:
+                sounds = torch.ones_like(sounds)
+            drawn = sampler.column(heard[:, 0], before, draws[:, 1:], _target_at(target, column), here)
             codes[:, column] = torch.where(sounds[:, None, None], drawn, NO_CODE)
         before = prior.normalized(embed(codes[:, column], codebooks))
         sounded = is_sounding(codes[:, column : column + 1])[:, 0].float()
@@ -104,7 +134,9 @@ class _Sampler:
         sounds: Tensor = ((draws < probability) | (place == 0)) & ~over
         return sounds
 
-    def column(self, heard: Tensor, before: Tensor, draws: Tensor, near: tuple[Tensor, Tensor] | None) -> Tensor:
+    def column(
+        self, heard: Tensor, before: Tensor, draws: Tensor, near: tuple[Tensor, Tensor] | None, kept: Kept | None
+    ) -> Tensor:
         """The codes `[B, H, Q]` of a column, given uniform `draws` `[B, Q, H]`."""
         prior = self.prior
         rows = prior.rows_from(heard, before)
@@ -113,13 +145,16 @@ class _Sampler:
         for row in range(prior.rows):
             logits = prior.logits_of(0, rows[:, row] + above, self._features, row)
             code = self._pick(logits, draws[:, 0, row], self._penalty(near, 0, row, None))
+            code = code if kept is None else kept.instead(code, row, 0)
             first.append(code)
-            above = above + prior.normalized(self.codebooks[0][code], row) @ prior.from_above[row]
+            vector = embed(code.unsqueeze(-1), self.codebooks)
+            above = above + prior.normalized(vector, row) @ prior.from_above[row]
         codes = torch.stack(first, dim=1).unsqueeze(-1)
         for level in range(1, prior.levels):
             partial = embed(codes, self.codebooks)
             logits = prior.further_logits(level, rows, prior.normalized(partial), self._features)
             code = self._pick(logits, draws[:, level], self._penalty(near, level, slice(None), partial))
+            code = code if kept is None else kept.instead(code, slice(None), level)
             codes = torch.cat([codes, code.unsqueeze(-1)], dim=-1)
         return codes
 
