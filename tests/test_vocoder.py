@@ -16,9 +16,8 @@ from bench.quality.cases import pitch
 from distill.audio import vocoder as module
 from distill.audio.spectrogram import PADDING, SILENCE, AudioSpectrogram, SpectrogramConfig
 from distill.audio.starting_phases import StartingPhases
-from distill.audio.vocoder import Known
 from distill.audio.stft import istft
-from distill.audio.vocoder import PhaseSearch
+from distill.audio.vocoder import Known, PhaseSearch
 from distill.errors import ConfigError
 from distill.library.header import ModelMetadata
 from distill.models.generate import render

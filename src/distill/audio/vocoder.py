@@ -30,7 +30,7 @@ class Vocoder(Protocol):
 
 @dataclass(frozen=True)
 class Known:
-    """Phases complex64 `[B, T', F]` of magnitude 1 that a search keeps: those of the `first` and of the `last` frames."""
+    """Phases complex64 `[B, T', F]` of magnitude 1 that a search keeps, those of the `first` and the `last` frames."""
 
     first: Tensor
     last: Tensor
@@ -85,14 +85,14 @@ class PhaseSearch(nn.Module):
 
     @torch.no_grad()
     def between(self, mel: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        """Sound float32 `[B, 1, (T - 1) · hop]` of a mel `[B, 1, M, T]` that begins like one sound and ends like another.
+        """Sound float32 `[B, 1, (T - 1) · hop]` of a mel `[B, 1, M, T]` that begins and ends as other sounds do.
 
         `before` and `after` are float `[B, 1, whole hops]`, which the mel describes as well; 8 hops or more, or none.
         """
         return self._joined(self.band_magnitudes(mel), before[:, 0], after[:, 0])[:, None]
 
     def _joined(self, bands: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        """The sound `[B, (T - 1) · hop]` of band magnitudes `[B, T, M]`, cross-faded with what it begins and ends with."""
+        """The sound `[B, (T - 1) · hop]` of band magnitudes `[B, T, M]`, cross-faded with its beginning and its end."""
         spectra = [stft(sound, self.window, self._hop).mT.sgn() for sound in (before, after)]
         first, last = (self._whole_frames(sound) for sound in (before, after))
         sound = self.search(bands, Known(spectra[0][:, :first], spectra[1][:, spectra[1].shape[1] - last :]))
@@ -104,7 +104,7 @@ class PhaseSearch(nn.Module):
         return max(0, sound.shape[-1] // self._hop - len(self.window) // self._hop)
 
     def _faded(self, sound: Tensor, known: Tensor, frames: int) -> Tensor:
-        """`sound` `[B, S]`, faded in from `known` `[B, S']` within so many frames, in which both have the same phases."""
+        """`sound` `[B, S]`, faded in from `known` `[B, S']` within so many frames, where both have the same phases."""
         begin, end = frames * self._hop // 4, frames * self._hop * 3 // 4  # the middle half: ends lack what is beyond
         fade = torch.linspace(0, 1, end - begin, device=sound.device)
         joined = torch.lerp(known[:, begin:end], sound[:, begin:end], fade)

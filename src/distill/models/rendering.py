@@ -94,13 +94,10 @@ def _changes(before: Tensor, after: Tensor) -> Iterator[Change]:
 
 def _runs(before: Tensor, after: Tensor) -> Iterator[tuple[int, int]]:
     """The columns [start, stop) in which `[W, H, Q]` differ from others, one run for those near to each other."""
-    columns = (before != after).flatten(1).any(dim=1).nonzero().flatten().tolist()
-    while columns:
-        last = next(
-            (n for n, (one, other) in enumerate(zip(columns, columns[1:])) if other - one > _NEAR), len(columns) - 1
-        )
-        yield columns[0], columns[last] + 1
-        columns = columns[last + 1 :]
+    columns = (before != after).flatten(1).any(dim=1).nonzero().flatten().cpu()
+    for run in columns.tensor_split((columns.diff() > _NEAR).nonzero().flatten() + 1):
+        if len(run):
+            yield int(run[0]), int(run[-1]) + 1
 
 
 def _patched(loaded: "LoadedVQModel", vocoder: PhaseSearch, codes: Tensor, change: Change, samples: Samples) -> Samples:

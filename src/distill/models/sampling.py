@@ -44,7 +44,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Kept:
-    """Codes int64 `[W, H, Q]`, or `[H, Q]` of a column, that a draw keeps, but for those that are `free`, a bool each."""
+    """Codes int64 `[W, H, Q]`, or `[H, Q]` of a column, that a draw keeps unless they are `free`, a bool for each."""
 
     codes: Tensor
     free: Tensor
