@@ -89,6 +89,6 @@ class StartingPhases(nn.Module):
 
 
 def _turned(phases: Tensor, turns: Tensor, start: Tensor) -> Tensor:
-    """Phases complex64 `[B, T, F]`; the lowest bins are those of `start`, `[B, 1, low]`, `turns`, `[B, T, low]`, later."""
+    """`phases` complex64 `[B, T, F]`, their lowest bins those of `start` `[B, 1, low]`, `turns` `[B, T, low]` later."""
     low = start * torch.polar(torch.ones_like(turns), 2 * math.pi * turns)
     return torch.cat([low, phases[..., low.shape[-1] :]], dim=-1)

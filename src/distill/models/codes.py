@@ -52,7 +52,7 @@ class Codes:
             raise CodesError(f"the id of the model has {len(self.model)} characters", f"it may have {_MAX_ID}")
         if not 0 < self.seconds <= _MAX_SECONDS:  # which NaN is not either
             raise CodesError(f"the codes last {self.seconds} s", f"it must be above 0 and at most {_MAX_SECONDS:.0f}")
-        own = grid.astype(np.int64)
+        own = np.array(grid, np.int64, order="C")  # which a file of codes needs
         own.setflags(write=False)
         object.__setattr__(self, "grid", own)
 

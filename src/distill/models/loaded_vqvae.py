@@ -108,9 +108,6 @@ class LoadedVQModel(LoadedFamily):
         mel = self.model.decode_columns(self.columns_of(codes).unsqueeze(0))
         samples = max(1, round(codes.seconds * self.sample_rate))
         frames = self.spectrogram.frames(samples)
-        if frames > mel.shape[-1]:
-            longest = mel.shape[-1] * self.spectrogram.config.hop_length / self.sample_rate
-            raise CodesError(f"the codes last {codes.seconds:g} s", f"so many columns last {longest:g} s at most")
         sound: Samples = self.spectrogram.mel_to_waveform(mel[..., :frames], samples)[0, 0].cpu().numpy()
         return sound
 
@@ -122,13 +119,21 @@ class LoadedVQModel(LoadedFamily):
                 "codes mean something to the model alone that made them",
             )
         quantizer, rows = self.model.quantizer, self.model.grid.rows
-        levels, found, _ = codes.grid.shape
+        levels, found, columns = codes.grid.shape
         if levels > quantizer.levels or found != rows or codes.grid.max() >= quantizer.size:
             raise CodesError(
                 f"there are {levels} levels of {found} rows, with codes up to {codes.grid.max()}",
                 f"this model has {quantizer.levels} levels of {rows} rows, with codes up to {quantizer.size - 1}",
             )
+        longest = self.model.grid.frames(columns) * self.spectrogram.config.hop_length / self.sample_rate
+        if self.spectrogram.frames(round(codes.seconds * self.sample_rate)) > self.model.grid.frames(columns):
+            raise CodesError(f"the codes last {codes.seconds:g} s", f"so many columns last {longest:g} s at most")
         return torch.from_numpy(codes.grid.T.copy()).to(self.device)
+
+    def codes_of_columns(self, columns: Tensor) -> Codes:
+        """The inverse of `columns_of`: codes int64 `[W, H, q]` as a value, which lasts as long as its columns do."""
+        samples = max(1, (self.model.grid.frames(len(columns)) - 1) * self.spectrogram.config.hop_length)
+        return Codes(columns.permute(2, 1, 0).cpu().numpy(), self.metadata.model_id, samples / self.sample_rate)
 
     @property
     def column_samples(self) -> int:

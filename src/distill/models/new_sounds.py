@@ -73,12 +73,17 @@ def new_sounds(loaded: "LoadedVQModel", prior: CodePrior, asked: NewSounds) -> I
         yield finished(loaded, amplified(render(loaded, codes), float(prior.gain)), asked.seconds)
 
 
-def draw_codes(loaded: "LoadedVQModel", prior: CodePrior, asked: NewSounds) -> Iterator[Tensor]:
-    """The codes `[W, H, Q]` of new sounds, each up to its last column that sounds."""
-    codebooks = _codebooks(loaded)
+def draw_codes(
+    loaded: "LoadedVQModel", prior: CodePrior, asked: NewSounds, like: Sequence[Tensor] | None = None
+) -> Iterator[Tensor]:
+    """The codes `[W, H, Q]` of new sounds, each up to its last column that sounds.
+
+    They are `like` other codes `[W, H, Q]`, which sound from the first column to the last, or like the collection's.
+    """
+    codebooks, known = _codebooks(loaded), prior.all_anchors if like is None else like
 
     def draw(seeds: tuple[int, ...]) -> Tensor:
-        chosen = [_crossed(prior, codebooks, seed) for seed in seeds]
+        chosen = [_crossed(prior, known, codebooks, seed) for seed in seeds]
         conditions = _conditions(loaded, prior, asked, chosen)
         columns = int(conditions.columns.max()) + _SPARE
         target = Target(torch.stack([_padded(vectors, columns - 1) for vectors in chosen]), None, _GUIDANCE)
@@ -154,19 +159,23 @@ def morph(
     loaded: "LoadedVQModel", first: Samples, second: Samples, shares: Sequence[float], seed: int
 ) -> Iterator[Samples]:
     """Sounds at `shares` (0 to 1) of the way from one sound float `[S]` to another, each a sound of its own."""
-    prior = prior_of(loaded)
-    codes_of_ends = [codes_of(loaded, sound) for sound in (first, second)]
-    ends = [_vectors(loaded, codes) for codes in codes_of_ends]
+    prior_of(loaded)  # raises before anything is computed
+    ends = [codes_of(loaded, sound) for sound in (first, second)]
     for share in shares:
         if share in (0, 1):
-            yield _cut(render(loaded, codes_of_ends[int(share)]), len((first, second)[int(share)]))
+            yield _cut(render(loaded, ends[int(share)]), len((first, second)[int(share)]))
             continue
-        columns = round((1 - share) * len(ends[0]) + share * len(ends[1]))
-        start, end = (vectors[torch.linspace(0, len(vectors) - 1, columns).round().long()] for vectors in ends)
-        between = torch.lerp(start, end, share)
-        nearness = 1 - _MORPH_FREEDOM * 2 * min(share, 1 - share)
-        made = _sample_near(loaded, prior, between, nearness, (seed,))[0]
+        made = draw_between(loaded, ends[0], ends[1], share, seed)
         yield _cut(render(loaded, made), round((1 - share) * len(first) + share * len(second)))
+
+
+def draw_between(loaded: "LoadedVQModel", first: Tensor, second: Tensor, share: float, seed: int) -> Tensor:
+    """Codes `[W, H, Q]` at `share` (above 0, below 1) of the way from codes `[W1, H, Q]` to others `[W2, H, Q]`."""
+    ends = [_vectors(loaded, codes) for codes in (first, second)]
+    columns = round((1 - share) * len(ends[0]) + share * len(ends[1]))
+    start, end = (vectors[torch.linspace(0, len(vectors) - 1, columns).round().long()] for vectors in ends)
+    nearness = 1 - _MORPH_FREEDOM * 2 * min(share, 1 - share)
+    return _sample_near(loaded, prior_of(loaded), torch.lerp(start, end, share), nearness, (seed,))[0]
 
 
 def loop(loaded: "LoadedVQModel", asked: NewSounds) -> Iterator[Samples]:
@@ -244,15 +253,15 @@ def _asked(loaded: "LoadedVQModel", count: int, columns: float = UNKNOWN) -> Con
     return Conditions(length, torch.full_like(length, UNKNOWN))
 
 
-def _crossed(prior: CodePrior, codebooks: Tensor, seed: int) -> Tensor:
-    """Vectors `[W, H, D]` between those of two of the collection's sounds, nearer to the first and as long as it."""
-    if prior.anchor_count == 0:
+def _crossed(prior: CodePrior, sounds: Sequence[Tensor], codebooks: Tensor, seed: int) -> Tensor:
+    """Vectors `[W, H, D]` between those of two sounds `[W, H, Q]`, nearer to the first and as long as it."""
+    if not sounds:
         return torch.zeros(int(_USUAL_COLUMNS), prior.rows, codebooks.shape[-1], device=codebooks.device)
     draw = np.random.default_rng([seed, 1])
     # In a shuffled order, so that seeds in a row begin with different sounds.
-    order = np.random.default_rng(0).permutation(prior.anchor_count)
-    numbers = [order[seed % len(order)], *draw.integers(prior.anchor_count, size=_OTHERS)]
-    first, *others = (embed(prior.anchor(int(number)), codebooks) for number in numbers)
+    order = np.random.default_rng(0).permutation(len(sounds))
+    numbers = [order[seed % len(order)], *draw.integers(len(sounds), size=_OTHERS)]
+    first, *others = (embed(sounds[int(number)], codebooks) for number in numbers)
     # The one that begins most alike: else an attack could be softened by what has none, or has it a little later.
     second = min((_padded(other, len(first))[1:] for other in others), key=lambda one: _difference(first[:2], one[:2]))
     return torch.lerp(first, second, float(draw.uniform(0, _CROSSED)))

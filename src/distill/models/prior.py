@@ -151,6 +151,11 @@ class CodePrior(nn.Module):
         """The number of sounds that are kept, which come first."""
         return int((self.anchor_lengths > 0).cumprod(dim=0).sum())
 
+    @property
+    def all_anchors(self) -> list[Tensor]:
+        """The codes int64 `[W, H, Q]` of all sounds that are kept, from their onset to their end."""
+        return [self.anchor(number) for number in range(self.anchor_count)]
+
     def _smoothed_frequencies(self, codes: Tensor) -> Tensor:
         """The frequency of each code in its row and level, `[H, Q, K]`, of codes `[N, H, Q]`.
 

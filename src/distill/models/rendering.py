@@ -10,7 +10,6 @@ from torch import Tensor
 
 from distill.audio.recording import Samples
 from distill.audio.vocoder import PhaseSearch
-from distill.errors import CodesError
 from distill.models.codes import Codes
 
 if TYPE_CHECKING:
@@ -58,15 +57,13 @@ def whole_change(before: Tensor, after: Tensor) -> Change:
 
 @torch.no_grad()
 def rendered(loaded: "LoadedVQModel", codes: Codes, before: Rendering | None = None) -> Rendering:
-    """The sound of codes of two columns or more; where they are as `before`, so are its samples.
+    """The sound of codes; where they are as `before`, so are its samples.
 
     The new samples continue the phases of the old ones on both sides, so that no border is heard. What is decoded in
     parts has the mel of what is decoded in one piece, but not the same phases. A vocoder that is no `PhaseSearch`
-    always decodes the whole. Raises `CodesError` for codes of another model, or of one column.
+    always decodes the whole. Raises `CodesError` for codes of another model, or of too few columns.
     """
     wanted = loaded.columns_of(codes)
-    if len(wanted) < 2:
-        raise CodesError("these codes have a single column", "a sound has two or more")
     if before is None or not isinstance(loaded.spectrogram.vocoder, PhaseSearch):
         return Rendering(wanted, _decoded(loaded, wanted))
     for change in _changes(before.codes, wanted):

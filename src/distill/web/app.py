@@ -14,7 +14,7 @@ from distill.audio.suffixes import AUDIO_SUFFIXES
 from distill.errors import DistillError, StorageError
 from distill.paths import printable
 from distill.training.config import LEVEL_NAMES
-from distill.web import api_collections, api_listen, api_make, api_models, api_runs, api_tray
+from distill.web import api_collections, api_edit, api_listen, api_make, api_models, api_runs, api_tray
 from distill.web.advice import LEVELS
 from distill.web.families import family_list
 from distill.web.guard import Guard
@@ -38,7 +38,7 @@ def create_app(state: AppState, token: str, known_host: Callable[[str], bool], c
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(Exception, _unexpected_error)
-    for part in (api_collections, api_runs, api_models, api_listen, api_make, api_tray):
+    for part in (api_collections, api_runs, api_models, api_listen, api_make, api_tray, api_edit):
         app.include_router(part.router)
     app.add_api_route("/api/about", _about(state))
     _add_page(app)

@@ -63,7 +63,7 @@ class SoundInUse:
         }
 
 
-class _LRUCache(OrderedDict[Hashable, Kept]):
+class LRUCache(OrderedDict[Hashable, Kept]):
     """A cache of the `size` values that were used last."""
 
     def __init__(self, size: int) -> None:
@@ -90,10 +90,10 @@ class Listening:
 
     def __init__(self) -> None:
         self._turn = anyio.Lock()
-        self._models: _LRUCache[LoadedFamily] = _LRUCache(_MODELS)
-        self._dropped: _LRUCache[SoundInUse] = _LRUCache(_DROPPED)
-        self._made: _LRUCache[SoundInUse] = _LRUCache(_MADE)
-        self._reconstructions: _LRUCache[Samples] = _LRUCache(_RECONSTRUCTIONS)
+        self._models: LRUCache[LoadedFamily] = LRUCache(_MODELS)
+        self._dropped: LRUCache[SoundInUse] = LRUCache(_DROPPED)
+        self._made: LRUCache[SoundInUse] = LRUCache(_MADE)
+        self._reconstructions: LRUCache[Samples] = LRUCache(_RECONSTRUCTIONS)
 
     async def in_turn(
         self, make: Callable[[], Result], disconnected: Callable[[], Awaitable[bool]], threads: Callable[[], int]
@@ -150,7 +150,7 @@ class Listening:
         )
 
 
-def _remembered(sounds: _LRUCache[SoundInUse], sound: SoundInUse) -> dict[str, Any]:
+def _remembered(sounds: LRUCache[SoundInUse], sound: SoundInUse) -> dict[str, Any]:
     key = uuid.uuid4().hex[:16]
     sounds.fetch(key, lambda: sound)
     return {"sound": key} | sound.facts()

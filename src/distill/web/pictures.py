@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 
 from distill.audio.recording import Samples
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
+
+
+_SILENT, _LOUDEST = -1.0, 0.6  # values of a mel in decibels between which a picture has its colours
 
 
 def outline(samples: Samples, parts: int) -> list[float]:
@@ -31,8 +35,14 @@ def mel_picture(mel: "Tensor") -> bytes:
     from matplotlib.image import imsave
 
     buffer = io.BytesIO()
-    imsave(buffer, mel.cpu().numpy(), cmap="magma", vmin=-1, vmax=0.6, origin="lower", format="png")
+    imsave(buffer, mel.cpu().numpy(), cmap="magma", vmin=_SILENT, vmax=_LOUDEST, origin="lower", format="png")
     return buffer.getvalue()
+
+
+def mel_levels(mel: "Tensor") -> npt.NDArray[np.uint8]:
+    """Values of a mel in decibels, of any shape, from 0, silence, to 255, the loudest that a picture shows."""
+    share = (mel.cpu().numpy() - _SILENT) / (_LOUDEST - _SILENT)
+    return np.round(255 * share.clip(0, 1)).astype(np.uint8)
 
 
 def mel_of_preview(path: Path, config: dict[str, Any]) -> bytes:

@@ -12,6 +12,7 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request
 
 from distill.library.catalog import ModelEntry, ModelLibrary
+from distill.web.editing import Editing
 from distill.web.folders import Folders, OpenFolder
 from distill.web.fresh_thread import Result
 from distill.web.listening import Listening, SoundInUse
@@ -31,6 +32,10 @@ class AppState:
     undo: dict[str, Path] = field(default_factory=dict)  # the key of something removed → the path where it is kept
     closing: threading.Event = field(default_factory=threading.Event)
     listening: Listening = field(default_factory=Listening)
+    editing: Editing = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.editing = Editing(self.listening)
 
     def add_undo(self, place: Path) -> str:
         """Remember where something removed is kept; returns the key that brings it back."""

@@ -1,0 +1,142 @@
+"""Routes for editing codes and for the map of sounds; the page holds the edits, the server only computes."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from distill.errors import ConfigError
+from distill.models.codes import Codes
+from distill.web.api_listen import WAV, computed, sent
+from distill.web.editing import Region
+from distill.web.sources import Seed, Source
+from distill.web.state import AppState, InState
+
+router = APIRouter(prefix="/api/models/{key}")
+
+_NPZ = "application/octet-stream"
+_SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
+_MOST_MADE = 256  # sounds on the map beside those of the collection
+_MOST_SECONDS = 300  # of a sound that is edited: its codes are sent with every change
+
+
+class Edited(BaseModel):
+    """Codes as the page packs them: int16 `[W, H, Q]`, little-endian, in base64."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    codes: Base64Bytes
+    seconds: Annotated[float, Field(gt=0, le=_MOST_SECONDS)]
+
+    def unpacked(self, state: AppState, model: Path) -> Codes:
+        """The codes as a value; raises `CodesError` if they are none of the model."""
+        return state.editing.unpacked(model, self.codes, self.seconds)
+
+
+class Heard(Edited):
+    """Codes to be heard by who has the sound with the key `known`."""
+
+    known: Annotated[str, Field(max_length=64)] = ""
+
+
+class Redraw(Edited):
+    """Codes of which a region is to be drawn anew."""
+
+    columns: tuple[int, int]
+    rows: tuple[int, int]
+    seed: Seed = 0
+    strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class Made(BaseModel):
+    """The sounds on the map beside those of the collection."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    made: Annotated[list[Source], Field(max_length=_MOST_MADE)] = []
+
+
+async def _path(key: str, state: InState) -> Path:
+    return state.library.path(await run_in_threadpool(state.model, key))
+
+
+def _parsed(source: str) -> Source:
+    try:
+        return _SOURCE.validate_json(source)
+    except ValidationError:
+        raise ConfigError("there is no such sound") from None
+
+
+Model = Annotated[Path, Depends(_path)]
+AnySource = Annotated[Source, Depends(_parsed)]
+
+
+@router.get("/codes")
+async def get_codes(model: Model, source: AnySource, request: Request, state: InState) -> Any:
+    """Return the codes of a sound, to be edited."""
+    return await computed(request, state, lambda: _grid(state, model, state.editing.codes(model, source)))
+
+
+@router.post("/codes")
+async def read_codes(model: Model, request: Request, state: InState) -> Any:
+    """Return the codes of a file of codes, to be edited."""
+    body = await request.body()
+    return await computed(request, state, lambda: _grid(state, model, Codes.from_bytes(body)))
+
+
+@router.get("/codes/sound")
+async def get_sound(model: Model, source: AnySource, request: Request, state: InState) -> Response:
+    """Send the sound of the codes that a source stands for."""
+    return await sent(request, state, lambda: state.editing.wav(model, state.editing.codes(model, source)), WAV)
+
+
+@router.post("/codes/change")
+async def hear_change(model: Model, body: Heard, request: Request, state: InState) -> Any:
+    """Return what is another in the sound of codes than in the sound that is known."""
+    return await computed(
+        request,
+        state,
+        lambda: state.editing.changed(model, body.unpacked(state, model), body.known),
+    )
+
+
+@router.post("/codes/redraw")
+async def redraw(model: Model, body: Redraw, request: Request, state: InState) -> Any:
+    """Return codes of which a region was drawn anew by the prior."""
+    region = Region(*body.columns, *body.rows)
+
+    def make() -> dict[str, str]:
+        codes = body.unpacked(state, model)
+        return {"codes": state.editing.redrawn(model, codes, region, body.seed, body.strength)}
+
+    return await computed(request, state, make)
+
+
+@router.post("/codes/wav")
+async def save_sound(model: Model, body: Edited, request: Request, state: InState) -> Response:
+    """Send the sound of codes, decoded in one piece."""
+    return await sent(request, state, lambda: state.editing.wav(model, body.unpacked(state, model)), WAV)
+
+
+@router.post("/codes/npz")
+async def save_codes(model: Model, body: Edited, request: Request, state: InState) -> Response:
+    """Send codes as a file of codes."""
+    return await sent(request, state, lambda: body.unpacked(state, model).to_bytes(), _NPZ)
+
+
+@router.post("/map")
+async def show_map(model: Model, body: Made, request: Request, state: InState) -> Any:
+    """Return where the sounds of the collection, and those that were made, lie on a map."""
+    return await computed(request, state, lambda: state.editing.sound_map(model, body.made))
+
+
+def _grid(state: AppState, model: Path, codes: Codes) -> dict[str, Any]:
+    if codes.seconds > _MOST_SECONDS:
+        raise ConfigError(
+            f"the sound lasts {codes.seconds:.0f} s",
+            f"one of up to {_MOST_SECONDS} s can be edited; cut it into shorter files",
+        )
+    return state.editing.grid(model, codes)
