@@ -87,6 +87,12 @@ async def read_codes(model: Model, request: Request, state: InState) -> Any:
     return await computed(request, state, lambda: _grid(state, model, Codes.from_bytes(body)))
 
 
+@router.get("/codes/form")
+async def get_form(model: Model, request: Request, state: InState) -> Any:
+    """Return what all codes of a model have in common."""
+    return await computed(request, state, lambda: state.editing.form(model))
+
+
 @router.get("/codes/sound")
 async def get_sound(model: Model, source: AnySource, request: Request, state: InState) -> Response:
     """Send the sound of the codes that a source stands for."""

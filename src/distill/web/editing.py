@@ -87,9 +87,15 @@ class Editing:
     def grid(self, path: Path, codes: Codes) -> dict[str, Any]:
         """The JSON of codes with all that the page needs to edit them; raises `CodesError` for another model's."""
         model = self.model(path)
-        columns, book = model.columns_of(codes), model.codebook
+        columns = model.columns_of(codes)
         missing = model.model.quantizer.levels - columns.shape[2]
         columns = torch.nn.functional.pad(columns, (0, missing), value=-1)  # levels without codes can be given some
+        return self.form(path) | {"seconds": codes.seconds, "codes": _packed(columns.cpu().numpy().astype("<i2"))}
+
+    def form(self, path: Path) -> dict[str, Any]:
+        """The JSON of what all codes of a model have in common."""
+        model = self.model(path)
+        book = model.codebook
         return {
             "levels": model.model.quantizer.levels,
             "rows": model.model.grid.rows,
@@ -101,8 +107,6 @@ class Editing:
             "frames_per_column": model.model.grid.hop,
             "generates": model.generates,
             "tints": code_tints(model.model.quantizer.codebooks.cpu()),
-            "seconds": codes.seconds,
-            "codes": _packed(columns.cpu().numpy().astype("<i2")),
         }
 
     def unpacked(self, path: Path, packed: bytes, seconds: float) -> Codes:

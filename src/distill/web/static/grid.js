@@ -1,6 +1,5 @@
 // The code grid: rows are levels × vectors of a column, columns are time. Holds no fetches and no audio: it takes codes
-// and callbacks. An editor of codes would hand in changed codes through `setCodes` and listen to `onActivate`. Only the
-// columns in view are drawn: no canvas could be as wide as a long sound.
+// and callbacks. Only the columns in view are drawn: no canvas could be as wide as a long sound.
 import { drawn, prepared } from "./canvas.js";
 import { codePalette, levelVariable, themeColour } from "./colours.js";
 import { el, setText } from "./dom.js";
@@ -14,14 +13,16 @@ const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10]; // seconds from label to label
 const LABEL = 56;
 
 // `tints`: of each level, a hue and a strength for each code. `columnAt(seconds)`: the place of a moment, in columns. `onActivate(column)`: click or Enter. `describe(cell)`: the
-// sentence for a cell {level, row, column, code}.
-export function codeGrid({ codes, tints, levelNames, columnAt, describe, onActivate }) {
+// sentence for a cell {level, row, column, code}. An `editor` of the codes (edit.js) hears of pointer and keys first, marks
+// what is selected, and draws a picture below the rows.
+export function codeGrid({ codes, tints, levelNames, columnAt, describe, onActivate, editor = null }) {
   const canvas = el("canvas.cells", {
     tabindex: "0",
     role: "application",
     "data-testid": "code-grid",
-    "aria-label": "Code grid. Arrow keys move, Enter plays what is around the column.",
+    "aria-label": editor?.label ?? "Code grid. Arrow keys move, Enter plays what is around the column.",
   });
+  const below = editor ? editor.pictureHeight + GAP : 0;
   const marks = el("canvas.marks", { "aria-hidden": "true" });
   const head = el("div.playhead", { "aria-hidden": "true" });
   const track = el("div.grid-track", {}, el("div.grid-view", {}, canvas, marks), head);
@@ -38,7 +39,8 @@ export function codeGrid({ codes, tints, levelNames, columnAt, describe, onActiv
     codes = next;
     [levels, rows, columns] = [codes.length, codes[0]?.length ?? 0, codes[0]?.[0]?.length ?? 0];
     track.style.width = `clamp(${columns * NARROWEST}px, 100%, ${columns * WIDEST}px)`;
-    track.style.height = `${top(levels, 0) - GAP + AXIS}px`;
+    track.style.height = `${top(levels, 0) - GAP + below + AXIS}px`;
+    cursor.column = Math.max(0, Math.min(cursor.column, columns - 1));
     names.replaceChildren(
       ...codes.map((_, level) =>
         el(
@@ -51,6 +53,7 @@ export function codeGrid({ codes, tints, levelNames, columnAt, describe, onActiv
     canvas.redraw();
   }
   const top = (level, row) => EDGE + level * (rows * ROW + GAP) + row * ROW;
+  const flatTop = (flat) => top(Math.floor(flat / rows), flat % rows);
   const inView = () => canvas.size?.width ?? 0;
   const cellWidth = () => Math.max(NARROWEST, inView() / columns);
   const left = (column) => column * cellWidth() - scroller.scrollLeft;
@@ -60,6 +63,7 @@ export function codeGrid({ codes, tints, levelNames, columnAt, describe, onActiv
     const [first, cell] = [Math.floor(scroller.scrollLeft / cellWidth()), cellWidth()];
     const end = Math.min(columns, first + Math.ceil(width / cell) + 1);
     drawCells(context, first, end, left(first), cell);
+    editor?.drawPicture(context, { top: top(levels, 0), first, end, left, width });
     drawSeconds(context, first, end);
   });
   drawn(marks, drawMarks);
@@ -82,7 +86,7 @@ export function codeGrid({ codes, tints, levelNames, columnAt, describe, onActiv
   function drawSeconds(context, first, end) {
     const perSecond = columnAt(1) - columnAt(0);
     const step = STEPS.find((seconds) => seconds * perSecond * cellWidth() >= LABEL) ?? STEPS.at(-1);
-    const y = top(levels, 0) - GAP;
+    const y = top(levels, 0) - GAP + below;
     context.font = "11px system-ui, sans-serif";
     context.fillStyle = themeColour("--muted");
     for (let mark = Math.max(0, Math.floor((first - columnAt(0)) / perSecond / step)); ; mark += 1) {
@@ -96,6 +100,12 @@ export function codeGrid({ codes, tints, levelNames, columnAt, describe, onActiv
   // The cell under the cursor, and all others in view with the same code on its level.
   function drawMarks() {
     const { context, width } = prepared(marks);
+    editor?.drawMarks(context, {
+      box: ({ first, stop, top: from, bottom }) => {
+        const [y, end] = [flatTop(from), flatTop(bottom - 1) + ROW];
+        return [left(first) - 1, y - 1, (stop - first) * cellWidth() + 1, end - y + 1];
+      },
+    });
     const code = codeAt(cursor);
     if (code === undefined || !marks.wanted) return;
     const cell = cellWidth();
@@ -149,21 +159,41 @@ export function codeGrid({ codes, tints, levelNames, columnAt, describe, onActiv
   };
   canvas.addEventListener("keydown", (event) => {
     const step = KEYS[event.key];
-    if (step) stepBy(...step);
+    if (editor?.onKey(event, cursor, step)) return event.preventDefault();
+    if (step && !event.ctrlKey && !event.metaKey && !event.altKey) stepBy(...step);
     else if (event.key === "Enter" || event.key === " ") onActivate(cursor.column);
     else return;
     event.preventDefault();
   });
   canvas.addEventListener("focus", () => moveTo(cursor));
-  canvas.addEventListener("pointermove", (event) => moveTo(cellAt(event)));
-  canvas.addEventListener("click", (event) => {
+  canvas.addEventListener("pointermove", (event) => {
     moveTo(cellAt(event));
-    onActivate(cursor.column);
+    if (canvas.hasPointerCapture(event.pointerId)) editor.onDrag(cursor);
+  });
+  if (editor) {
+    // A finger scrolls, and selects what it taps; a mouse or pen drags.
+    canvas.addEventListener("pointerdown", (event) => {
+      if (event.button || event.pointerType === "touch") return;
+      moveTo(cellAt(event));
+      canvas.setPointerCapture(event.pointerId);
+      editor.onPress(cursor, event);
+    });
+    canvas.addEventListener("lostpointercapture", () => editor.onRelease());
+  }
+  canvas.addEventListener("click", (event) => {
+    if (editor && event.pointerType !== "touch") return;
+    moveTo(cellAt(event));
+    if (!editor) return onActivate(cursor.column);
+    editor.onPress(cursor, event);
+    editor.onRelease();
   });
   setCodes(codes);
   return {
     node,
     setCodes,
+    moveBy: stepBy,
+    redrawMarks: () => ((marks.wanted = true), marks.redraw()),
+    cursor: () => cursor,
     setLevels(count) {
       shownLevels = count;
       canvas.redraw();

@@ -11,6 +11,8 @@ const VIEWS = {
   make: { list: () => import("./make.js"), one: () => import("./make.js") },
   library: { list: () => import("./library.js") },
   models: { one: () => import("./model.js"), nav: "library" },
+  edit: { one: () => import("./edit.js"), nav: "library" },
+  map: { one: () => import("./map.js"), nav: "library" },
 };
 
 let leaving = new AbortController();
@@ -24,9 +26,9 @@ function hideToken() {
 }
 
 function route() {
-  const [name = "", id] = location.hash.replace(/^#\/?/, "").split("/");
+  const [name = "", id, rest] = location.hash.replace(/^#\/?/, "").split("/");
   const view = VIEWS[name];
-  if (id && view?.one) return { fetched: view.one, nav: view.nav ?? name, id: decoded(id) };
+  if (id && view?.one) return { fetched: view.one, nav: view.nav ?? name, id: decoded(id), rest: rest && decoded(rest) };
   if (view?.list) return { fetched: view.list, nav: view.nav ?? name };
   return null;
 }
@@ -59,7 +61,7 @@ async function go() {
     const facts = await about(); // first, since it says in words what is wrong when the server is another one now
     const view = await target.fetched();
     if (signal.aborted) return;
-    await view.show(root, { id: target.id, signal, about: facts });
+    await view.show(root, { id: target.id, rest: target.rest, signal, about: facts });
   } catch (error) {
     if (error.name !== "AbortError" && !signal.aborted) fill(root, problem(error));
   }
