@@ -7,6 +7,7 @@ import { dropZone, fileButton } from "./files.js";
 import { duration, plural } from "./format.js";
 import { codeGrid } from "./grid.js";
 import { levelName } from "./health.js";
+import { nameOf } from "./links.js";
 import { player } from "./player.js";
 import { drawMel } from "./ramp.js";
 import { remembered } from "./store.js";
@@ -21,9 +22,6 @@ const TOOLS = {
   pick: ["Pick", "Take the code of a cell to paint with", "k"],
   paint: ["Paint", "Drag to paint with the code that was picked", "p"],
 };
-
-export const editLink = (model, source) =>
-  `#/edit/${api.id(model)}/${encodeURIComponent(JSON.stringify(source))}`;
 
 export async function show(root, { id, rest, signal, about }) {
   const model = await api.get(`/models/${api.id(id)}`, signal);
@@ -104,17 +102,6 @@ export async function show(root, { id, rest, signal, about }) {
   }
 }
 
-export function nameOf(source) {
-  const names = {
-    dropped: () => "A sound that was dropped",
-    seed: ({ seed }) => `Seed ${seed}`,
-    collection: ({ number }) => `Sound ${number + 1} of the collection`,
-    between: ({ first, second, share }) => `${Math.round(100 * share)} % from ${nameOf(first)} to ${nameOf(second)}`,
-    like: ({ sounds, seed }) => `Like ${sounds.length === 1 ? nameOf(sounds[0]) : plural(sounds.length, "sound")}, ${seed + 1}`,
-  };
-  return names[source.kind]?.(source) ?? "A sound";
-}
-
 function editor({ name, grid, base, model, about, signal }) {
   const edits = editsOf(grid);
   const { rows, levels } = grid;
@@ -124,12 +111,13 @@ function editor({ name, grid, base, model, about, signal }) {
   let brush = null; // {level, code}
   let tool = "columns";
   let stroke = null; // where the pointer was pressed
+  let view = null;
   const steps = history(first, onEdit);
   const heard = soundOf({ grid, base, levels, signal, onSound, onProblem: complain });
   const one = player({ labels: [name], signal, name, onPosition: (seconds) => view?.setPlayhead(seconds) });
   const after = el("input", { type: "checkbox", checked: true });
   const lead = grid.span_seconds - grid.column_seconds;
-  const view = codeGrid({
+  view = codeGrid({
     codes: edits.drawn(first),
     tints: grid.tints,
     levelNames: about.level_names,
@@ -139,6 +127,7 @@ function editor({ name, grid, base, model, about, signal }) {
     editor: {
       label: "Editor of codes. Arrow keys move, with Shift they select, Enter plays what is selected.",
       pictureHeight: PICTURE,
+      isMuted: (level) => steps.now.muted.includes(level),
       drawPicture,
       drawMarks,
       onPress,

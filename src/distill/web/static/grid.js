@@ -8,7 +8,7 @@ const ROW = 6; // so that four levels of 24 rows fit on a screen
 const GAP = 8; // between levels
 const EDGE = 2; // above the first row, for the outline of a cell there
 const AXIS = 18; // below the last row, for the seconds
-const [NARROWEST, WIDEST] = [12, 36]; // of a column
+const [NARROWEST, WIDEST, WIDEST_EDITED] = [12, 36, 88]; // of a column
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10]; // seconds from label to label
 const LABEL = 56;
 
@@ -38,7 +38,7 @@ export function codeGrid({ codes, tints, levelNames, columnAt, describe, onActiv
   function setCodes(next) {
     codes = next;
     [levels, rows, columns] = [codes.length, codes[0]?.length ?? 0, codes[0]?.[0]?.length ?? 0];
-    track.style.width = `clamp(${columns * NARROWEST}px, 100%, ${columns * WIDEST}px)`;
+    track.style.width = `clamp(${columns * NARROWEST}px, 100%, ${columns * (editor ? WIDEST_EDITED : WIDEST)}px)`;
     track.style.height = `${top(levels, 0) - GAP + below + AXIS}px`;
     cursor.column = Math.max(0, Math.min(cursor.column, columns - 1));
     names.replaceChildren(
@@ -72,7 +72,7 @@ export function codeGrid({ codes, tints, levelNames, columnAt, describe, onActiv
     const palettes = tints.map(codePalette);
     const blank = themeColour("--sunken");
     for (let level = 0; level < levels; level += 1) {
-      context.globalAlpha = level < shownLevels ? 1 : 0.22;
+      context.globalAlpha = level < shownLevels && !editor?.isMuted(level) ? 1 : 0.22;
       for (let row = 0; row < rows; row += 1) {
         const [line, y] = [codes[level][row], top(level, row)];
         for (let column = first; column < end; column += 1) {

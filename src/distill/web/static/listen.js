@@ -1,6 +1,7 @@
 // Listening through a model: a sound in, its reconstruction level by level, and the codes in between.
 import * as api from "./api.js";
 import { el, fill, setText } from "./dom.js";
+import { editLink } from "./links.js";
 import { dropZone, fileButton } from "./files.js";
 import { duration, plural, rate } from "./format.js";
 import { codeGrid } from "./grid.js";
@@ -33,7 +34,7 @@ export function listenPart(model, { about, signal }) {
       if (mine !== asking) return;
       shown.abort();
       shown = new AbortController();
-      fill(result, heard(sound, about, shown.signal));
+      fill(result, heard(sound, model, about, shown.signal));
     } catch (problem) {
       if (problem.name === "AbortError") return;
       setText(error, problem.message);
@@ -68,7 +69,7 @@ export function listenPart(model, { about, signal }) {
 }
 
 // Buffer 0 is the original, buffer n the reconstruction with n levels (1 for all, where there are no levels).
-function heard(sound, about, signal) {
+function heard(sound, model, about, signal) {
   const base = `/sounds/${api.id(sound.sound)}`;
   const total = sound.levels ?? 1;
   const error = el("p.small.reason", { role: "alert", hidden: true });
@@ -164,6 +165,7 @@ function heard(sound, about, signal) {
       el("h3", {}, "Codes"),
       el("p.small.muted", {}, aboutGrid(sound)),
       grid.node,
+      el("p", {}, el("a.button", { href: editLink(model.id, { kind: "dropped", sound: sound.sound }) }, "Edit these codes")),
     ],
     el("h3", {}, "Pictures"),
     el("p.small.muted", {}, "Left to right: time. Bottom to top: low to high. Brightness: loudness."),

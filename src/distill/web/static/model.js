@@ -19,6 +19,13 @@ export async function show(root, { id, signal, about }) {
     titlePart(model),
     factsLine(model, family),
     remarksOn(model),
+    family.has_codes &&
+      el(
+        "p.row.tight",
+        {},
+        el("a.button", { href: `#/edit/${api.id(model.id)}`, "data-testid": "to-edit" }, "Edit a sound"),
+        model.generates && el("a.button", { href: `#/map/${api.id(model.id)}`, "data-testid": "to-map" }, "Map of its sounds"),
+      ),
     newPart(model, family),
     listenPart(model, { about, signal }),
     healthPart(model, about),
