@@ -13,10 +13,13 @@ import torch
 
 from distill.families import Family, FigurePanel, Loss, register, unregister
 from distill.library.catalog import ModelLibrary
+from distill.models.codes import Codes
 from distill.training.config import EngineConfig
 from distill.training.families import VAE
 from distill.training.metrics import EVENT_TYPES, EpochEvent, EpochMetrics, History, StepEvent, StepMetrics
 from distill.training.run_folder import RunFolder
+from support.melodies import RATE as MELODY_RATE
+from support.melodies import melody, save_melody_model
 from support.models import save_rvq_vae, small_rvq_vae, write_model
 from support.runs import run_info, run_with_prior
 from support.sounds import RATE, tone, write_collection
@@ -698,3 +701,102 @@ def test_a_run_and_a_model_of_an_unknown_family_go_by_its_name(web: Web, open_pa
     expect(page.get_by_role("heading", name="Listen")).to_be_visible()
     expect(page.locator("p.muted").filter(has_text="tides")).to_be_visible()
     assert_accessible(page)
+
+
+# Editing codes, and the map
+
+
+def heard_change(page, act) -> None:
+    """Do something, and wait until the server has told what of the sound it changes."""
+    with page.expect_response(lambda answer: "/codes/change" in answer.url) as answered:
+        act()
+    assert answered.value.ok
+    answered.value.finished()
+
+
+def edited_columns(page) -> int:
+    return int(page.locator(".editor").inner_text().split(" columns, ")[0].split()[-1])
+
+
+def drag(page, node, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Drag over a node, from and to shares of its width and height."""
+    node.scroll_into_view_if_needed()
+    box = node.bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    page.mouse.move(*places[1], steps=5)
+    page.mouse.up()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_codes_are_edited_heard_undone_and_saved(web: Web, open_page, tmp_path: Path, width: int) -> None:
+    save_melody_model(web.state.library.folder)
+    soundfile.write(tmp_path / "tune.wav", melody(2.0), MELODY_RATE, subtype="FLOAT")
+    key = web.get("/api/models")[0]["id"]
+    page = open_page(f"#/models/{key}", viewport={"width": width, "height": 1000})
+    by(page, "to-edit").click()
+    heard_change(page, lambda: by(page, "edit-input").set_input_files(tmp_path / "tune.wav"))
+    grid, undo = by(page, "code-grid"), by(page, "edit-undo")
+    expect(undo).to_be_disabled()
+    columns = edited_columns(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    drag(page, grid, (0.1, 0.2), (0.3, 0.4))
+    expect(by(page, "edit-selection")).not_to_contain_text("1 column,")
+    by(page, "copy").click()
+    grid.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("c")
+    page.keyboard.press("Shift+ArrowLeft")
+    expect(by(page, "edit-selection")).to_contain_text("2 columns,")
+    heard_change(page, lambda: page.keyboard.press("Control+v"))
+    heard_change(page, lambda: page.keyboard.press("+"))
+    assert edited_columns(page) == columns + 1
+    heard_change(page, lambda: by(page, "redraw").click())
+    heard_change(page, lambda: by(page, "mute").last.click())
+    expect(by(page, "mute").last).to_have_attribute("aria-pressed", "true")
+    expect_drawn(grid, 20)
+    with page.expect_download() as saved:
+        by(page, "save-npz").click()
+    grid_of_file = Codes.load(saved.value.path()).grid
+    assert (saved.value.suggested_filename, grid_of_file.shape[2]) == ("tune edited.npz", columns + 1)
+    assert (grid_of_file[-1] == -1).all()
+    assert_accessible(page)
+    page.reload()  # what was edited is still there
+    expect(by(page, "mute").last).to_have_attribute("aria-pressed", "true")
+    assert edited_columns(page) == columns + 1
+    by(page, "tool-pick").click()
+    drag(page, grid, (0.4, 0.05), (0.4, 0.05))
+    expect(by(page, "tool-paint")).to_have_attribute("aria-pressed", "true")
+    heard_change(page, lambda: drag(page, grid, (0.5, 0.05), (0.9, 0.05)))
+    heard_change(page, undo.click)
+    expect(undo).to_be_disabled()  # a stroke of the brush is one step
+
+
+def test_on_the_map_sounds_are_heard_morphed_made_and_opened(web: Web, open_page) -> None:
+    save_melody_model(web.state.library.folder)
+    page = open_page(f"#/models/{web.get('/api/models')[0]['id']}")
+    by(page, "to-map").click()
+    dots, made = page.locator(".map .dot"), page.locator(".map .dot.made")
+    expect(dots).to_have_count(8)
+    expect(by(page, "map-axes")).to_contain_text("of the differences")
+    with page.expect_response(lambda answer: "/codes/sound" in answer.url):  # under the pointer
+        dots.nth(2).hover()
+    dots.nth(2).click()
+    with page.expect_response(lambda answer: "/codes/sound" in answer.url):  # under the focus
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press(" ")
+    expect(by(page, "map-status")).to_contain_text("2 sounds selected")
+    by(page, "map-morph").click()
+    expect(made).to_have_count(1)
+    drag(page, by(page, "map"), (0.005, 0.005), (0.995, 0.995))
+    expect(by(page, "map-status")).to_contain_text("9 sounds selected")
+    by(page, "map-like").click()
+    expect(made).to_have_count(5)
+    assert_accessible(page)
+    page.reload()
+    expect(made).to_have_count(5)  # nothing that was made is lost
+    made.first.click()
+    by(page, "map-edit").click()
+    expect(by(page, "code-grid")).to_be_visible()
+    expect(page.locator(".editor h2")).to_contain_text("50 % from")

@@ -5,6 +5,7 @@ one column to the next. Of those the map shows the two principal components, in 
 most. An axis has no meaning of its own; what it is said to mean is the audible property that it goes along with.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,13 +26,21 @@ if TYPE_CHECKING:
 _GOES_ALONG = 0.6  # a correlation from which on an axis is said to follow a property
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """A sound as a model sees it, float `[F]`, and its audible properties by name, which only name the axes."""
+
+    vector: Tensor
+    heard: dict[str, float]
+
+
 @dataclass(frozen=True)
 class Axis:
     """How much of the differences between sounds an axis shows, and what it goes along with, if with anything."""
 
     share: float
     meaning: str | None  # a name in `PROPERTIES`, or "length"
-    correlation: float  # with it, from -1 to 1
+    correlation: float  # with the property that it goes along with most, from -1 to 1
 
 
 @dataclass(frozen=True)
@@ -43,44 +52,45 @@ class SoundMap:
 
 
 @torch.no_grad()
-def map_of(loaded: "LoadedVQModel", sounds: Sequence[Codes], reference: int) -> SoundMap:
-    """The map of sounds, of which the first `reference` decide what the axes are, so that others do not move them."""
-    columns = [loaded.columns_of(sound) for sound in sounds]
-    seen = torch.stack([_view(one, loaded.model.quantizer.codebooks) for one in columns])
+def view_of(loaded: "LoadedVQModel", sound: Codes) -> View:
+    """What a model sees of a sound; raises `CodesError` for codes of another model."""
+    codes = loaded.columns_of(sound)
+    sounding = (codes != NO_CODE).flatten(1).any(dim=1)
+    vectors = embed(codes[sounding], loaded.model.quantizer.codebooks)
+    mel = loaded.spectrogram.decibels(loaded.model.decode_columns(codes.unsqueeze(0)))[:, 0]
+    heard = {name: float(measure(mel)[0]) for name, measure in PROPERTIES.items()}
+    return View(_summary(vectors), heard | {"length": math.log1p(len(vectors))})
+
+
+def map_of(views: Sequence[View], reference: int) -> SoundMap:
+    """The map of one sound or more, whose first `reference` decide what the axes are, so that others move nothing."""
+    seen = torch.stack([view.vector for view in views])
     known = seen[: reference if reference > 2 else len(seen)]
-    centred = known - known.mean(dim=0)
-    _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
-    spread = torch.nn.functional.pad(spread, (0, max(0, 2 - len(spread))))
-    directions = torch.nn.functional.pad(directions, (0, 0, 0, max(0, 2 - len(directions))))
-    places = (seen - known.mean(dim=0)) @ directions[:2].T
-    shares = spread.square() / spread.square().sum().clamp(min=1e-12)
-    heard = _properties(loaded, columns)
-    axes = [_axis(float(shares[axis]), places[:, axis], heard) for axis in (0, 1)]
+    _, spread, directions = torch.linalg.svd(known - known.mean(dim=0), full_matrices=False)
+    found = min(2, len(spread))  # of a single sound there is one direction, in which nothing differs
+    places = seen.new_zeros(len(seen), 2)
+    places[:, :found] = (seen - known.mean(dim=0)) @ directions[:found].T
+    shares = [float(part) for part in spread.square() / spread.square().sum().clamp(min=1e-12)] + [0.0]
+    heard = {name: torch.tensor([view.heard[name] for view in views]) for name in views[0].heard}
+    axes = [_axis(shares[axis], places[: len(known), axis].cpu(), heard) for axis in (0, 1)]
     return SoundMap(places.cpu().numpy(), (axes[0], axes[1]))
 
 
-def _view(codes: Tensor, codebooks: Tensor) -> Tensor:
-    """What a model sees of a sound `[W, H, Q]`, float `[3 · H · D]`; zeros for silence."""
-    vectors = embed(codes, codebooks)[(codes != NO_CODE).flatten(1).any(dim=1)]
+def _summary(vectors: Tensor) -> Tensor:
+    """The mean, the deviation and the mean step of the columns `[W, H, D]` of a sound, float `[3 · H · D]`."""
     if len(vectors) == 0:
         return vectors.new_zeros(3, *vectors.shape[1:]).flatten()
     steps = vectors.diff(dim=0).abs().sum(dim=0) / max(1, len(vectors) - 1)
-    return torch.cat([vectors.mean(dim=0), vectors.std(dim=0, correction=0), steps]).flatten()
-
-
-def _properties(loaded: "LoadedVQModel", sounds: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The audible properties of sounds `[W, H, Q]` by name, float `[N]` each."""
-    heard: dict[str, list[Tensor]] = {name: [] for name in (*PROPERTIES, "length")}
-    for codes in sounds:
-        mel = loaded.spectrogram.decibels(loaded.model.decode_columns(codes.unsqueeze(0)))[:, 0]
-        for name, measure in PROPERTIES.items():
-            heard[name].append(measure(mel)[0])
-        heard["length"].append((codes != NO_CODE).flatten(1).any(dim=1).sum().log1p())
-    return {name: torch.stack(values) for name, values in heard.items()}
+    return torch.stack([vectors.mean(dim=0), vectors.std(dim=0, correction=0), steps]).flatten()
 
 
 def _axis(share: float, places: Tensor, heard: dict[str, Tensor]) -> Axis:
-    correlations = {name: float(torch.corrcoef(torch.stack([places, values]))[0, 1]) for name, values in heard.items()}
-    name = max(correlations, key=lambda one: abs(np.nan_to_num(correlations[one])))
-    strongest = float(np.nan_to_num(correlations[name]))
-    return Axis(share, name if abs(strongest) >= _GOES_ALONG else None, strongest)
+    correlations = {name: _correlation(places, values[: len(places)]) for name, values in heard.items()}
+    name = max(correlations, key=lambda one: abs(correlations[one]))
+    return Axis(share, name if abs(correlations[name]) >= _GOES_ALONG else None, correlations[name])
+
+
+def _correlation(one: Tensor, other: Tensor) -> float:
+    """From -1 to 1; 0 where one of them is always the same."""
+    one, other = one - one.mean(), other - other.mean()
+    return float((one * other).sum() / (one.norm() * other.norm()).clamp(min=1e-9))

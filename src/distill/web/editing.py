@@ -8,6 +8,7 @@ import base64
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,13 @@ from distill.models.codes import Codes
 from distill.models.loaded_vqvae import LoadedVQModel
 from distill.models.new_sounds import redrawn
 from distill.models.rendering import Rendering, rendered, whole_change
-from distill.models.sound_map import map_of
+from distill.models.sound_map import View, map_of, view_of
 from distill.web.listening import Listening, LRUCache
 from distill.web.pictures import code_tints, mel_levels
 from distill.web.sources import Between, Dropped, Like, OfCollection, Seeded, Source
 
 _RENDERINGS = 16  # that can be gone back to without decoding
-_SOUNDS = 256  # whose codes stay in memory
+_SOUNDS = 1024  # whose codes stay in memory
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Editing:
         self._listening = listening
         self._heard: LRUCache[_Heard] = LRUCache(_RENDERINGS)
         self._codes: LRUCache[Codes] = LRUCache(_SOUNDS)
+        self._views: LRUCache[View] = LRUCache(_SOUNDS)
 
     def model(self, path: Path) -> LoadedVQModel:
         """The model of codes at `path`; raises `ConfigError` where it is of another family."""
@@ -162,24 +164,25 @@ class Editing:
 
     def sound_map(self, path: Path, made: Sequence[Source]) -> dict[str, Any]:
         """The JSON of the map of the sounds of the collection that a model keeps, and of those that were `made`."""
-        model = self.model(path)
         kept: list[Source] = [
-            OfCollection(kind="collection", number=number) for number in range(space.collection_count(model))
+            OfCollection(kind="collection", number=number) for number in range(space.collection_count(self.model(path)))
         ]
-        found: list[tuple[Source, Codes]] = []
+        found: list[tuple[Source, View]] = []
         for source in [*kept, *made]:
-            try:
-                found.append((source, self.codes(path, source)))
-            except KeyError:  # a dropped sound that is forgotten has no place
-                continue
+            with suppress(KeyError):  # a dropped sound that is forgotten has no place
+                found.append((source, self._view(path, source)))
         if not found:
             return {"sounds": [], "axes": []}
-        drawn = map_of(model, [codes for _, codes in found], len(kept))
+        drawn = map_of([view for _, view in found], len(kept))
         sounds = [
-            {"source": source.model_dump(), "place": place.tolist(), "seconds": codes.seconds}
-            for (source, codes), place in zip(found, drawn.places)
+            {"source": source.model_dump(), "place": place.tolist(), "seconds": self.codes(path, source).seconds}
+            for (source, _), place in zip(found, drawn.places)
         ]
         return {"sounds": sounds, "axes": [dataclasses.asdict(axis) for axis in drawn.axes]}
+
+    def _view(self, path: Path, source: Source) -> View:
+        model, codes = self.model(path), self.codes(path, source)
+        return self._views.fetch((path, codes.model, source), lambda: view_of(model, codes))
 
 
 def _heard(model: LoadedVQModel, codes: Codes, before: Rendering | None) -> _Heard:

@@ -40,7 +40,9 @@ export async function show(root, { id, signal }) {
   const hover = el("input", { type: "checkbox", checked: true, "data-testid": "map-hover" });
 
   async function place() {
+    const asked = made;
     const answer = await api.post(`${base}/map`, { made }, signal);
+    if (asked !== made) return; // more was made meanwhile, and is on its way
     points = answer.sounds.map((sound) => ({ ...sound, key: JSON.stringify(sound.source) }));
     const known = new Set(points.map(({ key }) => key));
     for (const key of chosen) if (!known.has(key)) chosen.delete(key);
@@ -181,6 +183,7 @@ export async function show(root, { id, signal }) {
     made = [...made, ...sources].slice(-MOST);
     remembered.set(memory, JSON.stringify(made));
     setText(status, `Making ${plural(sources.length, "sound")} …`);
+    makers.disabled = true;
     try {
       await place();
       chosen.clear();
@@ -194,6 +197,7 @@ export async function show(root, { id, signal }) {
       complain(problem);
       tell();
     }
+    makers.disabled = false;
   }
   const someSeed = () => Math.floor(Math.random() * SEEDS);
   const times = (count, source) => Array.from({ length: count }, source);
@@ -225,6 +229,15 @@ export async function show(root, { id, signal }) {
   }, "map-forget", "quiet");
   const clearButton = button("Select none", () => (chosen.clear(), tell()), "map-clear", "quiet");
 
+  // Together, so that all of them wait while something is made.
+  const makers = el(
+    "fieldset.row.tight",
+    { hidden: !model.generates, "aria-label": "Make sounds" },
+    newButton,
+    likeButton,
+    morphButton,
+    el("label.inline.strength", { for: "map-share" }, "nearer to the first", share, "to the second"),
+  );
   fill(
     root,
     el("p.small", {}, el("a", { href: `#/models/${api.id(id)}` }, `← ${model.name}`)),
@@ -245,7 +258,7 @@ export async function show(root, { id, signal }) {
       el(
         "div.row.tight",
         {},
-        model.generates ? [newButton, likeButton, morphButton, el("label.inline.strength", { for: "map-share" }, "nearer to the first", share, "to the second")] : null,
+        makers,
         forgetButton,
         clearButton,
       ),
