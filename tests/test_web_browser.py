@@ -720,7 +720,7 @@ def edited_columns(page) -> int:
 
 def drag(page, node, start: tuple[float, float], end: tuple[float, float]) -> None:
     """Drag over a node, from and to shares of its width and height."""
-    node.scroll_into_view_if_needed()
+    node.evaluate("node => node.scrollIntoView({ block: 'center' })")  # not below the header
     box = node.bounding_box()
     places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
     page.mouse.move(*places[0])
