@@ -14,7 +14,7 @@ from distill.models.persistence import load_model_v2
 from support.melodies import RATE, melody, save_melody_model
 from support.web_server import Web, web_server
 
-DROPPED = {"kind": "dropped"}
+DROPPED = {"kind": "sound"}
 FIRST = {"kind": "seed", "seed": 1}
 
 
@@ -114,8 +114,10 @@ def test_a_region_is_drawn_anew_and_the_rest_is_kept(web, melodies, grid):
 def test_codes_are_saved_as_a_sound_and_as_a_file_that_is_read_back(web, melodies, grid, model):
     codes = columns(grid)
     codes[:, :, 1] = -1  # a level that is muted
-    sent = body(grid, codes)
-    wav = web.client.post(f"{melodies}/codes/wav", json=sent).content
+    sent = body(grid, codes, name="mein Lied ♪")
+    answer = web.client.post(f"{melodies}/codes/wav", json=sent)
+    assert answer.headers["Content-Disposition"] == "attachment; filename*=utf-8''mein%20Lied%20%E2%99%AA.wav"
+    wav = answer.content
     expected = model.decode(Codes(codes.T, model.metadata.model_id, 2.0))
     assert soundfile.read(io.BytesIO(wav), dtype="float32")[0] == pytest.approx(expected.clip(-1, 1), abs=1e-6)
     npz = web.client.post(f"{melodies}/codes/npz", json=sent).content
@@ -130,7 +132,7 @@ def test_codes_are_saved_as_a_sound_and_as_a_file_that_is_read_back(web, melodie
         ("change", {"codes": base64.b64encode(b"123").decode()}, "3 bytes of codes"),
         ("change", {"seconds": 301}, "the length in seconds must be at most 300"),
         ("change", {"seconds": 9.0}, "so many columns last"),
-        ("wav", {"seconds": 9.0}, "so many columns last"),
+        ("wav", {"name": "x", "seconds": 9.0}, "so many columns last"),
         ("redraw", {"columns": [5, 2], "rows": [0, 1]}, "nothing is selected"),
         ("redraw", {"columns": [5, 900], "rows": [0, 1]}, "nothing is selected"),
     ],
@@ -143,6 +145,18 @@ def test_what_cannot_be_heard_or_drawn_is_told_in_a_sentence(web, melodies, grid
 def test_a_file_that_holds_no_codes_is_refused(web, melodies):
     refused = web.client.post(f"{melodies}/codes", content=b"no codes")
     assert (refused.status_code, "no archive of arrays" in refused.json()["error"]) == (422, True)
+
+
+def test_an_edited_sound_is_kept_in_the_tray_and_can_be_edited_again(web, melodies, grid, model):
+    key = web.post(f"{melodies}/codes/keep", **body(grid, columns(grid)), name="tune")["sound"]
+    kept = next(kept for kept in web.get("/api/tray") if kept["sound"] == key)
+    assert (kept["name"], kept["origin"]["way"], kept["origin"]["model_id"]) == (
+        "tune",
+        "edited",
+        model.metadata.model_id,
+    )
+    again = web.get(f"{melodies}/codes", source=json.dumps(DROPPED | {"sound": key}))
+    assert (again["seconds"], columns(again).shape) == (2.0, columns(grid).shape)
 
 
 # The map

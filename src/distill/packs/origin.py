@@ -11,6 +11,7 @@ _SENTENCES = {
     "extended": "{}, and how it could go on",
     "inpainted": "{} with a part made anew",
     "morph": "between {}",
+    "edited": "{}, its codes edited by hand",
     "decoded": "played from the codes {}",
 }
 

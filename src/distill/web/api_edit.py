@@ -1,32 +1,33 @@
 """Routes for editing codes and for the map of sounds; the page holds the edits, the server only computes."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import Base64Bytes, Field, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response
 
 from distill.errors import ConfigError
 from distill.models.codes import Codes
-from distill.web.api_listen import WAV, computed, sent
+from distill.packs.origin import Origin
+from distill.web.api_collections import Name, RequestBody
+from distill.web.api_listen import CLIENT_CLOSED_REQUEST
+from distill.web.downloads import named, wav_file
 from distill.web.editing import Region
+from distill.web.fresh_thread import Result
 from distill.web.sources import Seed, Source
 from distill.web.state import AppState, InState
 
 router = APIRouter(prefix="/api/models/{key}")
 
-_NPZ = "application/octet-stream"
 _SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
-_MOST_MADE = 256  # sounds on the map beside those of the collection
+_MOST_MADE = 512  # sounds on the map beside those of the collection
 _MOST_SECONDS = 300  # of a sound that is edited: its codes are sent with every change
 
 
-class Edited(BaseModel):
+class Edited(RequestBody):
     """Codes as the page packs them: int16 `[W, H, Q]`, little-endian, in base64."""
-
-    model_config = ConfigDict(extra="forbid")
 
     codes: Base64Bytes
     seconds: Annotated[float, Field(gt=0, le=_MOST_SECONDS)]
@@ -51,12 +52,14 @@ class Redraw(Edited):
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
-class Made(BaseModel):
+class Saved(Edited, Name):
+    """Codes to be kept under a name."""
+
+
+class Made(RequestBody):
     """The sounds on the map beside those of the collection."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    made: Annotated[list[Source], Field(max_length=_MOST_MADE)] = []
+    made: list[Source] = Field([], max_length=_MOST_MADE)
 
 
 async def _path(key: str, state: InState) -> Path:
@@ -77,35 +80,37 @@ AnySource = Annotated[Source, Depends(_parsed)]
 @router.get("/codes")
 async def get_codes(model: Model, source: AnySource, request: Request, state: InState) -> Any:
     """Return the codes of a sound, to be edited."""
-    return await computed(request, state, lambda: _grid(state, model, state.editing.codes(model, source)))
+    return await _computed(request, state, lambda: _grid(state, model, state.editing.codes(model, source)))
 
 
 @router.post("/codes")
 async def read_codes(model: Model, request: Request, state: InState) -> Any:
     """Return the codes of a file of codes, to be edited."""
     body = await request.body()
-    return await computed(request, state, lambda: _grid(state, model, Codes.from_bytes(body)))
+    return await _computed(request, state, lambda: _grid(state, model, Codes.from_bytes(body)))
 
 
 @router.get("/codes/form")
 async def get_form(model: Model, request: Request, state: InState) -> Any:
     """Return what all codes of a model have in common."""
-    return await computed(request, state, lambda: state.editing.form(model))
+    return await _computed(request, state, lambda: state.editing.form(model))
 
 
 @router.get("/codes/sound")
-async def get_sound(model: Model, source: AnySource, request: Request, state: InState) -> Response:
+async def get_sound(model: Model, source: AnySource, request: Request, state: InState, name: str = "sound") -> Response:
     """Send the sound of the codes that a source stands for."""
-    return await sent(request, state, lambda: state.editing.wav(model, state.editing.codes(model, source)), WAV)
+
+    def make() -> Response:
+        return wav_file(state.editing.wav(model, state.editing.codes(model, source)), name)
+
+    return await _computed(request, state, make)
 
 
 @router.post("/codes/change")
 async def hear_change(model: Model, body: Heard, request: Request, state: InState) -> Any:
     """Return what is another in the sound of codes than in the sound that is known."""
-    return await computed(
-        request,
-        state,
-        lambda: state.editing.changed(model, body.unpacked(state, model), body.known),
+    return await _computed(
+        request, state, lambda: state.editing.changed(model, body.unpacked(state, model), body.known)
     )
 
 
@@ -118,25 +123,46 @@ async def redraw(model: Model, body: Redraw, request: Request, state: InState) -
         codes = body.unpacked(state, model)
         return {"codes": state.editing.redrawn(model, codes, region, body.seed, body.strength)}
 
-    return await computed(request, state, make)
+    return await _computed(request, state, make)
 
 
 @router.post("/codes/wav")
-async def save_sound(model: Model, body: Edited, request: Request, state: InState) -> Response:
+async def save_sound(model: Model, body: Saved, request: Request, state: InState) -> Response:
     """Send the sound of codes, decoded in one piece."""
-    return await sent(request, state, lambda: state.editing.wav(model, body.unpacked(state, model)), WAV)
+    return await _computed(
+        request, state, lambda: wav_file(state.editing.wav(model, body.unpacked(state, model)), body.name)
+    )
 
 
 @router.post("/codes/npz")
-async def save_codes(model: Model, body: Edited, request: Request, state: InState) -> Response:
+def save_codes(model: Model, body: Saved, state: InState) -> Response:
     """Send codes as a file of codes."""
-    return await sent(request, state, lambda: body.unpacked(state, model).to_bytes(), _NPZ)
+    return named(body.unpacked(state, model).to_bytes(), f"{body.name}.npz", "application/octet-stream")
+
+
+@router.post("/codes/keep")
+async def keep_sound(model: Model, body: Saved, request: Request, state: InState) -> Any:
+    """Keep the sound of codes in the tray."""
+
+    def make() -> dict[str, str]:
+        loaded = state.editing.model(model)
+        origin = Origin(loaded.metadata.name, "edited", (body.name,), model_id=loaded.metadata.model_id)
+        sound = loaded.decode(body.unpacked(state, model))
+        return {"sound": state.tray.keep(sound, loaded.sample_rate, body.name, origin).key}
+
+    return await _computed(request, state, make)
 
 
 @router.post("/map")
 async def show_map(model: Model, body: Made, request: Request, state: InState) -> Any:
     """Return where the sounds of the collection, and those that were made, lie on a map."""
-    return await computed(request, state, lambda: state.editing.sound_map(model, body.made))
+    return await _computed(request, state, lambda: state.editing.sound_map(model, body.made))
+
+
+async def _computed(request: Request, state: AppState, make: Callable[[], Result]) -> Result | Response:
+    """The result of `make` when its turn has come, or an empty response if the page has disconnected by then."""
+    made = await state.in_turn(request, make)
+    return Response(status_code=CLIENT_CLOSED_REQUEST) if made is None else made
 
 
 def _grid(state: AppState, model: Path, codes: Codes) -> dict[str, Any]:

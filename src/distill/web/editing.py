@@ -7,7 +7,7 @@ has; it gets back the samples and the part of the picture that are another now.
 import base64
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from fastapi import HTTPException
 
 from distill.audio.io import wav_bytes
 from distill.audio.recording import Samples
@@ -25,9 +26,9 @@ from distill.models.loaded_vqvae import LoadedVQModel
 from distill.models.new_sounds import redrawn
 from distill.models.rendering import Rendering, rendered, whole_change
 from distill.models.sound_map import View, map_of, view_of
-from distill.web.listening import Listening, LRUCache
+from distill.web.listening import Listening, LRUCache, SoundInUse
 from distill.web.pictures import code_tints, mel_levels
-from distill.web.sources import Between, Dropped, Like, OfCollection, Seeded, Source
+from distill.web.sources import Between, InUse, Like, OfCollection, Seeded, Source
 
 _RENDERINGS = 16  # that can be gone back to without decoding
 _SOUNDS = 1024  # whose codes stay in memory
@@ -54,8 +55,8 @@ class _Heard:
 class Editing:
     """Codes to sounds and back; methods compute, and are to be called through `Listening.in_turn`."""
 
-    def __init__(self, listening: Listening) -> None:
-        self._listening = listening
+    def __init__(self, listening: Listening, find: Callable[[str], SoundInUse]) -> None:
+        self._listening, self._find = listening, find
         self._heard: LRUCache[_Heard] = LRUCache(_RENDERINGS)
         self._codes: LRUCache[Codes] = LRUCache(_SOUNDS)
         self._views: LRUCache[View] = LRUCache(_SOUNDS)
@@ -68,14 +69,15 @@ class Editing:
         return model
 
     def codes(self, path: Path, source: Source) -> Codes:
-        """The codes of a sound; raises `KeyError` for a dropped sound that is forgotten, `ConfigError`."""
+        """The codes of a sound; raises `HTTPException` for one that is forgotten, `ConfigError`."""
         return self._codes.fetch((path, self.model(path).metadata.model_id, source), lambda: self._made(path, source))
 
     def _made(self, path: Path, source: Source) -> Codes:
         model = self.model(path)
         match source:
-            case Dropped():
-                return model.encode(self._listening.sound(source.sound).waveform)
+            case InUse():
+                sound = self._find(source.sound)
+                return model.encode(sound.waveform, sound.sample_rate)
             case Seeded():
                 return space.drawn(model, source.seed)
             case OfCollection():
@@ -169,7 +171,7 @@ class Editing:
         ]
         found: list[tuple[Source, View]] = []
         for source in [*kept, *made]:
-            with suppress(KeyError):  # a dropped sound that is forgotten has no place
+            with suppress(HTTPException):  # what is forgotten has no place
                 found.append((source, self._view(path, source)))
         if not found:
             return {"sounds": [], "axes": []}

@@ -12,11 +12,12 @@ class _Source(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Dropped(_Source):
-    """A sound that was dropped on the model, by its id; only the last few are remembered."""
+class InUse(_Source):
+    """A sound that was dropped, made or kept on the page, by its id; only kept ones are never forgotten."""
 
-    kind: Literal["dropped"]
+    kind: Literal["sound"]
     sound: str
+    name: str = ""  # for the page
 
 
 class Seeded(_Source):
@@ -50,4 +51,4 @@ class Like(_Source):
     seed: Seed
 
 
-Source = Annotated[Dropped | Seeded | OfCollection | Between | Like, Field(discriminator="kind")]
+Source = Annotated[InUse | Seeded | OfCollection | Between | Like, Field(discriminator="kind")]

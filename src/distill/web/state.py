@@ -35,7 +35,7 @@ class AppState:
     editing: Editing = field(init=False)
 
     def __post_init__(self) -> None:
-        self.editing = Editing(self.listening)
+        self.editing = Editing(self.listening, self.source)
 
     def add_undo(self, place: Path) -> str:
         """Remember where something removed is kept; returns the key that brings it back."""

@@ -11,7 +11,7 @@ import { nameOf } from "./links.js";
 import { player } from "./player.js";
 import { drawMel } from "./ramp.js";
 import { remembered } from "./store.js";
-import { announce, complain } from "./toasts.js";
+import { announce, complain, toast } from "./toasts.js";
 
 const PICTURE = 110; // pixels of the picture below the grid
 const AROUND_S = 0.25; // that is played on either side of a change
@@ -56,7 +56,7 @@ export async function show(root, { id, rest, signal, about }) {
     await open(file.name, async () => {
       const path = `/models/${api.id(id)}/sounds?name=${api.id(file.name)}`;
       const { sound } = await api.sendFile("POST", path, file, signal);
-      return api.get(`${base}?${new URLSearchParams({ source: JSON.stringify({ kind: "dropped", sound }) })}`, signal);
+      return api.get(`${base}?${new URLSearchParams({ source: JSON.stringify({ kind: "sound", sound, name: file.name }) })}`, signal);
     });
   }
   const newSound = () => {
@@ -389,11 +389,23 @@ function editor({ name, grid, base, model, about, signal }) {
   heard.follow(first);
   one.touch();
 
-  async function save(kind, suffix) {
+  const title = `${name.replace(/\.[^.]+$/, "")} edited`;
+  function send(path) {
+    const body = { codes: packed(steps.now, levels, { heard: true }), seconds: steps.now.seconds, name: title };
+    return api.request("POST", `${base}/${path}`, { body, signal });
+  }
+  async function keep() {
     try {
-      const body = { codes: packed(steps.now, levels, { heard: true }), seconds: steps.now.seconds };
-      const content = await (await api.request("POST", `${base}/${kind}`, { body, signal })).blob();
-      const link = el("a", { href: URL.createObjectURL(content), download: `${name.replace(/\.[^.]+$/, "")} edited${suffix}` });
+      await send("keep");
+      toast(`“${title}” is in the tray, on the page Make.`);
+    } catch (problem) {
+      complain(problem);
+    }
+  }
+  // As a file of this kind: wav, or npz.
+  async function save(kind) {
+    try {
+      const link = el("a", { href: URL.createObjectURL(await (await send(kind)).blob()), download: `${title}.${kind}` });
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 1000);
     } catch (problem) {
@@ -442,8 +454,9 @@ function editor({ name, grid, base, model, about, signal }) {
     el(
       "div.row.tight",
       {},
-      el("button", { type: "button", "data-testid": "save-wav", on: { click: () => save("wav", ".wav") } }, "Save the sound"),
-      el("button", { type: "button", "data-testid": "save-npz", on: { click: () => save("npz", ".npz") } }, "Save the codes"),
+      el("button.primary", { type: "button", "data-testid": "keep-edited", on: { click: keep } }, "Keep"),
+      el("button", { type: "button", "data-testid": "save-wav", on: { click: () => save("wav") } }, "Save the sound"),
+      el("button", { type: "button", "data-testid": "save-npz", on: { click: () => save("npz") } }, "Save the codes"),
     ),
   );
 }

@@ -6,7 +6,7 @@ export const editLink = (model, source) => `#/edit/${id(model)}/${encodeURICompo
 
 export function nameOf(source) {
   const names = {
-    dropped: () => "A sound that was dropped",
+    sound: ({ name }) => name || "A sound",
     seed: ({ seed }) => `Seed ${seed}`,
     collection: ({ number }) => `Sound ${number + 1} of the collection`,
     between: ({ first, second, share }) => `${Math.round(100 * share)} % from ${nameOf(first)} to ${nameOf(second)}`,

@@ -165,7 +165,7 @@ function heard(sound, model, about, signal) {
       el("h3", {}, "Codes"),
       el("p.small.muted", {}, aboutGrid(sound)),
       grid.node,
-      el("p", {}, el("a.button", { href: editLink(model.id, { kind: "dropped", sound: sound.sound }) }, "Edit these codes")),
+      el("p", {}, el("a.button", { href: editLink(model.id, { kind: "sound", sound: sound.sound, name: sound.name }) }, "Edit these codes")),
     ],
     el("h3", {}, "Pictures"),
     el("p.small.muted", {}, "Left to right: time. Bottom to top: low to high. Brightness: loudness."),

@@ -25,6 +25,8 @@ export async function show(root, { id, signal }) {
   const model = await api.get(`/models/${api.id(id)}`, signal);
   const base = `/models/${api.id(id)}`;
   const memory = `made.${id}`;
+  const inTray = (await api.get("/tray", signal)).filter(({ origin }) => origin?.model_id === model.metadata.model_id);
+  const kept = inTray.map(({ sound, name }) => ({ kind: "sound", sound, name }));
   let made = JSON.parse(remembered.get(memory, "[]"));
   let points = []; // {key, source, place, seconds, node}
   const chosen = new Set(); // keys
@@ -41,7 +43,7 @@ export async function show(root, { id, signal }) {
 
   async function place() {
     const asked = made;
-    const answer = await api.post(`${base}/map`, { made }, signal);
+    const answer = await api.post(`${base}/map`, { made: [...kept, ...made] }, signal);
     if (asked !== made) return; // more was made meanwhile, and is on its way
     points = answer.sounds.map((sound) => ({ ...sound, key: JSON.stringify(sound.source) }));
     const known = new Set(points.map(({ key }) => key));
@@ -140,7 +142,7 @@ export async function show(root, { id, signal }) {
         "div.row.tight",
         {},
         el("a.button", { href: editLink(id, source), "data-testid": "map-edit" }, "Edit its codes"),
-        el("a.button", { href: `/api${soundPath(source)}`, download: `${model.name} ${nameOf(source)}.wav` }, "Download"),
+        el("a.button", { href: `/api${soundPath(source)}&${new URLSearchParams({ name: nameOf(source) })}`, download: "" }, "Download"),
       ),
     );
   }
@@ -249,7 +251,7 @@ export async function show(root, { id, signal }) {
       el(
         "div.row.between",
         {},
-        el("div.row.legend-dots.small", {}, el("span", {}, el("i.dot"), " of the collection"), el("span", {}, el("i.dot.made"), " made here")),
+        el("div.row.legend-dots.small", {}, el("span", {}, el("i.dot"), " of the collection"), el("span", {}, el("i.dot.made"), " made")),
         el("label.inline.small", {}, hover, "Hear what is under the pointer"),
       ),
       frame,
