@@ -45,7 +45,20 @@ def take_screenshots(page: Page, sounds: Path, epochs: int, folder: Path) -> Non
     page.get_by_test_id("sound-input").set_input_files(sorted(sounds.rglob("*.wav"))[-1])
     page.get_by_test_id("code-grid").wait_for()
     shoot(page, folder / "web-listen.png", dark=True)
+    shoot_editor(page, folder)
     shoot_make(page, folder)
+
+
+def shoot_editor(page: Page, folder: Path) -> None:
+    """Open the sound that is heard in the editor, then go to the map of the model and make some sounds there."""
+    page.get_by_role("link", name="Edit these codes").click()
+    page.get_by_test_id("edit-selection").wait_for()
+    shoot(page, folder / "web-edit.png")
+    page.go_back()
+    page.get_by_test_id("to-map").click()
+    page.get_by_test_id("map-new").click()
+    page.locator(".map .made").first.wait_for()
+    shoot(page, folder / "web-map.png")
 
 
 def shoot_make(page: Page, folder: Path) -> None:
