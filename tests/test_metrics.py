@@ -194,11 +194,12 @@ def test_the_training_loss_of_an_epoch_is_the_mean_of_its_steps_without_those_th
     assert math.isnan(history.judged_training(4))
 
 
-def test_the_remaining_time_is_the_mean_epoch_times_the_epochs_left():
+def test_the_remaining_time_is_that_of_an_epoch_after_the_first_times_the_epochs_left():
     history = VQMetricsHistory()
     history.add_epoch(vq_epoch(0, elapsed_seconds=10.0))
     history.add_epoch(vq_epoch(1, elapsed_seconds=16.0))
-    assert history.compute_eta(1, 10) == 8.0 * 8
+    assert history.compute_eta(0, 10) == 10.0 * 9
+    assert history.compute_eta(1, 10) == 6.0 * 8
     assert history.compute_eta(1, 2) == 0.0
 
 

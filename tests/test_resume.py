@@ -213,7 +213,7 @@ def test_a_run_under_a_time_budget_that_is_settled_goes_on_exactly(whole_vqvae, 
     one, other = tmp_path / "one", tmp_path / "other"
     request = TrainingRequest.of_arguments("vqvae", run.config, run.sounds, one, models_dir=models_of(one))
     with InCall("training.run.Run.update_info", 2).laid() as options:  # where the number of epochs is settled
-        run_training(request, clock=ticking(), **options)
+        run_training(request, clock=ticking(0.05), **options)
     settled = newest(one)
     assert settled.planned
     shutil.copytree(one, other)
@@ -245,7 +245,7 @@ def test_a_used_run_folder_is_refused_and_left_as_it_is(config, sounds, uninterr
     assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*")} == before
 
 
-SAVING_S = {"quick": 0.1, "slow": 3.0}
+SAVING_S = {"quick": 0.1, "slow": 5.0}
 
 
 @pytest.mark.parametrize("saving", SAVING_S)

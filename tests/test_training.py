@@ -251,7 +251,7 @@ def test_learning_by_heart_is_told_once_however_often_a_run_is_resumed_and_train
 
 def test_a_time_budget_settles_the_epochs_and_lays_the_schedule_over_them(files, tmp_path):
     request = TrainingRequest.of_arguments("vqvae", small_config(minutes=0.1), files, tmp_path / "run")
-    result = run_training(request, clock=ticking(0.2))
+    result = run_training(request, clock=ticking(0.05))
     epochs = result["metrics_history"].epoch_metrics
     total = RunFolder(tmp_path / "run").read_info().total_epochs
     assert len(epochs) == total > 3
@@ -259,6 +259,38 @@ def test_a_time_budget_settles_the_epochs_and_lays_the_schedule_over_them(files,
     assert epochs[0].learning_rate == pytest.approx(1e-3)
     assert epochs[-1].learning_rate < 0.2 * epochs[0].learning_rate
     assert 5 < epochs[-1].elapsed_seconds < 6.5
+
+
+def test_a_single_epoch_that_would_take_longer_than_the_budget_ends_with_it(files, tmp_path):
+    now = 0.0
+
+    def callback(event):
+        nonlocal now
+        now += 3.0 if isinstance(event, VQStepMetrics) else 0.0
+
+    config = small_config(minutes=0.1, batch_size=1)
+    request = TrainingRequest.of_arguments("vqvae", config, files, tmp_path / "run")
+    history = run_training(request, callback, clock=lambda: now)["metrics_history"]
+    (epoch,) = history.epoch_metrics
+    assert (len(history.step_metrics), history.step_metrics[0].total_steps, epoch.elapsed_seconds) == (3, 4, 9.0)
+    assert epoch.total_epochs == RunFolder(tmp_path / "run").read_info().total_epochs == 1
+    assert len(logged(tmp_path / "run", "BudgetTooShort")) == 1
+
+
+def test_a_budget_is_kept_on_a_machine_that_becomes_slower_half_way(files, tmp_path):
+    reading = 0.0
+
+    def clock():
+        nonlocal reading
+        reading += 0.02 if reading < 3 else 0.2
+        return reading
+
+    request = TrainingRequest.of_arguments("vqvae", small_config(minutes=0.1), files, tmp_path / "run")
+    epochs = run_training(request, clock=clock)["metrics_history"].epoch_metrics
+    assert len(epochs) > 3
+    assert epochs[-2].total_epochs > epochs[-1].total_epochs == len(epochs)
+    assert 6 < epochs[-1].elapsed_seconds < 6 * 1.05 + 1
+    assert all(0 <= event.eta_seconds <= 6 - event.elapsed_seconds + 1e-6 or event.eta_seconds == 0 for event in epochs)
 
 
 def test_too_few_sounds_are_refused_before_anything_is_written(files, tmp_path):

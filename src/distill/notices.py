@@ -161,7 +161,7 @@ class RolledBack(Notice):
 
 @dataclass(frozen=True)
 class BudgetTooShort(Notice):
-    """One epoch takes longer than the time budget."""
+    """One epoch takes longer than the time budget, and was cut short."""
 
     minutes: float
     text = "a single pass over the sounds takes longer than the {minutes:g} minutes given"

@@ -8,6 +8,7 @@ UNPLANNED = 10**9  # epochs: so many that schedules stay at their beginning unti
 
 _MEASURED_SHARE = 0.08  # of the budget: for so long epochs are timed before their number is settled
 _RESERVE = 0.02  # of the budget, left for previews, the last checkpoint and the picture
+_TOLERANCE = 0.05  # of the budget: a run that takes longer than was planned ends after so much more, within an epoch
 
 
 def epochs_within(budget_s: float, epoch_ends: Sequence[float]) -> tuple[int, bool]:
@@ -22,3 +23,8 @@ def epochs_within(budget_s: float, epoch_ends: Sequence[float]) -> tuple[int, bo
     measured = done > 2 and elapsed >= _MEASURED_SHARE * budget_s
     # Also settled where at most one more epoch fits: there is nothing left to plan.
     return total, measured or total <= done + (done > 1)
+
+
+def is_spent(budget_s: float, elapsed_s: float) -> bool:
+    """True if a run has to end, although more was planned: the machine became slower, or a single epoch is too long."""
+    return elapsed_s > budget_s * (1 + _TOLERANCE)

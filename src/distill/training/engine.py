@@ -90,12 +90,13 @@ def train_steps(
     skips: Skips | None = None,
     callback: MetricsCallback | None = None,
     cancel_event: threading.Event | None = None,
-    after_step: Callable[[int], object] | None = None,
+    after_step: Callable[[int], bool] | None = None,
 ) -> int:
     """Train from `first_step` to the end of the epoch or until cancelled; returns the step to continue with.
 
     Without `total_epochs`, schedules that follow the progress of a run have their final values.
-    With `skips`, raises `Diverged` after too many skipped steps in a row. `after_step` gets the step to continue with.
+    With `skips`, raises `Diverged` after too many skipped steps in a row. `after_step` gets the step to continue with,
+    and ends the epoch there if it returns False.
     """
     context = train_step.context
     context.model.train()
@@ -103,10 +104,10 @@ def train_steps(
     total_steps = len(loader)
     with distributed.collective():
         batches = _batches(loader, cancel_event, first_step)
-        step, batch = first_step, next(batches, None)
+        step, batch, ended = first_step, next(batches, None), False
         while batch is not None:
             # Decided by all ranks together: one that stopped alone would leave the others waiting for it.
-            if distributed.any_rank(_asked_to_stop(cancel_event)):
+            if distributed.any_rank(ended or _asked_to_stop(cancel_event)):
                 return step
             if seed is not None:  # at every step, so that resuming needs no saved generator state
                 torch.manual_seed(_step_seed(seed, epoch, step))
@@ -132,7 +133,7 @@ def train_steps(
                 skips.count(learnt)
             step += 1
             if after_step:
-                after_step(step)
+                ended = not after_step(step)
     return total_steps
 
 

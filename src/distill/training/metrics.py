@@ -10,7 +10,7 @@ import math
 import typing
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
@@ -304,10 +304,13 @@ class History(ABC, Generic[Step, Epoch]):
         return min((each for each in losses if all(map(math.isfinite, each))), default=(0, 0, None))[2]
 
     def compute_eta(self, current_epoch: int, total_epochs: int) -> float:
-        """Seconds until the end of `total_epochs`, from the mean of the epochs up to `current_epoch`."""
-        if not self.epoch_metrics:
-            return 0.0
-        return seconds_left(self.epoch_metrics[-1].elapsed_seconds, current_epoch, total_epochs)
+        """Seconds until the end of `total_epochs`, at the pace of the epochs up to `current_epoch`."""
+        return seconds_left(self.epoch_ends[: current_epoch + 1], total_epochs)
+
+    @property
+    def epoch_ends(self) -> list[float]:
+        """The seconds after which each epoch ended."""
+        return [event.elapsed_seconds for event in self.epoch_metrics]
 
     def is_overfitting(self, threshold: float = OVERFITTING_GAP) -> bool:
         """True if the last epoch's overfitting gap exceeds `threshold`."""
@@ -333,9 +336,13 @@ class History(ABC, Generic[Step, Epoch]):
         return isinstance(other, type(self)) and other.to_dict() == self.to_dict()
 
 
-def seconds_left(elapsed_s: float, current_epoch: int, total_epochs: int) -> float:
-    """Seconds for the epochs after `current_epoch` (counted from 0) at the pace so far."""
-    return elapsed_s / (current_epoch + 1) * max(0, total_epochs - current_epoch - 1)
+def seconds_left(epoch_ends: Sequence[float], total_epochs: int) -> float:
+    """Seconds for the rest of `total_epochs` at the pace of those that have ended, the first of which is slower."""
+    done = len(epoch_ends)
+    if not done:
+        return 0.0
+    pace = (epoch_ends[-1] - epoch_ends[0]) / (done - 1) if done > 1 else epoch_ends[0]
+    return pace * max(0, total_epochs - done)
 
 
 class VQMetricsHistory(History[VQStepMetrics, VQEpochMetrics]):

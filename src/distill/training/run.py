@@ -13,9 +13,10 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from distill.data.batches import Loader
+from distill.training.budget import is_spent
 from distill.training.config import EngineConfig
 from distill.training.course import Course
-from distill.training.metrics import EpochEvent, Event, MetricsCallback, StepEvent
+from distill.training.metrics import EpochEvent, Event, MetricsCallback, StepEvent, seconds_left
 from distill.training.objective import Context
 from distill.training.run_folder import RunFolder
 from distill.training.run_info import RunInfo
@@ -45,6 +46,7 @@ class Run:
     began: float = field(init=False)  # clock reading at which it would have begun without interruptions
     saved_at: float = field(init=False)  # clock reading at its last checkpoint, or at its start …
     saving_s: float = 0.0  # … and how long that took
+    validation_s: float = 0.0  # the last one took
 
     def __post_init__(self) -> None:
         self.renew_train_step()
@@ -71,6 +73,23 @@ class Run:
         """Seconds the run has taken so far, including its parts before resuming; also stores them in the state."""
         self.state.elapsed_s = self.clock() - self.began
         return self.state.elapsed_s
+
+    @property
+    def budget_s(self) -> float | None:
+        """The seconds that this part of the run may take, if there is a budget."""
+        minutes = self.config.minutes
+        return None if minutes is None else minutes * 60 * self.context.objective.budget_share
+
+    def budget_spent(self) -> bool:
+        """True if the run has to end, although more epochs or steps were planned."""
+        return self.budget_s is not None and is_spent(self.budget_s, self.elapsed() + self.validation_s)
+
+    def seconds_left(self) -> float:
+        """The seconds that training will still take: those of the whole budget, or else at the pace of the epochs."""
+        if self.config.minutes is not None:
+            return max(0.0, self.config.minutes * 60 - self.state.elapsed_s)
+        ends = [*self.state.history.epoch_ends, self.state.elapsed_s]
+        return seconds_left(ends, self.state.total_epochs)
 
     def emit(self, event: Event) -> None:
         """Add an event to the history and to the log on disk, then pass it to the caller."""

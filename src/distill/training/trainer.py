@@ -72,12 +72,16 @@ class Trainer:
         )
         return not run.cancelled
 
-    def _after_step(self, step: int) -> None:
-        """Save a checkpoint if the last one was long ago: ten epochs can take an hour."""
+    def _after_step(self, step: int) -> bool:
+        """Save a checkpoint if the last one was long ago: ten epochs can take an hour; returns False to end the epoch.
+
+        An epoch ends with the budget, and its validation (`validation.py`) finds that it was the last.
+        """
         run = self.run
         run.state.step = step
         if run.clock() - run.saved_at >= max(_SAVED_EVERY_S, run.saving_s / _SAVING_SHARE):
             save_checkpoint(run)
+        return not run.budget_spent()
 
     def _end_epoch(self) -> None:
         run, state = self.run, self.run.state

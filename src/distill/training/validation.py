@@ -9,7 +9,7 @@ from distill.errors import CollectionError
 from distill.notices import BudgetTooShort
 from distill.training.budget import epochs_within
 from distill.training.engine import validate
-from distill.training.metrics import EpochEvent, seconds_left
+from distill.training.metrics import EpochEvent
 from distill.training.objective import EpochResult
 from distill.training.rank_worker import ValidateCommand, broadcast_command
 from distill.training.run import Run
@@ -20,9 +20,11 @@ logger = logging.getLogger(__name__)
 def validate_epoch(run: Run) -> bool:
     """Validate the epoch just trained and update the run; returns False where a cancellation cut it short."""
     broadcast_command(ValidateCommand())
+    began = run.elapsed()
     means, observed = validate(run.context, run.loaders[1], run.cancel_event)
     if run.cancelled:
         return False
+    run.validation_s = run.elapsed() - began
     _check_not_all_silent(means)
     _record_run_info(run, observed)
     rate, elapsed = run.train_step.rate, run.elapsed()  # the rate of this epoch: the schedulers are about to move it
@@ -55,20 +57,30 @@ def _record_run_info(run: Run, observed: list[Tensor]) -> None:
 
 
 def _plan_epochs(run: Run, elapsed: float) -> None:
-    """Settle the number of epochs of a time budget, once enough of them have been timed."""
-    state, minutes = run.state, run.config.minutes
-    if state.planned or minutes is None:
+    """Settle the number of epochs of a time budget, once enough of them have been timed, and end with the budget."""
+    state, minutes, budget = run.state, run.config.minutes, run.budget_s
+    if minutes is None or budget is None:
         return
-    ends = [event.elapsed_seconds for event in state.history.epoch_metrics] + [elapsed]
-    budget = minutes * 60 * run.context.objective.budget_share
-    state.total_epochs, state.planned = epochs_within(budget, ends)
-    if elapsed > minutes * 60 and len(ends) == 1:
-        logger.warning(BudgetTooShort(minutes))
+    if run.budget_spent():
+        _end_now(run, minutes)
+        return
+    if state.planned:
+        return
+    state.total_epochs, state.planned = epochs_within(budget, [*state.history.epoch_ends, elapsed])
     if state.planned:
         # From here on the cosine falls, to zero at the last epoch; until now it stayed at its maximum.
         for scheduler in run.schedulers:
             scheduler.T_max = state.total_epochs
         run.update_info(total_epochs=state.total_epochs)
+
+
+def _end_now(run: Run, minutes: float) -> None:
+    """Make this epoch the last one: it has taken what was left of the budget."""
+    state = run.state
+    if state.epoch == 0:
+        logger.warning(BudgetTooShort(minutes))
+    state.total_epochs, state.planned = state.epoch + 1, True
+    run.update_info(total_epochs=state.total_epochs)
 
 
 def _step_schedulers(run: Run) -> None:
@@ -81,9 +93,8 @@ def _step_schedulers(run: Run) -> None:
 
 def _epoch_result(run: Run, means: dict[str, float], rate: float, elapsed: float) -> EpochResult:
     state = run.state
-    eta = seconds_left(elapsed, state.epoch, state.total_epochs)
     train_loss = state.totals.mean("train_loss")
-    return EpochResult(state.epoch, state.total_epochs, train_loss, means, rate, eta, elapsed)
+    return EpochResult(state.epoch, state.total_epochs, train_loss, means, rate, run.seconds_left(), elapsed)
 
 
 def _keep_best(run: Run, event: EpochEvent) -> None:
