@@ -271,14 +271,14 @@ def test_a_rate_that_was_asked_for_is_kept_when_the_run_goes_on(tmp_path: Path, 
     sounds, folder, models = write_collection(tmp_path / "kit", 2), tmp_path / "run", tmp_path / "models"
     places = ("--output-dir", folder, "--models-dir", models)
     running = start("train", sounds, *THREE, "--rate", 22_050, *places, before=IN_EPOCH_2)
-    running.wait_for("trained at 22,050 Hz\n")
+    running.wait_for("trained in mono, at 22,050 Hz\n")
     running.wait_for("epoch 1/")
     running.kill(signal.SIGINT)
     running.end()
     resumed = run("train", "--resume", folder, "--json")
     assert resumed.code == 0, resumed.err
     lines = [strict(line) for line in resumed.out.splitlines()]
-    assert {"event": "Notice", "message": "trained at 22,050 Hz"} in lines
+    assert {"event": "Notice", "message": "trained in mono, at 22,050 Hz"} in lines
     assert lines[-1]["sample_rate"] == 22_050
     assert rate_of(Run(sounds, folder, models, resumed)) == (22_050, 22_050)
 

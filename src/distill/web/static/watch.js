@@ -439,10 +439,10 @@ function drawActions(page) {
   const focused = head.actions.contains(document.activeElement);
   fill(
     head.actions,
-    verb === "cancel" ? permissionButton((text, click) => el("button.quiet", { type: "button", on: { click } }, text)) : null,
     verb === "cancel" ? actionButton(page, "Cancel", verb, "") : null,
     verb === "resume" ? actionButton(page, "Resume", verb, "primary") : null,
     run.model_id ? el("a.button.primary", { href: `#/models/${api.id(run.model_id)}` }, "Open the model") : null,
+    verb === "cancel" ? permissionButton((text, click) => el("button.quiet", { type: "button", on: { click } }, text)) : null,
   );
   if (focused) (head.actions.firstElementChild ?? head.title).focus();
 }
