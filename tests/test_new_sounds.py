@@ -20,6 +20,7 @@ from distill.models.prior import CodePrior
 from distill.training.execution import run_training
 from distill.training.loop import train_vqvae
 from distill.training.metrics import PriorEpochMetrics, PriorStepMetrics, TrainingCompleteEvent, VQStepMetrics
+from distill.training.prior_loop import PriorObjective
 from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder
 from support.commands import assert_refused, run, strict
@@ -122,7 +123,8 @@ def test_a_run_stopped_while_its_prior_is_trained_goes_on_to_the_same_bits(kit, 
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_model_without_a_prior_is_given_one(tmp_path, sounds):
+def test_a_model_without_a_prior_is_given_one_and_told_of_copies(tmp_path, sounds, monkeypatch):
+    monkeypatch.setattr(PriorObjective, "_copied", lambda *_: 0.3)
     trained_without = train_vqvae(small_config(), sounds, tmp_path / "run", models_dir=tmp_path / "m", model_name="kit")
     assert trained_without
     folder = sounds[0].parent
@@ -130,6 +132,8 @@ def test_a_model_without_a_prior_is_given_one(tmp_path, sounds):
     said = run("train", "--prior-only", "kit", folder, "--epochs", 1, *places)
     assert said.code == 0
     assert "New sounds (prior): epoch 1/1" in said.out
+    assert "near copies 30% (usual: up to 10%)" in said.out
+    assert said.out.count("warning: new sounds come close to being copies: 30% of them") == 1
     assert distill.load("kit", models_dir=tmp_path / "m").generates
 
 

@@ -61,7 +61,7 @@ def test_a_finished_run_tells_of_its_prior_and_plays_its_sounds(web: Web, made: 
     epochs = [event for event in RunFolder(home / "runs/bells/prior").events() if isinstance(event, PriorEpochMetrics)]
     assert (prior["epochs"], prior["total_epochs"], prior["eta_seconds"]) == (2, 2, 0)
     assert prior["bits"] == pytest.approx([epoch.val_code_bits for epoch in epochs], abs=1e-3)
-    assert prior["unigram_bits"] == epochs[-1].unigram_bits
+    assert (prior["unigram_bits"], prior["copied"]) == (epochs[-1].unigram_bits, epochs[-1].copied)
     assert len({preview["name"] for preview in prior["previews"]}) == len(prior["previews"]) == 4
     for preview in prior["previews"]:
         assert len(heard(web, f"/api/runs/bells/prior/previews/{preview['name']}")) > 0

@@ -115,6 +115,17 @@ class LossJumped(Notice):
 
 
 @dataclass(frozen=True)
+class Copying(Notice):
+    """What a prior makes is nearer to the sounds it was trained on than these are to each other; `share` 0 to 1."""
+
+    share: float
+    text = (
+        "new sounds come close to being copies: {share:.0%} of them, by length, is nearer to one of your sounds than "
+        "90% of your sounds are to each other. More sounds help most; a higher temperature makes bolder ones"
+    )
+
+
+@dataclass(frozen=True)
 class LatentsActive(Notice):
     """The number of active latent dimensions of a VAE; `divergence` is the KL divergence in nats."""
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from distill.cli.console import duration, out, plural
 from distill.cli.tables import level_table
-from distill.cli.views import TextView, part_title
+from distill.cli.views import TextView, copied_text, part_title
 from distill.paths import printable
 from distill.training.metrics import EpochEvent, Event, PreviewEvent, StepEvent, TrainingCompleteEvent
 
@@ -29,6 +29,7 @@ class LiveView(TextView):
         super().__init__(request)
         self._step: StepEvent | None = None
         self._epoch: EpochEvent | None = None
+        self._copied = ""  # the latest remark on how near to copies new sounds are
         self._vectors = 0
         self._part = ""
         self._remark, self._notice = "looking at the sounds", ""
@@ -51,7 +52,7 @@ class LiveView(TextView):
             if event.step:  # a remark from between two epochs stays for the first step
                 self._remark = ""
         elif isinstance(event, EpochEvent):
-            self._epoch = event
+            self._epoch, self._copied = event, copied_text(event) or self._copied
             if not self._vectors:  # looked up once: the number is in the run's record, which is on disk
                 info = self.info()
                 self._vectors = (info.validation_vectors if info else None) or 0
@@ -102,6 +103,8 @@ class LiveView(TextView):
         if epoch:
             losses = f"train {epoch.train_loss:.4f}  validation {epoch.val_loss:.4f}"
             grid.add_row("losses", losses, f"gap {epoch.overfitting_gap:+.0%}")
+        if self._copied:
+            grid.add_row("new sounds", self._copied, "")
         return grid
 
 

@@ -17,6 +17,7 @@ from distill.library.header import read_header
 from distill.notices import Notice
 from distill.training.health import verdict
 from distill.training.metrics import (
+    USUALLY_COPIED,
     CodebookHealth,
     EpochEvent,
     Event,
@@ -214,6 +215,12 @@ def part_title(event: Event) -> str:
     return f"{family.title}: " if family and family.part_of else ""
 
 
+def copied_text(event: EpochEvent) -> str:
+    """How near to copies the new sounds of a prior are; empty for other events, and where nobody has looked."""
+    copied = getattr(event, "copied", None)
+    return "" if copied is None else f"near copies {copied:.0%} (usual: up to {USUALLY_COPIED:.0%})"
+
+
 class PlainView(TextView):
     """A view of plain lines for a log: one per epoch, and each warning when it is new."""
 
@@ -244,7 +251,8 @@ class PlainView(TextView):
 
     def _losses(self, event: EpochEvent) -> list[str]:
         family = family_of_event(event) or self.request.family
-        return [f"{loss.label} {getattr(event, loss.field):.4f}" for loss in family.losses]
+        losses = [f"{loss.label} {getattr(event, loss.field):.4f}" for loss in family.losses]
+        return losses + [text for text in (copied_text(event),) if text]
 
     def _levels(self, health: CodebookHealth) -> list[str]:
         info = self.info()

@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 from distill.library.header import WholeHealth
 
 OVERFITTING_GAP = 0.2  # the threshold of `History.is_overfitting`
+USUALLY_COPIED = 0.1  # of new sounds, at most: so much of real sounds comes as near to others of their collection
 
 CodebookHealth = dict[str, dict[str, float]]
 
@@ -133,7 +134,11 @@ class PriorStepMetrics(StepEvent):
 
 @dataclass(frozen=True)
 class PriorEpochMetrics(EpochEvent):
-    """One epoch of a prior; `unigram_bits` is what a code would take if only frequencies of codes were known."""
+    """One epoch of a prior; `unigram_bits` is what a code would take if only frequencies of codes were known.
+
+    `copied` is the share (0 to 1) of new sounds that come nearer to a training sound than others of the collection do
+    (`distill.training.copying`); it is None in epochs after which nobody has looked.
+    """
 
     epoch: int
     total_epochs: int
@@ -146,6 +151,7 @@ class PriorEpochMetrics(EpochEvent):
     learning_rate: float
     eta_seconds: float
     elapsed_seconds: float
+    copied: float | None = None
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,9 @@ class Objective(ABC):
     def build_model(self, request: "TrainingRequest") -> nn.Module:
         """The network for a request, its weights drawn from torch's global generator."""
 
+    def begin(self, run: "Run") -> None:  # noqa: B027  most families need nothing of it
+        """Take from a run, before it starts or goes on, what events and results need beside the model."""
+
     def parameter_groups(self, model: nn.Module) -> Sequence[Iterable[nn.Parameter]]:
         """The parameters of each optimizer; `Evaluation.totals` has a scalar for each."""
         return [model.parameters()]

@@ -1,6 +1,8 @@
 """Training of a prior: the codes of a saved RVQ-VAE, learnt in a run of their own that ends in the same model file."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -13,17 +15,21 @@ from distill.audio.recording import Samples
 from distill.audio.spectrogram import AudioSpectrogram, mark_end
 from distill.data.chunks import ChunkDataset
 from distill.data.waveforms import Waveform
-from distill.models.new_sounds import NewSounds, new_sounds
+from distill.models.new_sounds import NewSounds, draw_codes, new_sounds
 from distill.models.persistence import add_part_to_file, load_model_v2
 from distill.models.prior import CodePrior, with_some_left_out
+from distill.notices import Copying
 from distill.training.config import PriorConfig
-from distill.training.metrics import PriorEpochMetrics, PriorHistory, PriorStepMetrics
+from distill.training.copying import Originals
+from distill.training.metrics import USUALLY_COPIED, PriorEpochMetrics, PriorHistory, PriorStepMetrics
 from distill.training.objective import Batch, Context, EpochResult, Evaluation, Objective, StepResult
 from distill.training.picture import draw_prior_run
 from distill.training.preview_files import PreviewFile
 from distill.training.request import TrainingRequest
 from distill.training.run import Run
 from distill.training.setup import run_device
+
+logger = logging.getLogger(__name__)
 
 PART = "prior"
 
@@ -32,7 +38,11 @@ _START_VECTORS = 100_000
 _PREVIEWS = 4
 _DRAWN = 8  # sounds in each row of the picture
 _DRAWN_S = 3.0  # of each, at most
-_LEVELLED = 32  # new sounds that are compared with the collection in loudness
+_LEVELLED = 32  # new sounds that are compared with the collection in loudness, and in the end looked through for copies
+_LOOKED_THROUGH = 16  # new sounds that are looked through for copies while the prior is trained
+_LOOKED_EVERY = 5  # epochs
+_COMPARED = 200  # sounds with which they are compared, at most
+_COMPARED_S = 4.0  # of each, at most
 
 
 def _loudness(sound: Samples) -> float:
@@ -47,6 +57,25 @@ class PriorObjective(Objective):
 
     def __init__(self, config: PriorConfig) -> None:
         self.config: PriorConfig = config
+        self._sounds: tuple[Sequence[Waveform], Sequence[Waveform]] = ((), ())
+
+    def begin(self, run: Run) -> None:
+        """Take the sounds of the run, for comparison with new ones."""
+        train, held_out = (cast(ChunkDataset, loader.dataset).waveforms for loader in run.loaders)
+        self._sounds = train, held_out
+
+    @cached_property
+    def _originals(self) -> Originals | None:
+        """Some of the sounds; not made before it is needed, because some are still being decoded until then."""
+        spectrogram = self.codec.spectrogram.config
+        longest = round(_COMPARED_S * spectrogram.sample_rate)
+
+        def heard(sounds: Sequence[Waveform]) -> list[Tensor]:
+            beginnings = (sound[:longest] for sound in sounds[:: max(1, -(-len(sounds) // _COMPARED))])
+            return [self._played(sound) for sound in beginnings if len(sound)]
+
+        trained, held_out = self._sounds
+        return Originals.of(heard(trained), heard(held_out), spectrogram.frame_rate)
 
     def build_model(self, request: TrainingRequest) -> CodePrior:
         """A `CodePrior` for the codes of the model; raises `ModelFileError`."""
@@ -88,6 +117,23 @@ class PriorObjective(Objective):
         waveform = torch.from_numpy(sound[: round(_DRAWN_S * spectrogram.config.sample_rate)]).to(self.codec.device)
         return spectrogram.decibels(spectrogram.waveform_to_mel(mark_end(waveform)[None, None]))[0, 0]
 
+    @torch.no_grad()
+    def _played(self, sound: Samples) -> Tensor:
+        """The mel `[M, T]`, linear in decibels, of a sound float `[S]` as the model plays it."""
+        spectrogram, waveform = self.codec.spectrogram, torch.from_numpy(sound).to(self.codec.device)
+        mel = self.codec.model.reconstruct(spectrogram.waveform_to_mel(mark_end(waveform)[None, None]))
+        return spectrogram.decibels(mel)[0, 0]
+
+    @torch.no_grad()
+    def _copied(self, prior: CodePrior, count: int) -> float | None:
+        """The share of new sounds that are near copies, or None where there is too little sound to tell."""
+        if self._originals is None:
+            return None
+        codec = self.codec
+        drawn = draw_codes(codec, prior, NewSounds(range(count)))
+        mels = (codec.model.decode_columns(codes[None]) for codes in drawn)
+        return self._originals.copied([codec.spectrogram.decibels(mel)[0, 0] for mel in mels])
+
     def _gain(self, prior: CodePrior, waveforms: Sequence[Waveform]) -> float:
         """The gain with which new sounds are as loud as those of the collection, by their medians."""
         prior.gain.fill_(1.0)
@@ -115,7 +161,10 @@ class PriorObjective(Objective):
         prior = cast(CodePrior, model)
         counts = [int((codes[..., 0, 0] >= 0).sum()) for codes in observed]
         unigrams = [float(prior.unigram_bits(codes)) * count for codes, count in zip(observed, counts) if count]
-        return PriorEpochMetrics(**epoch.fields(), unigram_bits=sum(unigrams) / max(1, sum(counts)))
+        look = (epoch.epoch + 1) % _LOOKED_EVERY == 0 or epoch.epoch + 1 == epoch.total_epochs
+        copied = self._copied(prior, _LOOKED_THROUGH) if look else None
+        unigram_bits = sum(unigrams) / max(1, sum(counts))
+        return PriorEpochMetrics(**epoch.fields(), unigram_bits=unigram_bits, copied=copied)
 
     def preview(
         self, model: nn.Module, spectrogram: AudioSpectrogram, waveforms: Tensor, folder: Path, epoch: int
@@ -134,6 +183,9 @@ class PriorObjective(Objective):
             prior = cast(CodePrior, run.best_model())
             waveforms = cast(ChunkDataset, run.loaders[0].dataset).waveforms
             prior.gain.fill_(self._gain(prior, waveforms))
+            copied = self._copied(prior, _LEVELLED)
+            if copied is not None and copied > USUALLY_COPIED:
+                logger.warning(Copying(copied))
             run.model_path = add_part_to_file(Path(self.config.model_file), PART, prior)
             heard = [waveform[:] for waveform in waveforms[:: -(-len(waveforms) // _DRAWN)]]
             made = list(new_sounds(self.codec, prior, NewSounds(range(_DRAWN))))

@@ -90,6 +90,7 @@ def set_up(
         cancel_event=cancel_event,
         clock=clock,
     )
+    objective.begin(run)
     if checkpoint is None:
         _start(run)
     else:

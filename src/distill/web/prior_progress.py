@@ -20,7 +20,8 @@ def prior_folder(run: RunFolder) -> RunFolder:
 def prior_progress(run: RunFolder) -> dict[str, Any] | None:
     """The JSON of a run's prior, with its newest previews; None before its training has begun.
 
-    `bits` has a value for each epoch: of a code of the sounds set aside. `made` changes with the file of a preview.
+    `bits` has a value for each epoch: of a code of the sounds set aside. `copied` is the share of new sounds that are
+    near copies, when last looked for, or None. `made` changes with the file of a preview.
     """
     folder = prior_folder(run)
     if not folder.info_path.is_file() or folder.path.is_symlink():
@@ -33,6 +34,7 @@ def prior_progress(run: RunFolder) -> dict[str, Any] | None:
         "eta_seconds": last.get("eta_seconds"),
         "bits": [to_json(_short(epoch["val_code_bits"])) for epoch in epochs],
         "unigram_bits": last.get("unigram_bits"),
+        "copied": next((epoch["copied"] for epoch in reversed(epochs) if epoch.get("copied") is not None), None),
         "previews": _newest_previews(folder),
     }
 

@@ -3,7 +3,7 @@ import * as api from "./api.js";
 import { whenSeen } from "./canvas.js";
 import { lineChart } from "./charts.js";
 import { el, setText } from "./dom.js";
-import { duration, figure, positive } from "./format.js";
+import { duration, figure, percent, positive } from "./format.js";
 import { ACTIVE } from "./runs.js";
 import { soundList } from "./soundlist.js";
 
@@ -64,11 +64,12 @@ export function priorPanel(runId, signal) {
     run = next;
     node.hidden = !run.prior;
     if (!run.prior) return;
-    const { bits, unigram_bits: unigram, eta_seconds: left } = run.prior;
+    const { bits, unigram_bits: unigram, eta_seconds: left, copied } = run.prior;
     setText(title, run.state === "finished" ? "Learnt to make new sounds" : "Learning to make new sounds");
     const parts = [
       `E${priorEpoch(run).slice(1)}`,
       bits.length && `${figure(bits.at(-1))} bits per code, ${figure(unigram)} from how often each occurs`,
+      copied !== null && `${percent(copied)} near copies (up to 10% is usual)`,
       isLearning(run) && bits.length && `about ${duration(left)} left`,
       run.state === "interrupted" && "stopped; Resume goes on from here",
     ];
