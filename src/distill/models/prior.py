@@ -200,7 +200,7 @@ class CodePrior(nn.Module):
         logits = [self.first_logits(rows, self.normalized(codebooks[0][found[..., 0]]), features)]
         for level in range(1, self.levels):
             partial = self.normalized(embed(found[..., :level], codebooks))
-            logits.append(self.further_logits(level, rows, partial, features))
+            logits.append(self._logits(level, self.with_levels(level, rows, partial), features))
         levels = [F.cross_entropy(one.flatten(0, 1), found[..., n].flatten()) for n, one in enumerate(logits)]
         return Bits(torch.stack(levels) * _BITS, end)
 
@@ -243,26 +243,31 @@ class CodePrior(nn.Module):
     def first_logits(self, rows: Tensor, first: Tensor, features: list[Tensor]) -> Tensor:
         """Logits `[N, H, K]` of the first level, given its vectors above, `normalized`, `[N, H, D + 1]`."""
         above = torch.einsum("nrd,rdh->nrh", first, self.from_above)
-        return self.logits_of(0, rows + above.cumsum(dim=1) - above, features, slice(None))
+        return self._logits(0, rows + above.cumsum(dim=1) - above, features)
 
-    def further_logits(self, level: int, rows: Tensor, partial: Tensor, features: list[Tensor]) -> Tensor:
-        """Logits `[N, H, K]` of a further level, given the sum of those before it as `normalized`, `[N, H, D + 1]`."""
+    def with_levels(self, level: int, rows: Tensor, partial: Tensor) -> Tensor:
+        """What is known of each row before a further level, `[N, H, hidden]`, given the sum of those before it.
+
+        That is `normalized`, `[N, H, D + 1]`.
+        """
         known = torch.einsum("nrd,rdh->nh", partial, self.from_all).unsqueeze(1)
-        return self.logits_of(level, rows + known + partial @ self.from_own[level], features, slice(None))
+        return rows + known + partial @ self.from_own[level]
 
     def features(self, codebooks: Tensor) -> list[Tensor]:
         """What is known of each code, `[K, hidden]` for each level; for the logits."""
         return [
-            network(codebook / codebook.square().mean().sqrt().clamp(min=1e-6))
+            network(codebook / codebook.square().mean().sqrt().clamp(min=1e-6)) / self.row_bias.shape[-1] ** 0.5
             for network, codebook in zip(self.codes, codebooks)
         ]
 
-    def logits_of(self, level: int, state: Tensor, features: list[Tensor], row: slice | int) -> Tensor:
-        """Logits `[N, …, K]` of a level from all that is known of one row, or of all rows, `[N, …, hidden]`."""
+    def sought(self, level: int, state: Tensor) -> Tensor:
+        """The features `[…, hidden]` that a code of a level should have, from all that is known, `[…, hidden]`."""
         state = state + self.level_bias[level]
-        state = state + self.trunk(state)
-        logits: Tensor = state @ features[level].T / state.shape[-1] ** 0.5 + self.frequencies[row, level]
-        return logits
+        sought: Tensor = state + self.trunk(state)
+        return sought
+
+    def _logits(self, level: int, state: Tensor, features: list[Tensor]) -> Tensor:
+        return self.sought(level, state) @ features[level].T + self.frequencies[:, level]
 
 
 def is_sounding(codes: Tensor) -> Tensor:

@@ -87,6 +87,7 @@ def sample(
     sampler = _Sampler(prior, codebooks, draw.temperature)
     place = torch.zeros(batch, device=device)
     memory, heard = None, None
+    anywhere = torch.zeros(batch, prior.rows, codebooks.shape[-1], device=device), torch.zeros(batch, device=device)
     before = torch.zeros(batch, prior.rows, codebooks.shape[-1] + 1, device=device)
     sounded = torch.zeros(batch, device=device)
     for column in range(draw.columns):
@@ -105,7 +106,8 @@ def sample(
             here = None if kept is None else kept.column(column)
             if here is not None and here.sounds:
                 sounds = torch.ones_like(sounds)
-            drawn = sampler.column(heard[:, 0], before, draws[:, 1:], _target_at(target, column), here)
+            near = anywhere if target is None or column >= target.vectors.shape[1] else _target_at(target, column)
+            drawn = sampler.column(heard[:, 0], before, draws[:, 1:], near, here)
             codes[:, column] = torch.where(sounds[:, None, None], drawn, NO_CODE)
         before = prior.normalized(embed(codes[:, column], codebooks))
         sounded = is_sounding(codes[:, column : column + 1])[:, 0].float()
@@ -114,18 +116,22 @@ def sample(
 
 @dataclass(frozen=True)
 class _Sampler:
+    """Draws columns. What makes a code likely, and how near it lies to a target, is one product with `_codes`."""
+
     prior: CodePrior
     codebooks: Tensor
     temperature: float
 
     @cached_property
-    def _features(self) -> list[Tensor]:
-        return self.prior.features(self.codebooks)
+    def _codes(self) -> list[Tensor]:
+        """The features, the vectors and the squares of all codes, `[hidden + D + 1, K]` for each level."""
+        features = self.prior.features(self.codebooks)
+        parts = zip(features, self.codebooks, self.codebooks.square().sum(dim=-1, keepdim=True))
+        return [torch.cat(part, dim=-1).T.contiguous() for part in parts]
 
     @cached_property
-    def _sizes(self) -> Tensor:
-        """The squares of all codes, `[Q, K]`."""
-        return self.codebooks.square().sum(dim=-1)
+    def _frequencies(self) -> Tensor:
+        return self.prior.frequencies / self.temperature
 
     def sounds(self, heard: Tensor, draws: Tensor, place: Tensor, asked: Conditions) -> Tensor:
         """Bool `[B]`: whether the next column sounds. A sound sets in at once, and does not last far beyond its end."""
@@ -135,16 +141,16 @@ class _Sampler:
         return sounds
 
     def column(
-        self, heard: Tensor, before: Tensor, draws: Tensor, near: tuple[Tensor, Tensor] | None, kept: Kept | None
+        self, heard: Tensor, before: Tensor, draws: Tensor, near: tuple[Tensor, Tensor], kept: Kept | None
     ) -> Tensor:
         """The codes `[B, H, Q]` of a column, given uniform `draws` `[B, Q, H]`."""
         prior = self.prior
         rows = prior.rows_from(heard, before)
-        codes = torch.zeros(len(heard), prior.rows, 0, dtype=torch.int64, device=heard.device)
+        pull = self._pull(*near)
         above, first = torch.zeros_like(rows[:, 0]), []
         for row in range(prior.rows):
-            logits = prior.logits_of(0, rows[:, row] + above, self._features, row)
-            code = self._pick(logits, draws[:, 0, row], self._penalty(near, 0, row, None))
+            wanted = torch.cat([prior.sought(0, rows[:, row] + above) / self.temperature, pull[:, row]], dim=-1)
+            code = _picked(torch.addmm(self._frequencies[row, 0], wanted, self._codes[0]), draws[:, 0, row])
             code = code if kept is None else kept.instead(code, row, 0)
             first.append(code)
             vector = embed(code.unsqueeze(-1), self.codebooks)
@@ -152,36 +158,32 @@ class _Sampler:
         codes = torch.stack(first, dim=1).unsqueeze(-1)
         for level in range(1, prior.levels):
             partial = embed(codes, self.codebooks)
-            logits = prior.further_logits(level, rows, prior.normalized(partial), self._features)
-            code = self._pick(logits, draws[:, level], self._penalty(near, level, slice(None), partial))
+            state = prior.with_levels(level, rows, prior.normalized(partial))
+            wanted = torch.cat([prior.sought(level, state) / self.temperature, self._pull(*near, partial)], dim=-1)
+            code = _picked(wanted @ self._codes[level] + self._frequencies[:, level], draws[:, level])
             code = code if kept is None else kept.instead(code, slice(None), level)
             codes = torch.cat([codes, code.unsqueeze(-1)], dim=-1)
         return codes
 
-    def _penalty(
-        self, near: tuple[Tensor, Tensor] | None, level: int, row: int | slice, partial: Tensor | None
-    ) -> Tensor:
-        """What a code's distance to the target takes from its logit: `[B, …, K]`, or 0 without a target."""
-        if near is None:
-            return torch.zeros(())
-        vectors, weight = near
-        rest = vectors[:, row] if partial is None else vectors[:, row] - partial[:, row]
-        # Without the square of what is left, which is the same for all codes.
-        distance = self._sizes[level] - 2 * (rest @ self.codebooks[level].T)
-        distance = distance / self.prior.row_scale[row].square()
-        return distance * weight.view(-1, *(1,) * (distance.ndim - 1))
+    def _pull(self, vectors: Tensor, weight: Tensor, partial: Tensor | float = 0.0) -> Tensor:
+        """Factors `[B, H, D + 1]` of the vectors and the squares of codes: minus the weighted distance of a code.
 
-    def _pick(self, logits: Tensor, draws: Tensor, penalty: Tensor) -> Tensor:
-        """Codes `[…]` of logits `[…, K]`, by inversion of their distribution at `draws` `[…]`."""
-        total = (logits / self.temperature - penalty).softmax(dim=-1).cumsum(dim=-1)
-        place = torch.searchsorted(total, (draws * total[..., -1]).unsqueeze(-1))
-        return place.squeeze(-1).clamp(max=total.shape[-1] - 1)
+        The distance is that to what is left of `vectors` `[B, H, D]` after `partial`, without the square of what is
+        left, which is the same for all codes.
+        """
+        scale = weight.view(-1, 1, 1) / self.prior.row_scale.square()  # [B, H, 1]
+        return torch.cat([2 * scale * (vectors - partial), -scale], dim=-1)
 
 
-def _target_at(target: Target | None, column: int) -> tuple[Tensor, Tensor] | None:
+def _picked(logits: Tensor, draws: Tensor) -> Tensor:
+    """Codes `[…]` of logits `[…, K]`, by inversion of their distribution at `draws` `[…]`."""
+    total = logits.softmax(dim=-1).cumsum(dim=-1)
+    place = torch.searchsorted(total, (draws * total[..., -1]).unsqueeze(-1))
+    return place.squeeze(-1).clamp(max=total.shape[-1] - 1)
+
+
+def _target_at(target: Target, column: int) -> tuple[Tensor, Tensor]:
     """The vectors `[B, H, D]` that a column is to be near to, and the weights `[B]` of their distances."""
-    if target is None or column >= target.vectors.shape[1] or target.nearness <= 0:
-        return None
     # From nothing to all: at 0.5 a distance as large as a vector takes one nat for each of its numbers.
     nearness = min(target.nearness, 1 - 1e-4)
     weight = (nearness / (1 - nearness)) ** 2 / 2
