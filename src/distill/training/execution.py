@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -36,34 +37,56 @@ def run_training(
     leaves a checkpoint to resume from, or nothing where the run had not begun yet.
     Raises `CollectionError`, `ConfigError`, `CheckpointError`, `StorageError`, `TrainingError`.
     """
+    with ExitStack() as group:
+        group.enter_context(distributed.process_group(run_device(request).type))
+        return _run(request, callback, cancel_event, clock, group.close)
+
+
+def _run(
+    request: TrainingRequest,
+    callback: MetricsCallback | None,
+    cancel_event: threading.Event | None,
+    clock: Callable[[], float],
+    leave: Callable[[], None],
+) -> dict[str, Any]:
+    """`run_training` within a process group, which it leaves by `leave` once the model itself is trained."""
     objective = request.family.objective_type(request.config)
     # `nothing`: a run without a result of its family still returns all the keys.
     folder, nothing = RunFolder(request.output_dir), dict.fromkeys(objective.result_keys)
-    with distributed.process_group(run_device(request).type), deterministic():
+    with deterministic():
         if distributed.rank() > 0:
             # Without a cancel event: only rank 0 is cancelled, and the others stop with it.
             context, loaders, optimizers = build_components(objective, request, None)
             # Not `recorded`, as a run on several ranks never is.
             run_worker(TrainStep(context, optimizers, request.config.gradient_clip_norm), loaders, request.config.seed)
             return _result(context.model, request.family.history(), folder) | nothing
-        with folder.in_use(), folder.keeps_warnings(), workers_shut_down():
+        with folder.in_use(), folder.keeps_warnings():
             try:
-                run = set_up(request, objective, callback, cancel_event, clock)
+                with workers_shut_down():
+                    run = set_up(request, objective, callback, cancel_event, clock)
+                    own, complete = _fit(run)
             except Cancelled:  # while the sounds were read: there is no run to resume yet
                 if callback:
                     callback(TrainingCompleteEvent(0, 0.0, math.nan, math.nan, math.inf, -1))
                 model = seeded(request.config.seed, partial(objective.build_model, request)).eval()
                 return _result(model, request.family.history(), folder) | nothing
-            try:
-                own = objective.conclude(run, Trainer(run).fit())
-                complete = run.model_path is not None and _train_part(objective.part_request(request, run), run)
-            except Cancelled:  # while a resumed run without any steps left waited for its sounds
-                own, complete = nothing, False
+            leave()  # the other ranks have ended; a part is small, and trained by this process alone
+            complete = complete and _train_part(objective.part_request(request, run), run, leave)
             _complete(run, str(run.model_path) if complete else None)
             return _result(run.context.model, run.state.history, folder) | own
 
 
-def _train_part(request: TrainingRequest | None, run: Run) -> bool:
+def _fit(run: Run) -> tuple[dict[str, Any], bool]:
+    """Train a run to its end, or to a cancellation; returns what its family adds, and whether a model is saved."""
+    objective = run.context.objective
+    try:
+        own = objective.conclude(run, Trainer(run).fit())
+    except Cancelled:  # while a resumed run without any steps left waited for its sounds
+        return dict.fromkeys(objective.result_keys), False
+    return own, run.model_path is not None
+
+
+def _train_part(request: TrainingRequest | None, run: Run, leave: Callable[[], None]) -> bool:
     """Train a part of the model that the run has saved, if there is one; returns False if it was cancelled.
 
     Its events are the run's, but for its end.
@@ -75,7 +98,7 @@ def _train_part(request: TrainingRequest | None, run: Run) -> bool:
 
     if request is None:
         return True
-    folder = RunFolder(run_training(request, passed_on, run.cancel_event, run.clock)["output_dir"])
+    folder = RunFolder(_run(request, passed_on, run.cancel_event, run.clock, leave)["output_dir"])
     return folder.info_path.exists() and folder.read_info().model_path is not None
 
 

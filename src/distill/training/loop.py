@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from distill import distributed
 from distill.audio.limits import AudioLimits
 from distill.audio.spectrogram import AudioSpectrogram, SpectrogramConfig
 from distill.data.batches import Loader
@@ -168,10 +167,7 @@ class VQVAEObjective(Objective):
 
     def part_request(self, request: TrainingRequest, run: Run) -> TrainingRequest | None:
         """The request for the prior, unless it is trained already, or is not wanted."""
-        # The ranks of a distributed run wait for commands of its own epochs.
-        if not self.config.with_prior or distributed.world_size() > 1:
-            return None
-        return prior_request(request, run)
+        return prior_request(request, run) if self.config.with_prior else None
 
 
 def _joined(observed: Sequence[Tensor]) -> Tensor:
