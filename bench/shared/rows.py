@@ -19,6 +19,7 @@ _BENCH = Path(__file__).parent.parent
 QUALITY = _BENCH / "results" / "quality.jsonl"
 ABLATION = _BENCH / "results" / "ablation.jsonl"
 SPEED = _BENCH / "results" / "speed.jsonl"
+GENERATION = _BENCH / "results" / "generation.jsonl"
 
 
 class Key(NamedTuple):

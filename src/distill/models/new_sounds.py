@@ -83,7 +83,7 @@ def draw_codes(
     codebooks, known = _codebooks(loaded), prior.all_anchors if like is None else like
 
     def draw(seeds: tuple[int, ...]) -> Tensor:
-        chosen = [_crossed(prior, known, codebooks, seed) for seed in seeds]
+        chosen = [crossed(prior, known, codebooks, seed) for seed in seeds]
         conditions = _conditions(loaded, prior, asked, chosen)
         columns = int(conditions.columns.max()) + _SPARE
         target = Target(torch.stack([_padded(vectors, columns - 1) for vectors in chosen]), None, _GUIDANCE)
@@ -253,7 +253,7 @@ def _asked(loaded: "LoadedVQModel", count: int, columns: float = UNKNOWN) -> Con
     return Conditions(length, torch.full_like(length, UNKNOWN))
 
 
-def _crossed(prior: CodePrior, sounds: Sequence[Tensor], codebooks: Tensor, seed: int) -> Tensor:
+def crossed(prior: CodePrior, sounds: Sequence[Tensor], codebooks: Tensor, seed: int) -> Tensor:
     """Vectors `[W, H, D]` between those of two sounds `[W, H, Q]`, nearer to the first and as long as it."""
     if not sounds:
         return torch.zeros(int(_USUAL_COLUMNS), prior.rows, codebooks.shape[-1], device=codebooks.device)

@@ -1,10 +1,4 @@
-"""Measures new sounds: how they compare with sounds that the model has not seen, as sets and one by one.
-
-    python -m bench.generation NAME=DIR [NAME=DIR ...] [--minutes 3] [--seeds 0 1 2] [-n 64] [--model vqvae] [-o DIR]
-
-The default `distill train` learns from four fifths of the files; `distill generate` makes `-n` sounds, and a set of
-figures compares them with the training sounds. The held-out files and their reconstructions are measured alike, so that
-a reader sees what is as good as it can be. With `-o`, the sounds and a picture of them are kept.
+"""Figures of a set of sounds, compared with the sounds that a model was trained on.
 
 As a set: windows of 0.5 s, half overlapping, each known by mean, deviation and mean absolute step of 32 log-mel bands,
 projected on 16 principal components of the training windows'. MMD is unbiased, with the kernel exp(-d² / median), times
@@ -12,24 +6,15 @@ projected on 16 principal components of the training windows'. MMD is unbiased, 
 tenth of the held-out ones are.
 """
 
-import argparse
-import json
-import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from bench.quality.artefacts import texture_and_flutter
-from bench.quality.mel_distance import RATE, mel_filters, read_mono
-from bench.quality.models import run_distill
-from bench.quality.split import Split
-from bench.shared.collection import Collection
-from bench.shared.markdown import table
+from bench.quality.mel_distance import RATE, mel_filters
 
 _WINDOW, _HOP = RATE // 2, RATE // 4
 _N_FFT, _STEP, _BANDS = 2048, 512, 32
@@ -37,8 +22,6 @@ _COMPONENTS = 16
 _NEIGHBOURS = 5
 _FILTERS = mel_filters(_N_FFT, _BANDS)
 _ATTACK = round(0.03 * RATE)
-_DRAWN = 16  # sounds of each kind
-_DRAWN_S = 2 * RATE  # of each, at most
 
 
 @dataclass(frozen=True)
@@ -90,14 +73,20 @@ def features(sounds: Iterable[Tensor]) -> Tensor:
     return torch.stack([_of_window(window) for sound in sounds for window in _windows(sound)])
 
 
+def log_mel(sound: Tensor) -> Tensor:
+    """32 log-mel bands `[32, T]` of a sound `[S]`, a frame every 10.7 ms."""
+    padded = torch.nn.functional.pad(sound, (0, max(0, _N_FFT - len(sound))))
+    spectrum = torch.stft(padded, _N_FFT, _STEP, window=torch.hann_window(_N_FFT), return_complex=True).abs()
+    return (_FILTERS.to(spectrum.dtype) @ spectrum).clamp(min=1e-5).log()
+
+
 def _windows(sound: Tensor) -> list[Tensor]:
     padded = torch.nn.functional.pad(sound, (0, max(0, _WINDOW - len(sound))))
     return [padded[start : start + _WINDOW] for start in range(0, len(padded) - _WINDOW + 1, _HOP)]
 
 
 def _of_window(window: Tensor) -> Tensor:
-    spectrum = torch.stft(window, _N_FFT, _STEP, window=torch.hann_window(_N_FFT), return_complex=True).abs()
-    log = (_FILTERS.to(spectrum.dtype) @ spectrum).clamp(min=1e-5).log().double()
+    log = log_mel(window).double()
     return torch.cat([log.mean(dim=1), log.std(dim=1), log.diff(dim=1).abs().mean(dim=1)])
 
 
@@ -171,67 +160,3 @@ def _attack_at_once(sound: Tensor) -> bool:
 
 def _ends_silent(sound: Tensor) -> bool:
     return bool(sound[-RATE // 200 :].abs().max() <= sound.abs().max() / 100)
-
-
-def main() -> None:
-    """Train, generate, measure and print a table for each collection."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("collections", nargs="+", type=Collection.parse, metavar="NAME=DIR")
-    parser.add_argument("--minutes", type=float, default=3.0)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("-n", "--count", type=int, default=64)
-    parser.add_argument("--model", default="vqvae")
-    parser.add_argument("-o", "--output-dir", type=Path)
-    args = parser.parse_args()
-    for collection in args.collections:
-        with tempfile.TemporaryDirectory() as name:
-            work = args.output_dir / collection.name if args.output_dir else Path(name)
-            print(report(collection, work, args), flush=True)
-
-
-def report(collection: Collection, work: Path, args: argparse.Namespace) -> str:
-    """The table of a collection; the sounds are left in `work`."""
-    split = Split.of(collection, work)
-    train = [read_mono(path) for path in sorted(split.train.rglob("*")) if path.is_file()]
-    reference = Reference.of([sound for sound in train if float(sound.abs().max()) > 1e-3], split.originals)
-    rows = {"held-out files": measured(reference, split.originals)}
-    for seed in args.seeds:
-        folder = work / f"{args.model}-{seed}"
-        lines = run_distill(
-            *("train", split.train, "--model", args.model, "--minutes", args.minutes, "--seed", seed, "--json"),
-            *("--models-dir", folder / "models", "--output-dir", folder / "run"),
-        )
-        model = json.loads(lines[-1])["model_path"]
-        run_distill("reconstruct", model, split.test[0].parent, "-o", folder / "out")
-        run_distill("generate", model, "-n", args.count, "-o", folder / "new", "--seed", 1000 * seed)
-        draw(folder / "new.png", reference.train, _read(folder / "new"))
-        rows[f"reconstructions, seed {seed}"] = measured(reference, _read(folder / "out"))
-        rows[f"new sounds, seed {seed}"] = measured(reference, _read(folder / "new"))
-    names = list(asdict(next(iter(rows.values()))))
-    body = [[title, *(f"{value:.2f}" for value in asdict(figures).values())] for title, figures in rows.items()]
-    return f"{collection.name}, {args.minutes:g} minutes\n\n" + table(["", *names], body)
-
-
-def draw(path: Path, real: Sequence[Tensor], made: Sequence[Tensor]) -> None:
-    """Draw the spectrograms of some training sounds, and below them those of some new ones, to a PNG."""
-    figure = Figure(figsize=(16, 7))
-    grid = figure.subplots(4, _DRAWN // 2, sharey=True)
-    for rows, sounds, title in ((grid[:2], real, "of the collection"), (grid[2:], made, "new")):
-        chosen = [sounds[round(at)] for at in np.linspace(0, len(sounds) - 1, _DRAWN)]
-        for axes, sound in zip(rows.flat, chosen):
-            heard = torch.nn.functional.pad(sound[:_DRAWN_S], (0, max(0, _N_FFT - len(sound))))
-            spectrum = torch.stft(heard, 1024, 256, window=torch.hann_window(1024), return_complex=True).abs()
-            image = 20 * (mel_filters(1024, 80).to(spectrum.dtype) @ spectrum).clamp(min=1e-5).log10()
-            axes.imshow(image.numpy(), origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=20,
-                        extent=(0, len(heard) / RATE, 0, 80))  # fmt: skip
-            axes.set(title=title, yticks=[])
-    figure.tight_layout()
-    figure.savefig(path, dpi=70)
-
-
-def _read(folder: Path) -> list[Tensor]:
-    return [read_mono(path) for path in sorted(folder.glob("*.wav"))]
-
-
-if __name__ == "__main__":
-    main()

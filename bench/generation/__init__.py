@@ -1,0 +1,1 @@
+"""How new sounds compare with sounds that the model has not heard."""
