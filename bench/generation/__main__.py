@@ -15,6 +15,7 @@ is not measured again (`--again` does). A model that cannot be trained is named,
 import argparse
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -105,6 +106,7 @@ def model_rows(
     split: Split, folder: Path, reference: Reference, family: str, seed: int, args: argparse.Namespace
 ) -> Iterator[Row]:
     """Train a model in `folder`, and measure what it makes; that of the prior comes last, and completes the model."""
+    shutil.rmtree(folder, ignore_errors=True)  # what a stopped measurement has left of this model
     length = ("--epochs", args.epochs) if args.epochs else ("--minutes", args.minutes)
     lines = run_distill(
         *("train", split.train, "--model", family, *length, "--seed", seed, "--json"),

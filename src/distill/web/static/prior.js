@@ -69,7 +69,7 @@ export function priorPanel(runId, signal) {
     const parts = [
       `E${priorEpoch(run).slice(1)}`,
       bits.length && `${figure(bits.at(-1))} bits per code, ${figure(unigram)} from how often each occurs`,
-      copied !== null && `${percent(copied)} near copies (up to 10% is usual)`,
+      copied !== null && `${percent(copied)} near copies (up to 10 % is usual)`,
       isLearning(run) && bits.length && `about ${duration(left)} left`,
       run.state === "interrupted" && "stopped; Resume goes on from here",
     ];
