@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import socket
+import time
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,11 @@ from distill.home import is_at_home
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # in a shared folder there are writers on other machines
 _TEMPORARY = re.compile(r"\.distill-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 _BLOCK = 1 << 20
+_FORBIDDEN = re.compile(r"[\x00-\x1f/\\:*?\"<>|]")  # in a file name, on Windows and on disks that are formatted for it
+_DEVICE = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(?=\s*(\.|$))", re.IGNORECASE)  # Windows', whatever the suffix
+_LONG_PATH = 260  # characters, from which on Windows says that a path is not there, unless it is set up otherwise
+_IN_USE = {32, 33}  # Windows' own numbers for a file that another program has open or locked
+_WAITS_S = (0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 # Errors and sizes
@@ -43,6 +49,10 @@ def _cause(error: OSError, path: Path, needed: int | None) -> tuple[str, str]:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         wanted = "" if needed is None else f"{readable_size(needed)} needed, "
         return f"{reason} ({wanted}{readable_size(free_bytes(path))} free)", "free some space, then try again"
+    if error.errno == errno.ENAMETOOLONG or (os.name == "nt" and len(str(path.absolute())) >= _LONG_PATH):
+        return reason, another_place(path, "choose a shorter name, or a folder with a shorter path")
+    if getattr(error, "winerror", None) in _IN_USE:
+        return reason, "close the program that has it open, then try again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return reason, another_place(path, "choose a folder that you may write to")
     return reason, another_place(path, "check the disk, then try again", "check the disk, or ")
@@ -67,10 +77,16 @@ def free_bytes(path: Path) -> int:
 # Writing
 
 
+def portable_name(name: str) -> str:
+    """`name` with `_` for or after what no file may be called on some system, such as `a:b` or `con`."""
+    return _DEVICE.sub(r"\1_", _FORBIDDEN.sub("_", name))
+
+
 def safe_stem(name: str) -> str:
     """A form of `name` for file names: all but letters, digits, dots, dashes and spaces becomes `_`."""
     # In bytes, since that is what file systems limit; 100 leave room for a counter and a suffix.
-    return re.sub(r"[^\w\-. ]", "_", name).strip(" .").encode()[:100].decode(errors="ignore") or "model"
+    short = re.sub(r"[^\w\-. ]", "_", name).strip(" .").encode()[:100].decode(errors="ignore")
+    return portable_name(short.rstrip(" .")) or "model"
 
 
 def atomic_write(path: Path, data: bytes | memoryview) -> None:
@@ -84,7 +100,7 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
         temporary = temporary_beside(path)
         try:
             _write_synced(temporary, memoryview(data))
-            os.replace(temporary, path)  # noqa: PTH105  every system call goes through `os`, where tests make it fail
+            _replace(temporary, path)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)  # noqa: PTH108
@@ -169,6 +185,18 @@ def _alive(pid: int) -> bool:
 # System calls
 
 
+def _replace(source: Path, target: Path) -> None:
+    """Rename a file to `target`; on Windows, wait for programs that have it open, such as virus scanners."""
+    for wait in _WAITS_S if os.name == "nt" else ():
+        try:
+            os.replace(source, target)  # noqa: PTH105  every system call goes through `os`, where tests make it fail
+        except PermissionError:
+            time.sleep(wait)
+        else:
+            return
+    os.replace(source, target)  # noqa: PTH105
+
+
 def _open(path: Path, flags: int) -> int:
     # 0o666, less the umask: the permissions of any other new file.
     return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
@@ -206,5 +234,8 @@ def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network disks can sync no folder
+            raise
     finally:
         os.close(handle)

@@ -28,7 +28,9 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # decoders print remarks there
             env=os.environ | _ONE_THREAD,
-            start_new_session=True,  # so that Ctrl-C reaches only this process, which then ends the worker
+            # So that Ctrl-C reaches only this process, which then ends the worker.
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
         )
         self._requests, self._answers = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
 

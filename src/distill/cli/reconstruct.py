@@ -51,6 +51,7 @@ def _targets(files: list[Path], output_dir: Path, overwrite: bool) -> dict[Path,
     from distill.data.collection import find_audio_files
     from distill.errors import AudioError, StorageError
     from distill.paths import printable
+    from distill.storage import portable_name
 
     sources = [source for file in files for source in (find_audio_files(file) if file.is_dir() else [file])]
     targets: dict[Path, Path] = {}
@@ -60,7 +61,9 @@ def _targets(files: list[Path], output_dir: Path, overwrite: bool) -> dict[Path,
         if not source.exists():
             raise AudioError(f"{printable(source)}: no such file")
         # Some file systems do not distinguish upper and lower case.
-        target = next(path for path in _names(output_dir, source.stem) if path.name.casefold() not in taken)
+        target = next(
+            path for path in _names(output_dir, portable_name(source.stem)) if path.name.casefold() not in taken
+        )
         if target.resolve() in originals:  # not even with --overwrite
             raise StorageError(
                 f"{printable(target)} would replace a sound that is to be read; choose another folder with -o"

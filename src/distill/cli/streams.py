@@ -1,5 +1,6 @@
 """The standard streams, which may be closed, full, or unable to show every character."""
 
+import codecs
 import io
 import os
 import re
@@ -7,6 +8,8 @@ import sys
 from typing import TextIO
 
 from distill.paths import printable
+
+_SPELLED = {"→": "->", "…": "...", "█": "#", "░": "."}  # what distill prints, where the encoding has no such character
 
 
 def open_streams() -> bool:
@@ -18,8 +21,18 @@ def open_streams() -> bool:
     sys.stderr = sys.stderr or _null_device("w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # neither file names nor the terminal need be UTF-8
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="spelled")
     return had_output
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(_SPELLED.get(char) or char.encode("ascii", "backslashreplace").decode() for char in lost), error.end
+
+
+codecs.register_error("spelled", _spelled)
 
 
 def _null_device(mode: str) -> io.TextIOWrapper:

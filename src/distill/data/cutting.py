@@ -1,5 +1,6 @@
 """Long recordings cut into sounds: where they are silent, or into equal lengths."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from distill.data.collection import SHORT_S, UnreadableFile
 from distill.data.levels import is_silent
 from distill.data.reading import read_each
 from distill.errors import AudioError, CollectionError, ConfigError, CutRecordings
+from distill.storage import portable_name
 
 _SHORTEST_S = 0.1  # that can be asked for
 _STEP_S = 0.01  # for each of which there is a level
@@ -81,12 +83,17 @@ def cut_recordings(
 
 
 def _stems(recordings: Sequence[Path]) -> dict[Path, str]:
-    """A name for each recording, the folder's name before it where two would be alike."""
-    names = [path.stem for path in recordings]
-    return {
-        path: path.stem if names.count(path.stem) == 1 else f"{path.parent.name}_{path.stem}_{path.suffix[1:]}"
-        for path in recordings
-    }
+    """A name for each recording, the folder's name before it where two would be alike, whatever their case."""
+    plain = {path: portable_name(path.stem) for path in recordings}
+    times = Counter(stem.casefold() for stem in plain.values())
+    stems: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path, stem in plain.items():
+        name = stem if times[stem.casefold()] == 1 else f"{portable_name(path.parent.name)}_{stem}_{path.suffix[1:]}"
+        names = (name, *(f"{name}_{number}" for number in range(2, 2 + len(plain))))
+        stems[path] = next(name for name in names if name.casefold() not in taken)
+        taken.add(stems[path].casefold())
+    return stems
 
 
 def _equal_cuts(recording: Recording, seconds: float) -> list[Span]:

@@ -165,13 +165,14 @@ class ModelLibrary:
         return self._follow_files(anew=True)
 
     @contextmanager
-    def new_file(self, name: str) -> Iterator[Path]:
-        """Yield a path for a new model called `name`, which stays free while the body runs."""
+    def new_file(self, name: str, old: Path | None = None) -> Iterator[Path]:
+        """Yield a path for a model called `name`, new or so far at `old`, which stays free while the body runs."""
         with locked(self.folder):
             stem = safe_stem(name)
             counted = (f"{stem}_{n}" for n in range(2, 1_000_000))
             path = self.folder / f"{stem}{MODEL_FILE_EXTENSION}"
-            while path.exists():
+            # Where case does not count, `old` itself is found under a name that differs only in that.
+            while path.exists() and not (old and path.samefile(old)):
                 path = self.folder / f"{next(counted)}{MODEL_FILE_EXTENSION}"
             yield path
 

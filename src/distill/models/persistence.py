@@ -182,7 +182,7 @@ def rename_model(library: ModelLibrary, entry: ModelEntry, name: str) -> Path:
     content = read_content(old)
     file = check_file(old, content, family_of(old, content))
     content["metadata"] = dataclasses.asdict(dataclasses.replace(file.metadata, name=name))
-    with library.new_file(name) as new, storage_errors(new):  # holds the library's lock
+    with library.new_file(name, old) as new, storage_errors(new):  # holds the library's lock
         library.check_unchanged(entry)
         # The file is rewritten where it is, then renamed: a copy under the new name could be left beside the old one.
         # Killed in between, the library lists it by its new name.

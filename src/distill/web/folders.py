@@ -147,11 +147,8 @@ class Folders:
 
     def create(self, name: str) -> OpenFolder:
         """Create an empty folder for dropped files; raises `StorageError`."""
-        stem = safe_stem(name)
         with self._lock, storage_errors(self._uploads):
-            number = 1
-            while (path := self._uploads / (stem if number == 1 else f"{stem}_{number}")).exists():
-                number += 1
+            path = self._free_path(name)
             path.mkdir(parents=True)
         return self._add(path, uploaded=True)
 
@@ -180,10 +177,9 @@ class Folders:
         """Bring a removed folder back, under a free name; raises `CollectionError` when it is gone."""
         if not kept.is_dir():
             raise CollectionError(f"nothing of {printable(kept.name)} is left")
-        folder = self.create(kept.name)
-        with storage_errors(folder.path):
-            kept.rename(folder.path)  # replaces the empty folder that `create` has made
-        return folder
+        with self._lock, storage_errors(self._uploads):
+            path = kept.rename(self._free_path(kept.name))
+        return self._add(path, uploaded=True)
 
     def look_through(self, folder: OpenFolder, found: Future[Found] | None = None) -> None:
         """Scan a folder in the background, unless it is being scanned; `found` are its files, once they are known."""
@@ -193,6 +189,14 @@ class Folders:
             folder.state, folder.done, folder.total, folder.error = "scanning", 0, 0, None
         found = found or _find_in_background(folder.path)
         threading.Thread(target=self._scan, args=(folder, found), name="distill-scan", daemon=True).start()
+
+    def _free_path(self, name: str) -> Path:
+        """A path for dropped files that is not taken, called `name` or like it."""
+        stem = safe_stem(name)
+        number = 1
+        while (path := self._uploads / (stem if number == 1 else f"{stem}_{number}")).exists():
+            number += 1
+        return path
 
     def _add(self, path: Path, uploaded: bool) -> OpenFolder:
         # From the path, so that a folder has the same id after a restart, and is there once however often it is opened.

@@ -99,7 +99,9 @@ def listen(host: str, port: int) -> socket.socket:
     # asyncio sets TCP_NODELAY only if the protocol is named; without it, each response would wait 40 ms for the next.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or a restart has to wait for the same port
+        # Or a restart has to wait for the same port; on Windows it has not, and two servers could share one.
+        option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+        listener.setsockopt(socket.SOL_SOCKET, option, 1)
         listener.bind((host, port))
         listener.listen()  # here, where a port that is taken is found out, and before the address is told
     except OSError as error:

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import re
 import shutil
 import uuid
 from collections.abc import AsyncIterator
@@ -13,16 +12,15 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from distill.errors import ConfigError, DistillError
-from distill.storage import storage_errors, temporary_beside
+from distill.storage import portable_name, storage_errors, temporary_beside
 
-_FORBIDDEN = re.compile(r"[\x00-\x1f/\\:*?\"<>|]")
 _MAX_STEM_BYTES = 150  # of a name without its suffix
 
 
 def safe_name(name: str, suffixes: set[str]) -> str:
     """Make `name` safe in any folder; raises `ConfigError` if it does not end in one of `suffixes`."""
     # Without folders, of whichever system, and without dots at its ends, which could hide it or lead out of the folder.
-    plain = _FORBIDDEN.sub("_", Path(name.replace("\\", "/")).name).strip(". ")
+    plain = portable_name(Path(name.replace("\\", "/")).name.strip(". "))
     stem, suffix = Path(plain).stem, Path(plain).suffix
     if suffix.lower() not in suffixes:
         raise ConfigError(f"{plain or 'a file without a name'}: not one of {', '.join(sorted(suffixes))}")
