@@ -97,7 +97,9 @@ def test_a_folder_that_is_being_looked_through_does_not_hold_up_the_end(start: A
 
 def test_an_address_that_others_can_reach_needs_a_word_and_brings_a_warning(start: Any) -> None:
     web = start(*WEB, "--host", "0.0.0.0")
-    port = httpx.URL(address_of(web)).port
+    address = httpx.URL(address_of(web))
+    port = address.port
+    assert address.host == "127.0.0.1"  # which opens here
     assert "can be reached from other machines" in " ".join(web.out().split())
     assert httpx.get(f"http://127.0.0.1:{port}/api/about", timeout=PATIENCE_S).status_code == 401
     foreign = {"Host": f"evil.example:{port}"}

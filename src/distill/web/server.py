@@ -22,6 +22,7 @@ from distill.web.run_queue import RunQueue
 from distill.web.state import AppState
 from distill.web.tray import Tray
 
+_HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where this machine reaches a server that listens on all addresses
 _GRACE_S = 2  # for requests under way when the server is stopped
 
 
@@ -48,7 +49,8 @@ def serve(host: str, port: int, models_dir: Path, open_page: bool, say: Callable
             uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=_GRACE_S), state
         )
         with stopping_in_order(server.stop), closing(state.runs):
-            shown_host = f"[{host}]" if ":" in host else host
+            here = _HERE.get(host, host)
+            shown_host = f"[{here}]" if ":" in here else here
             _announce(f"http://{shown_host}:{port}/?token={token}", len(state.runs.jobs()), open_page, say)
             server.run(sockets=[listener])
             state.folders.close()  # a scan must not hold up the end
