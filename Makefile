@@ -1,32 +1,38 @@
-# Both commands work on a fresh machine: they make .venv, install what is needed, then run.
+# Every command works on a fresh machine: it makes .venv, installs what it needs, then runs.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 STAMP := .venv/.installed
+DEV_STAMP := .venv/.installed-dev
 
 .PHONY: demo test slow soak lint clean
 
 demo: $(STAMP)
 	$(BIN)/python -m bench.demo
 
-test: $(STAMP)
+test: $(DEV_STAMP)
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-slow: $(STAMP)
+slow: $(DEV_STAMP)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow and not soak"
 
-soak: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,soak]'
+soak: $(DEV_STAMP)
+	$(INSTALL) -e '.[dev,soak]'
 	$(BIN)/python -m pytest -n auto -m soak
 
-lint: $(STAMP)
+lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(INSTALL) -e .
 	touch $(STAMP)
+
+$(DEV_STAMP): $(STAMP)
+	$(INSTALL) -e '.[dev]'
+	touch $(DEV_STAMP)
 
 clean:
 	rm -rf .venv demo

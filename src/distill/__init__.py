@@ -15,7 +15,7 @@ Folders, lowest layer first; each imports only from those before it: `audio`, `d
 import gc
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Codes", "load", "train", "train_prior", "write_wav"]
 
 
