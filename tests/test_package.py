@@ -157,6 +157,8 @@ def test_in_an_environment_of_its_own_the_wheel_trains_and_makes_sounds(wheel: P
     installed = run("python", "-m", "pip", "list", "--format=freeze")
     assert not re.search("^(pytest|ruff|mypy|playwright|llvmlite)=", installed, re.MULTILINE)
     assert run("distill-audio", "--version") == f"distill {distill.__version__}\n"
-    run("distill", "train", write_collection(tmp_path / "sounds"), "--epochs", 2, "--models-dir", tmp_path / "models")
+    run(
+        "distill", "train", write_collection(tmp_path / "sounds"), "--minutes", 0.2, "--models-dir", tmp_path / "models"
+    )
     run("distill", "generate", "sounds", "-n", 1, "-o", tmp_path / "new", "--models-dir", tmp_path / "models")
     assert len(list((tmp_path / "new").glob("*.wav"))) == 1
