@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import anyio
 import numpy as np
 import pytest
 
@@ -24,7 +23,7 @@ from distill.home import default_models_dir
 from distill.library.catalog import ModelLibrary
 from distill.models.persistence import rename_model
 from distill.storage import atomic_write, portable_name, safe_stem
-from distill.web import server, uploads
+from distill.web import server
 from distill.web.folders import Folders
 from support.models import save_rvq_vae, small_rvq_vae
 from support.sounds import RATE, tone
@@ -71,28 +70,6 @@ def case_insensitive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Files
-
-
-def receive(folder: Path, name: str, content: bytes) -> Path:
-    class Request:
-        async def stream(self) -> Any:
-            yield content
-
-    return anyio.run(uploads.receive_file, Request(), folder, name)
-
-
-def test_a_disk_without_hard_links_takes_dropped_sounds(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "link", refusing(errno.EPERM))  # what exFAT answers
-    assert [receive(tmp_path, "kick.wav", content).name for content in (b"one", b"two")] == ["kick.wav", "kick_2.wav"]
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"kick.wav": b"one", "kick_2.wav": b"two"}
-
-
-def test_a_dropped_sound_that_cannot_be_moved_into_place_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "link", refusing(errno.EPERM))
-    monkeypatch.setattr(Path, "replace", refusing(errno.EIO))
-    with pytest.raises(StorageError):
-        receive(tmp_path, "kick.wav", b"one")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_dropped_sounds_come_back_where_a_folder_cannot_take_the_place_of_another(tmp_path, monkeypatch):
