@@ -24,7 +24,7 @@ LAYERS = (
     {"data", "packs"},
     {"models"},
     {"training"},
-    {"api"},
+    {"api", "sharing"},
     {"web"},
     {"cli"},
     {"__main__"},

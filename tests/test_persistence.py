@@ -22,6 +22,7 @@ from distill.models import persistence
 from distill.models.persistence import (
     LoadedVQModel,
     ModelMetadata,
+    describe_model,
     load_any,
     load_model_v2,
     rename_model,
@@ -388,7 +389,7 @@ def test_complex_weights_are_refused(content, write):
         ("spectrogram_config", {"mel": "bark"}),
         ("metadata", {"name": None}),
         ("metadata", {"epochs": "all"}),
-        ("metadata", {"author": "x"}),
+        ("metadata", {"composer": "x"}),
     ],
     ids=lambda value: value if isinstance(value, str) else f"{next(iter(value))}",
 )
@@ -451,6 +452,20 @@ def test_renaming_a_model_that_is_gone_is_refused(saved):
     saved.unlink()
     with pytest.raises(ModelFileError, match="no such"):
         rename_model(library, entry, "new")
+
+
+def test_what_is_said_of_a_model_is_kept_in_its_file_and_nothing_else_changes(saved):
+    library = ModelLibrary(saved.parent)
+    (entry,) = library.entries()
+    before = load_any(saved)
+    path = describe_model(library, entry, author="Ann", licence="CC0-1.0", tags=["drums"])
+    after = load_any(path)
+    assert dataclasses.replace(before.metadata, author="Ann", licence="CC0-1.0", tags=["drums"]) == after.metadata
+    assert all(torch.equal(a, b) for a, b in zip(before.model.state_dict().values(), after.model.state_dict().values()))
+    assert read_header(path).facts()["tags"] == "drums"
+    with pytest.raises(ConfigError, match="tags"):
+        describe_model(library, entry, tags=["x" * 51])
+    assert read_header(path).metadata == after.metadata
 
 
 def test_a_library_that_cannot_be_made_is_a_storage_error(model, tmp_path):

@@ -708,6 +708,13 @@ def test_a_model_is_shown_renamed_deleted_and_brought_back(web: Web, trained) ->
     assert renamed["name"] == "Bells / soft"
     assert web.get("/api/models", search="bells") == [renamed]
     assert web.get("/api/models", search="drum") == web.get("/api/models", family="vae") == []
+    about = {"author": "Ann", "licence": "CC0-1.0", "tags": ["drums", "dusty"]}
+    assert web.client.put(f"/api/models/{renamed['id']}/description", json=about).json()["id"] == renamed["id"]
+    facts = web.get(f"/api/models/{renamed['id']}")["facts"]
+    assert {name: facts[name] for name in about} == about | {"tags": "drums, dusty"}
+    refused = web.client.put(f"/api/models/{renamed['id']}/description", json=about | {"tags": ["x" * 51]})
+    assert "tags" in refused.json()["error"]
+    renamed = web.get("/api/models")[0]
     undo = web.client.delete(f"/api/models/{renamed['id']}").json()["undo"]
     assert web.get("/api/models") == []
     assert web.client.get(f"/api/models/{renamed['id']}").status_code == 404

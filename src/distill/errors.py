@@ -199,6 +199,10 @@ class LibraryError(DistillError):
     """A model is not in the library, or a name is ambiguous."""
 
 
+class HubError(DistillError):
+    """A model could not be sent to the hub or fetched from it."""
+
+
 class StorageError(DistillError, OSError):
     """A file could not be written; its previous content is untouched."""
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from distill import __version__
-from distill.cli import codes, exchange, generate, inspect, models, new_sounds, reconstruct, train, web
+from distill.cli import codes, exchange, generate, inspect, models, new_sounds, reconstruct, sharing, train, web
 from distill.cli.help import in_plain_words
 from distill.cli.messages import COMMAND_LINE, NoticeFormatter
 from distill.cli.streams import flush_output, open_streams, say
@@ -40,6 +40,8 @@ app.command("encode")(codes.encode)
 app.command("decode")(codes.decode)
 app.command("export")(exchange.export_model)
 app.command("import")(exchange.import_model)
+app.command("push")(sharing.push)
+app.command("pull")(sharing.pull)
 app.command("web")(web.web)
 app.add_typer(models.app, name="models")
 

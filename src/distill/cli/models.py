@@ -139,6 +139,30 @@ def rename_model(
     out.print(f"{entry.name} is now {name}: {rename(library, entry, name)}", markup=False)
 
 
+@app.command("describe")
+def describe_model(
+    model: ModelArgument,
+    author: Annotated[str | None, typer.Option(help="Who made it.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="The licence of the sounds it was trained on, such as CC0-1.0.")
+    ] = None,
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", help="A word by which it can be found; give it again for more.")
+    ] = None,
+    models_dir: ModelsDir = None,
+) -> None:
+    """Say in a model's file who made it, under which licence its sounds are, and what it is about."""
+    from distill.cli.console import out
+    from distill.models.persistence import describe_model as describe
+
+    given = {"author": author, "licence": licence, "tags": tags}
+    about = {name: value for name, value in given.items() if value is not None}
+    if not about:
+        raise typer.BadParameter("there is nothing to say; give --author, --licence or --tag")
+    library, entry = _locate(model, models_dir)
+    out.print(f"{entry.name}: {describe(library, entry, **about)}", markup=False)
+
+
 @app.command("delete")
 def delete_model(
     model: ModelArgument,

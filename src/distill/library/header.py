@@ -46,6 +46,10 @@ class ModelMetadata(Validated):
     validation_vectors: int = Field(default=0, ge=0)  # number of vectors that codebook health was counted over
     seed: int = 0
     distill_version: str = Field(default="", max_length=64)
+    # What its maker says of it, for those it is given to.
+    author: str = Field(default="", max_length=200)
+    licence: str = Field(default="", max_length=100)  # of its sounds: an SPDX identifier, or in words
+    tags: list[Annotated[str, Field(min_length=1, max_length=50)]] = Field(default_factory=list, max_length=20)
 
     @property
     def kept_epoch(self) -> int | None:
@@ -120,10 +124,11 @@ class Header(Validated):
         return [ModelYoung(self.metadata.epochs)] if young else []
 
     def facts(self) -> dict[str, Any]:
-        """The metadata as people read it: the kept epoch counted from 1, and no count of vectors if there are none."""
+        """The metadata as people read it: the kept epoch counted from 1, and nothing that is empty."""
         facts = dataclasses.asdict(self.metadata)
-        facts["kept_epoch"] = self.metadata.kept_epoch
-        hidden = {"best_epoch"} if self.metadata.validation_vectors else {"best_epoch", "validation_vectors"}
+        facts |= {"kept_epoch": self.metadata.kept_epoch, "tags": ", ".join(self.metadata.tags)}
+        told = ("validation_vectors", "author", "licence", "tags")
+        hidden = {"best_epoch", *(name for name in told if not facts[name])}
         return {name: value for name, value in facts.items() if name not in hidden and value is not None}
 
     def safe_ranges(self) -> dict[str, list[float]]:

@@ -21,6 +21,7 @@ from distill.library.header import (
     SAVED_MODEL_VERSION_V2,
     ModelMetadata,
 )
+from distill.library.lock import locked
 from distill.models.archive import read_archive
 from distill.models.format import (
     SAVED_MODEL_VERSION,
@@ -50,6 +51,7 @@ __all__ = [
     "ModelMetadata",
     "add_to_library",
     "delete_model",
+    "describe_model",
     "load_any",
     "load_model",
     "load_model_v2",
@@ -171,6 +173,20 @@ def delete_model(model_id: str, models_dir: Path | str) -> None:
     ModelLibrary(models_dir).remove(model_id)
 
 
+def describe_model(library: ModelLibrary, entry: ModelEntry, **about: Any) -> Path:
+    """Change fields of a model's metadata other than its name and id; returns the path of its file.
+
+    Raises `ConfigError`, `LibraryError`, `ModelFileError`, `StorageError`.
+    """
+    path = library.path(entry)
+    content = _with_metadata(path, **about)
+    with locked(library.folder):
+        library.check_unchanged(entry)
+        write_content(path, content)
+        library.add(ModelEntry.of_file(path))
+    return path
+
+
 def rename_model(library: ModelLibrary, entry: ModelEntry, name: str) -> Path:
     """Rename a model in its file, its file name and the index; raises `ModelFileError`, `StorageError`.
 
@@ -179,9 +195,7 @@ def rename_model(library: ModelLibrary, entry: ModelEntry, name: str) -> Path:
     old = library.path(entry)
     if name == entry.name:
         return old
-    content = read_content(old)
-    file = check_file(old, content, family_of(old, content))
-    content["metadata"] = dataclasses.asdict(dataclasses.replace(file.metadata, name=name))
+    content = _with_metadata(old, name=name)
     with library.new_file(name, old) as new, storage_errors(new):  # holds the library's lock
         library.check_unchanged(entry)
         # The file is rewritten where it is, then renamed: a copy under the new name could be left beside the old one.
@@ -190,6 +204,13 @@ def rename_model(library: ModelLibrary, entry: ModelEntry, name: str) -> Path:
         old.rename(new)
         library.add(ModelEntry.of_file(new))
     return new
+
+
+def _with_metadata(path: Path, **changes: Any) -> dict[str, Any]:
+    """The content of a model file with other metadata; raises `ConfigError`, `ModelFileError`."""
+    content = read_content(path)
+    file = check_file(path, content, family_of(path, content))
+    return content | {"metadata": dataclasses.asdict(dataclasses.replace(file.metadata, **changes))}
 
 
 def add_part_to_file(path: Path, name: str, part: torch.nn.Module) -> Path:

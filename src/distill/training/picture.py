@@ -1,14 +1,16 @@
 """The picture of a run: losses and health over the epochs, use of codes or latents, a mel and its reconstruction."""
 
 import io
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
+from distill.library.header import Header
 from distill.storage import atomic_write
 from distill.training.config import LEVEL_NAMES
 from distill.training.health import LOW_UTILIZATION
@@ -29,7 +31,7 @@ def draw_vqvae_run(path: Path, history: VQMetricsHistory, counts: Tensor, mel: T
     levels = len(counts)
     figure, rows = _page()
     losses, utilization, perplexity = rows[0].subplots(1, 3)
-    _draw_losses(losses, history)
+    _draw_losses(losses, history.get_loss_curves(), history.get_best_epoch())
     _draw_health(utilization, history, "utilization", "share of codes used (validation)")
     utilization.axhline(LOW_UTILIZATION, color="grey", linewidth=0.8, linestyle=":")
     utilization.set_ylim(0, 1.02)
@@ -48,7 +50,7 @@ def draw_vae_run(path: Path, history: MetricsHistory, analysis: dict[str, Any], 
     """
     figure, rows = _page()
     losses, divergence = rows[0].subplots(1, 2)
-    _draw_losses(losses, history)
+    _draw_losses(losses, history.get_loss_curves(), history.get_best_epoch())
     divergence.plot(_epochs(history), [event.kl_divergence for event in history.epoch_metrics], color=_COLOURS[2])
     divergence.set(title="KL: what the latent says of a sound (validation)", xlabel="epoch", ylabel="nats")
     spread, effects = rows[1].subplots(1, 2)
@@ -73,6 +75,23 @@ def draw_prior_run(path: Path, history: PriorHistory, heard: Sequence[Tensor], m
     for row, mels, title in zip(rows[1:], (heard, made), ("of the collection", "new")):
         for axes, mel in zip(row.subplots(1, max(1, len(mels)), squeeze=False, sharey=True)[0], mels):
             _draw_mel(axes, mel, title)
+    return _save(figure, path)
+
+
+def draw_model(path: Path, header: Header) -> Path:
+    """Draw what a model file says of its training to a PNG at `path`: losses, and the use of its codes, if it has any.
+
+    Raises `StorageError`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    losses, *beside = figure.subplots(1, 2 if header.health else 1, squeeze=False)[0]
+    _draw_losses(losses, header.curves or {}, header.metadata.best_epoch if header.metadata.epochs else None)
+    for axes in beside:
+        used = [health["utilization"] for health in (header.health or {}).values()]
+        axes.bar(LEVEL_NAMES[: len(used)], used, color=_COLOURS[: len(used)])
+        axes.set(title="share of codes used (validation)", ylim=(0, 1))
     return _save(figure, path)
 
 
@@ -101,11 +120,10 @@ def _epochs(history: VQMetricsHistory | MetricsHistory | PriorHistory) -> list[i
     return [event.epoch + 1 for event in history.epoch_metrics]
 
 
-def _draw_losses(axes: "Axes", history: VQMetricsHistory | MetricsHistory) -> None:
-    curves = history.get_loss_curves()
-    axes.plot(_epochs(history), curves["train_losses"], label="train", color=_COLOURS[0])
-    axes.plot(_epochs(history), curves["val_losses"], label="validation", color=_COLOURS[1])
-    best = history.get_best_epoch()
+def _draw_losses(axes: "Axes", curves: Mapping[str, Sequence[float | None]], best: int | None) -> None:
+    for name, label, colour in (("train_losses", "train", 0), ("val_losses", "validation", 1)):
+        values = [math.nan if value is None else value for value in curves.get(name, [])]
+        axes.plot(range(1, len(values) + 1), values, label=label, color=_COLOURS[colour])
     if best is not None:
         axes.axvline(best + 1, color="grey", linewidth=0.8, linestyle=":", label=f"kept: epoch {best + 1}")
     axes.set(title="loss", xlabel="epoch", yscale="log")

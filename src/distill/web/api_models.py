@@ -13,7 +13,7 @@ from distill.library.catalog import ModelEntry
 from distill.library.header import MODEL_FILE_EXTENSION, read_header
 from distill.training.metrics import to_json
 from distill.web.advice import level_verdicts
-from distill.web.api_collections import Name, Undo
+from distill.web.api_collections import Name, RequestBody, Undo
 from distill.web.fresh_thread import in_fresh_thread
 from distill.web.messages import PAGE
 from distill.web.state import AppState, InState, model_key
@@ -80,6 +80,23 @@ def show_model(key: str, state: InState) -> Any:
             "generates": header.generates,
         }
     )
+
+
+class Description(RequestBody):
+    """What its maker says of a model."""
+
+    author: str
+    licence: str
+    tags: list[str]
+
+
+@router.put("/{key}/description")
+def describe_model(key: str, body: Description, state: InState) -> Any:
+    """Change who made a model, the licence of its sounds, and its tags."""
+    from distill.models.persistence import describe_model as describe
+
+    entry, about = _complete(state, key), body.model_dump()
+    return as_entry(ModelEntry.of_file(in_fresh_thread(lambda: describe(state.library, entry, **about), threads=1)))
 
 
 @router.patch("/{key}")

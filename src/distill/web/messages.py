@@ -40,6 +40,9 @@ PAGE: Vocabulary = {
 }
 
 _FIELDS = {
+    "author": "the author",
+    "licence": "the licence",
+    "tags": "the list of tags",
     "path": "the folder",
     "name": "the name",
     "excluded": "the list of sounds to leave out",

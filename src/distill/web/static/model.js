@@ -1,6 +1,7 @@
 // One model: what it is, how its training went, its levels, and listening through it.
 import * as api from "./api.js";
 import { lineChart } from "./charts.js";
+import { describePart } from "./describe.js";
 import { el, fill } from "./dom.js";
 import { familyOf, lacksPrior, lossSeries, remarksOn } from "./families.js";
 import { bytes, figure, humanised, plural, positive, rate, when } from "./format.js";
@@ -30,6 +31,7 @@ export async function show(root, { id, signal, about }) {
     listenPart(model, { about, signal }),
     healthPart(model, about),
     curves?.node,
+    describePart(model),
     detailsPart(model),
   );
   curves?.draw();
@@ -113,6 +115,7 @@ function titlePart(model) {
 
 function factsLine(model, family) {
   const facts = [
+    model.facts.author && `by ${model.facts.author}`,
     family.title,
     model.levels && `${plural(model.levels, "level")} of ${model.codebook_size} codes`,
     `from ${model.dataset}`,
