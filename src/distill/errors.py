@@ -199,6 +199,10 @@ class LibraryError(DistillError):
     """A model is not in the library, or a name is ambiguous."""
 
 
+class ExportError(DistillError):
+    """A model could not be exported for other programs."""
+
+
 class HubError(DistillError):
     """A model could not be sent to the hub or fetched from it."""
 

@@ -60,5 +60,5 @@ class Grid:
 
     def silence(self, mel: Tensor, columns: Tensor) -> Tensor:
         """Set frames of `[B, 1, M, T]` to silence that lie in no column for which bool `columns` `[B, W]` is True."""
-        covered = F.max_pool1d(columns.to(mel.dtype), 1 + self.overlap, 1) > 0
+        covered = columns.unfold(1, 1 + self.overlap, 1).any(dim=-1)
         return mel.masked_fill(~covered.repeat_interleave(self.hop, dim=1)[:, None, None], SILENCE)

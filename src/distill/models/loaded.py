@@ -22,6 +22,7 @@ from distill.models.stereo import joined
 
 if TYPE_CHECKING:
     from distill.models.format import CheckedFile
+    from distill.models.graphs import Graph
 
 _MAX_CHANNELS = 8  # of an array, as of a file: more are samples, in an array that has its axes the other way round
 
@@ -78,6 +79,10 @@ class LoadedFamily(ABC):
         """
         del codes
         raise self._no_codes()
+
+    def graphs(self) -> "list[Graph]":
+        """Its networks as graphs for other programs; raises `ConfigError` where the family has none."""
+        raise ConfigError(f"{self.metadata.name!r} is a {self.family_name} model, which has no graphs to export")
 
     def directions(self) -> dict[str, list[float]]:
         """The directions in which new sounds can be moved, each with its safe range in standard deviations."""

@@ -19,6 +19,7 @@ from distill.models.vae import ConvVAE
 
 if TYPE_CHECKING:
     from distill.models.format import CheckedFile
+    from distill.models.graphs import Graph
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,12 @@ class LoadedModel(LoadedFamily):
         length = min(max(len(start), len(end)), longest) / self.sample_rate if seconds is None else seconds
         for share in shares_of(steps):
             yield render(self, move(self, between(self, start, end, share), moves or {}), length)
+
+    def graphs(self) -> "list[Graph]":
+        """Its encoder and decoder."""
+        from distill.models.graphs import latent_graphs
+
+        return latent_graphs(self.model)
 
     def _mel_to_mel(self, mel: Tensor, levels: int | None) -> Tensor:
         if levels is not None:

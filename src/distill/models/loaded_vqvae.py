@@ -20,6 +20,7 @@ from distill.models.vqvae import ConvVQVAE
 
 if TYPE_CHECKING:
     from distill.models.format import CheckedFile
+    from distill.models.graphs import Graph
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,12 @@ class LoadedVQModel(LoadedFamily):
         ends = [self.waveform(sound) for sound in (first, second)]
         for sound in new_sounds.morph(self, ends[0], ends[1], shares_of(steps), seed):
             yield sound if seconds is None else new_sounds.finished(self, sound, seconds)
+
+    def graphs(self) -> "list[Graph]":
+        """Its encoder and decoder, and one step of its prior, if it has one."""
+        from distill.models.graphs import codec_graphs
+
+        return codec_graphs(self.model)
 
     @property
     def codebook(self) -> Codebook:

@@ -139,17 +139,19 @@ class ResidualQuantizer(nn.Module):
         training, and with a beam of 1, each level takes its nearest code: codebooks that learn from a search come out
         no better, and less evenly used.
         """
-        search, at_once = (self._search_part, _SEARCHED_AT_ONCE) if self.beam > 1 else (self._greedy, _ROWS_AT_ONCE)
+        search, at_once = (self.search_at_once, _SEARCHED_AT_ONCE) if self.beam > 1 else (self._greedy, _ROWS_AT_ONCE)
         parts = torch.split(x, at_once if x.device.type == "cpu" else len(x))
         return torch.cat([search(part) for part in parts], dim=1)
 
-    def _search_part(self, x: Tensor) -> Tensor:
+    def search_at_once(self, x: Tensor) -> Tensor:
+        """The search for few vectors, as a function without branches, which can be exported."""
+        count = x.shape[0]  # not `len`, which an export would take for a constant
         residual = x.unsqueeze(1)
-        codes = torch.zeros(len(x), 1, 0, dtype=torch.int64, device=x.device)
+        codes = torch.zeros(count, 1, 0, dtype=torch.int64, device=x.device)
         for codebook in self.codebooks:
             # `_distances` leaves out the square of x, which differs between the partial sums that compete here.
             distances = _distances(residual.flatten(0, 1), codebook).add_(residual.square().sum(dim=-1).view(-1, 1))
-            parent, code = _smallest(distances.view(len(x), -1, self.size), self.beam)
+            parent, code = _smallest(distances.view(count, -1, self.size), self.beam)
             residual = residual.take_along_dim(parent.unsqueeze(-1), dim=1) - codebook[code]
             codes = torch.cat([codes.take_along_dim(parent.unsqueeze(-1), dim=1), code.unsqueeze(-1)], dim=-1)
         return codes[:, 0].T
