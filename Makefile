@@ -5,7 +5,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 STAMP := .venv/.installed
 DEV_STAMP := .venv/.installed-dev
 
-.PHONY: demo test slow soak lint clean
+.PHONY: demo test slow soak lint docs gallery clean
 
 demo: $(STAMP)
 	$(BIN)/python -m bench.demo
@@ -25,6 +25,13 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: docs/gallery/index.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+gallery docs/gallery/index.md: $(STAMP)
+	$(BIN)/python -m bench.gallery
+
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(INSTALL) -e .
@@ -35,4 +42,4 @@ $(DEV_STAMP): $(STAMP)
 	touch $(DEV_STAMP)
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo site docs/gallery

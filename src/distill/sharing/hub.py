@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from distill.errors import HubError, ModelFileError
+from distill.errors import HubError, LibraryError, ModelFileError
 from distill.library.header import read_header
+from distill.library.members import MAX_BYTES
 from distill.models.exchange import export_safetensors, import_model
 from distill.sharing.card import PICTURE, card
 from distill.storage import atomic_write_text, readable_size
@@ -19,7 +20,6 @@ from distill.training.metrics import to_json
 from distill.training.picture import draw_model
 
 _MODEL = "model.safetensors"
-_LARGEST = 2 << 30  # bytes; real ones have a hundredth of it
 
 
 def push(model_path: Path, repository: str, *, public: bool = False) -> str:
@@ -49,14 +49,14 @@ def pull(repository: str, models_dir: Path, *, revision: str | None = None) -> P
             api = hub.HfApi()
             url = hub.hf_hub_url(repository, _MODEL, revision=revision, endpoint=api.endpoint)
             size = api.get_hf_file_metadata(url=url).size or 0
-            if size > _LARGEST:
+            if size > MAX_BYTES:
                 raise HubError(
                     f"{repository}: its model has {readable_size(size)}", "no model of distill's is so large"
                 )
             path = Path(api.hf_hub_download(repository, _MODEL, revision=revision, local_dir=temporary))
         try:
             return import_model(path, models_dir)
-        except ModelFileError as error:
+        except (LibraryError, ModelFileError) as error:
             raise error.with_reason(error.reason.replace(str(path), f"{repository}, {path.name}")) from error
 
 
