@@ -56,7 +56,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     write_collection(tmp_path / "sounds", count=4)
     for name, pitch in (("kick", 60), ("snare", 190)):
-        soundfile.write(tmp_path / f"{name}.wav", tone(pitch, 0.3), RATE)
+        soundfile.write(tmp_path / f"{name}.wav", tone(pitch, 0.8), RATE)
     return tmp_path
 
 
