@@ -18,7 +18,7 @@ from distill.models.loaded import LoadedFamily
 _UNHEARD = ("kick_tight", "snare_crisp", "pluck_d4_soft", "pad_f3_major_clear")  # set aside, to be reconstructed
 _INTRODUCTION = """# Gallery
 
-A model was trained for {minutes:g} minutes on {count} sounds, which the demo synthesises; the four below were kept
+A model was trained with `--minutes {minutes:g}` on {count} sounds, which the demo synthesises; the four below were kept
 from it. Everything here was made by one command:
 
 ```sh
