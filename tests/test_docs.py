@@ -60,6 +60,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_runs")
 def test_the_snippets_in_python_run_one_after_another(work):
     scope: dict = {}
