@@ -121,7 +121,7 @@ class _PriorStep(nn.Module):
         logits = [prior.first_logits(rows, prior.normalized(embed(found[..., :1], self.codebooks)), features)]
         for level in range(1, prior.levels):
             partial = prior.normalized(embed(found[..., :level], self.codebooks))
-            logits.append(prior.further_logits(level, rows, partial, features))
+            logits.append(prior.logits(level, prior.with_levels(level, rows, partial), features))
         return prior.to_end(state).flatten().sigmoid(), torch.cat(logits), after
 
 

@@ -200,7 +200,7 @@ class CodePrior(nn.Module):
         logits = [self.first_logits(rows, self.normalized(codebooks[0][found[..., 0]]), features)]
         for level in range(1, self.levels):
             partial = self.normalized(embed(found[..., :level], codebooks))
-            logits.append(self._logits(level, self.with_levels(level, rows, partial), features))
+            logits.append(self.logits(level, self.with_levels(level, rows, partial), features))
         levels = [F.cross_entropy(one.flatten(0, 1), found[..., n].flatten()) for n, one in enumerate(logits)]
         return Bits(torch.stack(levels) * _BITS, end)
 
@@ -243,7 +243,7 @@ class CodePrior(nn.Module):
     def first_logits(self, rows: Tensor, first: Tensor, features: list[Tensor]) -> Tensor:
         """Logits `[N, H, K]` of the first level, given its vectors above, `normalized`, `[N, H, D + 1]`."""
         above = torch.einsum("nrd,rdh->nrh", first, self.from_above)
-        return self._logits(0, rows + above.cumsum(dim=1) - above, features)
+        return self.logits(0, rows + above.cumsum(dim=1) - above, features)
 
     def with_levels(self, level: int, rows: Tensor, partial: Tensor) -> Tensor:
         """What is known of each row before a further level, `[N, H, hidden]`, given the sum of those before it.
@@ -266,7 +266,8 @@ class CodePrior(nn.Module):
         sought: Tensor = state + self.trunk(state)
         return sought
 
-    def _logits(self, level: int, state: Tensor, features: list[Tensor]) -> Tensor:
+    def logits(self, level: int, state: Tensor, features: list[Tensor]) -> Tensor:
+        """Logits `[N, H, K]` of a level from all that is known of each row, `[N, H, hidden]`."""
         return self.sought(level, state) @ features[level].T + self.frequencies[:, level]
 
 

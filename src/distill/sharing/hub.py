@@ -74,11 +74,11 @@ def _client() -> Any:
     """The hub's own client; raises `HubError` where it is not installed."""
     try:
         import huggingface_hub.errors
-        import huggingface_hub.utils
+        from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError as error:
         remedy = "install it: pip install 'distill-audio[hub]'"
         raise HubError("sharing models needs an extra package", remedy) from error
-    huggingface_hub.utils.disable_progress_bars()
+    disable_progress_bars()
     return huggingface_hub
 
 
