@@ -165,6 +165,7 @@ def test_bw64_is_read(read: Callable) -> None:
     np.testing.assert_array_equal(recording.samples[:, 0], EXACT)
 
 
+@pytest.mark.slow
 def test_a_length_that_began_again_at_4_gib_is_found_where_a_chunk_follows(tmp_path: Path) -> None:
     size, path = (1 << 32) + 20_000, tmp_path / "long.wav"
     with path.open("wb") as file:  # most of it a hole, which takes no space

@@ -115,7 +115,7 @@ def killed_at(at: int, run: Path) -> None:
     in_child(work)
 
 
-@pytest.mark.parametrize("every", [29, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("every", [pytest.param(29, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.soak)])
 def test_killed_in_any_system_call_of_its_end_a_run_is_completed_once_when_it_is_resumed(
     ending: Ending, every: int, tmp_path: Path, counted: Callable[[str, int], None]
 ) -> None:

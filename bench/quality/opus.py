@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.quality.mel_distance import RATE, read_mono
 
-KBPS = (6, 12, 24)  # requested of opusenc, which may use less
+KBPS = (6, 12, 24, 32)  # requested of opusenc, which may use less
 
 
 def available() -> bool:
