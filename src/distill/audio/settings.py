@@ -68,10 +68,10 @@ class SpectrogramConfig(Validated):
         return self.n_mels + DETAIL_RATIO * self.detail_mels
 
     @property
-    def level_groups(self) -> list[slice]:
-        """The rows of the first moment of a frame, where a mel has detail, in groups of 16 bands."""
-        end = self.n_mels + self.detail_mels
-        return [slice(begin, begin + 16) for begin in range(self.n_mels, end, 16)]
+    def moments(self) -> list[slice]:
+        """The rows of each of the four moments of a frame, where a mel has detail."""
+        begins = range(self.n_mels, self.rows, self.detail_mels) if self.detail_mels else ()
+        return [slice(begin, begin + self.detail_mels) for begin in begins]
 
     @property
     def detail(self) -> "SpectrogramConfig | None":

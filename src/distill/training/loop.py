@@ -94,7 +94,7 @@ class VQVAEObjective(Objective):
             vectors += int(model.grid.sounding(mel).sum()) * model.grid.rows
             if vectors >= _START_VECTORS:
                 break
-        model.start_from(seen, check_cancelled, context.spectrogram.config.level_groups)
+        model.start_from(seen, check_cancelled, context.spectrogram.config.moments)
 
     def evaluate(self, model: nn.Module, batch: Batch, progress: Tensor) -> Evaluation:
         """One forward pass and its loss; the codes int64 `[B, H·W, Q]` are observed for codebook health."""

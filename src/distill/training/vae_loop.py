@@ -74,7 +74,7 @@ class VAEObjective(Objective):
             seen.append(mel)
             if sum(map(len, seen)) >= _START_CHUNKS:
                 break
-        model.start_from(seen, check_cancelled, context.spectrogram.config.level_groups)
+        model.start_from(seen, check_cancelled, context.spectrogram.config.moments)
 
     def kl_weight(self, progress: Tensor) -> Tensor:
         """The KL weight at `progress`, 0 to 1, of a run: rises linearly to its full value, then stays constant."""
