@@ -55,14 +55,14 @@ def test_the_codes_of_a_preset_take_at_most_12_kbit_a_second(files):
 
 @pytest.mark.parametrize(
     ("rate", "n_fft", "hop_length"),
-    [(16_000, 720, 180), (22_050, 960, 240), (24_000, 1024, 256), (32_000, 1440, 360), (44_100, 1920, 480)],
+    [(16_000, 1024, 256), (22_050, 1024, 256), (24_000, 1024, 256), (32_000, 2048, 512), (44_100, 2048, 512)],
 )
 @pytest.mark.parametrize("family", ["vqvae", "vae"])
-def test_windows_last_as_long_at_every_rate(family, rate, n_fft, hop_length):
+def test_windows_halve_at_low_rates_so_that_frames_last_about_as_long(family, rate, n_fft, hop_length):
     usual = get_family(family).spectrogram or SpectrogramConfig()
     mel = usual.at_rate(rate)
     assert (mel.sample_rate, mel.n_fft, mel.hop_length, mel.rows) == (rate, n_fft, hop_length, usual.rows)
-    assert 0.94 * usual.frame_rate < mel.frame_rate <= usual.frame_rate
+    assert usual.frame_rate / 2 < mel.frame_rate <= usual.frame_rate
 
 
 @given(st.integers(16_000, 48_000))

@@ -48,14 +48,13 @@ class SpectrogramConfig(Validated):
     def at_rate(self, sample_rate: int) -> "SpectrogramConfig":
         """These settings for a lower rate in Hz; raises `ConfigError` for one that no new model has.
 
-        The windows last as long as at the higher rate, or a little longer where that makes the transform quick.
+        At half the rate and below, the windows have half as many samples, so that time keeps its detail. Between, that
+        would give more frames in a second, and so more codes, than there are now.
         """
         if not LOWEST_RATE <= sample_rate <= USUAL_RATE:
             raise ConfigError(f"sample_rate is {sample_rate}", f"it must be from {LOWEST_RATE} to {USUAL_RATE}")
-        hops = self.n_fft // self.hop_length
-        multiple = hops * DETAIL_RATIO
-        n_fft = _quick_length(-(-self.n_fft * sample_rate // self.sample_rate), multiple)
-        return replace(self, sample_rate=sample_rate, n_fft=n_fft, hop_length=n_fft // hops)
+        share = 2 if 2 * sample_rate <= self.sample_rate else 1
+        return replace(self, sample_rate=sample_rate, n_fft=self.n_fft // share, hop_length=self.hop_length // share)
 
     @property
     def frame_rate(self) -> float:
@@ -88,18 +87,3 @@ class SpectrogramConfig(Validated):
             magnitude_ceiling=self.magnitude_ceiling * _DETAIL_SHARE ** (-1 / self.power),
             power=self.power,
         )
-
-
-def _quick_length(samples: int, multiple: int) -> int:
-    """The shortest length from `samples` on that is a multiple, and a product of factors up to 5."""
-    length = -(-samples // multiple) * multiple
-    while not _has_small_factors(length):
-        length += multiple
-    return length
-
-
-def _has_small_factors(number: int) -> bool:
-    for factor in (2, 3, 5):
-        while number % factor == 0:
-            number //= factor
-    return number == 1
