@@ -63,9 +63,9 @@ class Bench:
         spectrogram = AudioSpectrogram().to(GPU)
         self.mels = [spectrogram.waveform_to_mel(torch.randn(8, 1, 48_000, device=GPU) * 0.1) for _ in range(4)]
         objective = Spoilt(spoilt)
-        context = Context(objective, self.model, spectrogram, GPU)
-        objective.prepare(context, self.mels, lambda: None)
+        objective.prepare(self.model, self.mels, lambda: None)
         optimizer = AdamW(self.model.parameters(), lr=1e-3, fused=True)
+        context = Context(objective, self.model, spectrogram, GPU)
         self.train_step = TrainStep(context, [optimizer], 1.0, recorded=recorded)
 
     def launch(self, number: int) -> Outcome:

@@ -45,7 +45,7 @@ class OurStep:
         self.train_step = TrainStep(self.context, [self.optimizer], config.gradient_clip_norm, recorded=True)
         self.config = config
         batches = noise(config.batch_size, device)
-        objective.prepare(self.context, self.context.mels(batches), lambda: None)
+        objective.prepare(self.model, self.context.mels(batches), lambda: None)
         self.batches = itertools.cycle(batches)
 
     def __call__(self) -> None:

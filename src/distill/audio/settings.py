@@ -67,12 +67,6 @@ class SpectrogramConfig(Validated):
         return self.n_mels + DETAIL_RATIO * self.detail_mels
 
     @property
-    def moments(self) -> list[slice]:
-        """The rows of each of the four moments of a frame, where a mel has detail."""
-        begins = range(self.n_mels, self.rows, self.detail_mels) if self.detail_mels else ()
-        return [slice(begin, begin + self.detail_mels) for begin in begins]
-
-    @property
     def detail(self) -> "SpectrogramConfig | None":
         """The settings of the detail as a mel of its own, or None."""
         if not self.detail_mels or self.power is None:

@@ -20,7 +20,6 @@ HOP = 8  # frames from one column to the next
 SPAN = 2 * HOP  # frames of a column
 COMPONENTS = 128  # of the bands of a frame, at most
 _PRIOR_COLUMNS = 64  # number of columns of evidence that the prior, in which nothing is correlated, counts as
-_LEVEL_WEIGHT = 5.0  # of the level of a moment, beside how its bands differ: a wrong one smears an attack
 _SPARE = 32  # components more than needed, without which the randomised search would miss some of the last
 
 
@@ -85,13 +84,11 @@ def start_from_components(
     decoder: LappedDecoder,
     mels: Sequence[Tensor],
     check_cancelled: Callable[[], None] = lambda: None,
-    moments: Sequence[slice] = (),
 ) -> None:
     """Start the linear maps as principal components, and their inverse, of mels `[B, 1, M, 8·n]` with silence at 0.
 
-    `check_cancelled` is called now and then. In the rows of each of the `moments`, the mean counts more. Components of
-    columns are dealt to the rows of the grid in turn, there and back, so that each row gets strong and weak ones and
-    all can share their codebooks.
+    `check_cancelled` is called now and then. Components of columns are dealt to the rows of the grid in turn, there and
+    back, so that each row gets strong and weak ones and all can share their codebooks.
     """
 
     def each() -> Iterator[Tensor]:
@@ -99,11 +96,9 @@ def start_from_components(
             check_cancelled()
             yield mel
 
-    weights = _mean_weights(encoder.spectral.inputs, moments, _LEVEL_WEIGHT).to(mels[0])
-    weighted = _moment(mel.squeeze(1).mT.flatten(0, 1) @ weights for mel in each())[0]
-    bands = _strongest(weighted, encoder.spectral.outputs)
-    encoder.spectral.start_from(bands.T @ weights)
-    decoder.spectral.start_from(_mean_weights(encoder.spectral.inputs, moments, 1 / _LEVEL_WEIGHT).to(bands) @ bands)
+    bands = _strongest(_moment(mel.squeeze(1).mT.flatten(0, 1) for mel in each())[0], encoder.spectral.outputs)
+    encoder.spectral.start_from(bands.T)
+    decoder.spectral.start_from(bands)
     moment, columns = _moment(encoder.courses(mel).flatten(0, 1) for mel in each())
     # A few sounds say little about how 2,048 numbers depend on each other (Ledoit and Wolf 2004, with a fixed weight).
     shrunk = torch.lerp(moment, moment.diagonal().diag(), _PRIOR_COLUMNS / (_PRIOR_COLUMNS + columns))
@@ -112,14 +107,6 @@ def start_from_components(
     components[:, _component_order(encoder.linear.outputs, encoder.rows)] = strongest
     encoder.linear.start_from(components.T)
     decoder.linear.start_from(components)
-
-
-def _mean_weights(rows: int, groups: Sequence[slice], weight: float) -> Tensor:
-    """The symmetric matrix `[rows, rows]` that multiplies the mean of each group of rows by a weight."""
-    weights = torch.eye(rows)
-    for group in groups:
-        weights[group, group] += (weight - 1) / (group.stop - group.start)
-    return weights
 
 
 def _moment(vectors: Iterator[Tensor]) -> tuple[Tensor, int]:

@@ -83,15 +83,10 @@ class ConvVAE(nn.Module):
             self._started = None
 
     @torch.no_grad()
-    def start_from(
-        self,
-        mels: Sequence[Tensor],
-        check_cancelled: Callable[[], None] = lambda: None,
-        moments: Sequence[slice] = (),
-    ) -> None:
+    def start_from(self, mels: Sequence[Tensor], check_cancelled: Callable[[], None] = lambda: None) -> None:
         """Start the linear maps as principal components of mels `[B, 1, M, T]`: of columns, then of whole chunks.
 
-        `check_cancelled` is called now and then. `moments` are as in `ConvVQVAE.start_from`.
+        `check_cancelled` is called now and then.
         """
         # Models with convolutions come from files and checkpoints alone.
         encoder, decoder, to_latent, from_latent = self.encoder, self.decoder[0], self.to_latent, self.from_latent
@@ -102,7 +97,7 @@ class ConvVAE(nn.Module):
         whole = [self._from_silence(mel[mel.isfinite().all(dim=(1, 2, 3))]) for mel in mels]
         if not any(mel.any() for mel in whole):
             return
-        start_from_components(encoder, decoder, whole, check_cancelled, moments)
+        start_from_components(encoder, decoder, whole, check_cancelled)
         check_cancelled()
         mean, wider, narrower = _components(torch.cat([encoder(mel).flatten(1) for mel in whole]), self.latent_dim)
         from_latent.start_from(wider, mean)

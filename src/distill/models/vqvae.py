@@ -93,16 +93,10 @@ class ConvVQVAE(nn.Module):
         }
 
     @torch.no_grad()
-    def start_from(
-        self,
-        mels: Sequence[Tensor],
-        check_cancelled: Callable[[], None] = lambda: None,
-        moments: Sequence[slice] = (),
-    ) -> None:
+    def start_from(self, mels: Sequence[Tensor], check_cancelled: Callable[[], None] = lambda: None) -> None:
         """Initialise the linear maps by the components of mels `[B, 1, M, T]`, then the codebooks by k-means.
 
-        `check_cancelled` is called now and then; if it raises, the codebooks are to be placed anew. `moments` are the
-        rows of each moment of a mel with detail (`SpectrogramConfig.moments`).
+        `check_cancelled` is called now and then; if it raises, the codebooks are to be placed anew.
         """
         assert isinstance(self.encoder, LappedEncoder)
         assert isinstance(self.decoder, LappedDecoder)  # models with blocks come from files and checkpoints alone
@@ -110,7 +104,7 @@ class ConvVQVAE(nn.Module):
         if not any(self.grid.sounding(mel).any() for mel in mels if len(mel)):
             return
         silent_at_0 = [self.grid.pad(mel) - PADDING for mel in mels if len(mel)]
-        start_from_components(self.encoder, self.decoder, silent_at_0, check_cancelled, moments)
+        start_from_components(self.encoder, self.decoder, silent_at_0, check_cancelled)
         columns = torch.cat([self.encode(mel).movedim(1, -1).transpose(1, 2)[self.grid.sounding(mel)] for mel in mels])
         self.quantizer.initialize(columns.flatten(0, -2), len(mels), check_cancelled)
 

@@ -160,7 +160,7 @@ def _prepare(
     if distributed.rank() == 0 and not context.objective.ready(context.model):
         with suppress(Cancelled):  # `train_steps` will notice it before its first step
             context.objective.prepare(
-                context, context.mels(initial_batches(loader, epoch)), partial(_check_cancelled, cancel_event)
+                context.model, context.mels(initial_batches(loader, epoch)), partial(_check_cancelled, cancel_event)
             )
     distributed.broadcast_model(context.model)
     # Set last, because `initial_batches` leaves the sampler at another epoch.

@@ -81,9 +81,8 @@ class VQVAEObjective(Objective):
         """True once the codebooks are initialized."""
         return not isinstance(model, ConvVQVAE) or model.quantizer.ready
 
-    def prepare(self, context: Context, mels: Iterable[Tensor], check_cancelled: Callable[[], None]) -> None:
+    def prepare(self, model: nn.Module, mels: Iterable[Tensor], check_cancelled: Callable[[], None]) -> None:
         """Initialize linear maps and codebooks from as many batches as k-means has use for (`ConvVQVAE.start_from`)."""
-        model = context.model
         assert isinstance(model, ConvVQVAE)
         seen: list[Tensor] = []
         vectors = 0
@@ -94,7 +93,7 @@ class VQVAEObjective(Objective):
             vectors += int(model.grid.sounding(mel).sum()) * model.grid.rows
             if vectors >= _START_VECTORS:
                 break
-        model.start_from(seen, check_cancelled, context.spectrogram.config.moments)
+        model.start_from(seen, check_cancelled)
 
     def evaluate(self, model: nn.Module, batch: Batch, progress: Tensor) -> Evaluation:
         """One forward pass and its loss; the codes int64 `[B, H·W, Q]` are observed for codebook health."""

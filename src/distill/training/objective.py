@@ -121,9 +121,9 @@ class Objective(ABC):
         return True
 
     def prepare(  # noqa: B027  most families have nothing to prepare
-        self, context: "Context", mels: Iterable[Tensor], check_cancelled: Callable[[], None]
+        self, model: nn.Module, mels: Iterable[Tensor], check_cancelled: Callable[[], None]
     ) -> None:
-        """Initialize the context's model from training mels `[B, 1, M, T]`, if they allow it.
+        """Initialize `model` from training mels `[B, 1, M, T]`, if they allow it.
 
         It calls `check_cancelled` every now and then, which raises `Cancelled` after a cancellation.
         """

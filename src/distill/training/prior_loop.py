@@ -22,7 +22,7 @@ from distill.notices import Copying
 from distill.training.config import PriorConfig
 from distill.training.copying import Originals
 from distill.training.metrics import USUALLY_COPIED, PriorEpochMetrics, PriorHistory, PriorStepMetrics
-from distill.training.objective import Batch, Context, EpochResult, Evaluation, Objective, StepResult
+from distill.training.objective import Batch, EpochResult, Evaluation, Objective, StepResult
 from distill.training.picture import draw_prior_run
 from distill.training.preview_files import PreviewFile
 from distill.training.request import TrainingRequest
@@ -88,7 +88,7 @@ class PriorObjective(Objective):
         """True once the frequencies of codes are known."""
         return bool(cast(CodePrior, model).started)
 
-    def prepare(self, context: Context, mels: Iterable[Tensor], check_cancelled: Callable[[], None]) -> None:
+    def prepare(self, model: nn.Module, mels: Iterable[Tensor], check_cancelled: Callable[[], None]) -> None:
         """Count codes, and collect how long and loud sounds are, over the first batches."""
         seen: list[Tensor] = []
         vectors = 0
@@ -99,7 +99,7 @@ class PriorObjective(Objective):
             if vectors >= _START_VECTORS:
                 break
         if seen:
-            cast(CodePrior, context.model).start_from(torch.cat(seen), self._codebooks)
+            cast(CodePrior, model).start_from(torch.cat(seen), self._codebooks)
 
     def evaluate(self, model: nn.Module, batch: Batch, progress: Tensor) -> Evaluation:
         """The information in the codes of a batch; the codes int64 `[B, W, H, Q]` are observed."""

@@ -64,9 +64,8 @@ class VAEObjective(Objective):
         """True once the linear maps are set."""
         return not isinstance(model, ConvVAE) or model.ready
 
-    def prepare(self, context: Context, mels: Iterable[Tensor], check_cancelled: Callable[[], None]) -> None:
+    def prepare(self, model: nn.Module, mels: Iterable[Tensor], check_cancelled: Callable[[], None]) -> None:
         """Set the linear maps from some batches (`ConvVAE.start_from`)."""
-        model = context.model
         assert isinstance(model, ConvVAE)
         seen: list[Tensor] = []
         for mel in mels:
@@ -74,7 +73,7 @@ class VAEObjective(Objective):
             seen.append(mel)
             if sum(map(len, seen)) >= _START_CHUNKS:
                 break
-        model.start_from(seen, check_cancelled, context.spectrogram.config.moments)
+        model.start_from(seen, check_cancelled)
 
     def kl_weight(self, progress: Tensor) -> Tensor:
         """The KL weight at `progress`, 0 to 1, of a run: rises linearly to its full value, then stays constant."""
