@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,8 +18,9 @@ from distill.audio.worker_process import WorkerProcess
 from support.decoders import decoders_kept
 from support.models import NARROW
 from support.running import start as start
-from support.runs import make_runs_quick
+from support.runs import make_runs_quick, run_with_prior
 from support.sounds import RATE, write_collection
+from support.web_server import Web, web_server
 
 # Two workers on two cores: a second thread in each would only make them wait for each other.
 torch.set_num_threads(1)
@@ -110,3 +112,28 @@ def quick_runs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         make_runs_quick(patch)
         yield
+
+
+# The page's server
+
+
+@pytest.fixture
+def web(home: Path) -> Iterator[Web]:
+    """A server of the page, whose library is in `home`."""
+    with web_server(home) as web:
+        yield web
+
+
+@pytest.fixture(scope="module")
+def made(quick_runs: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run with a prior, and the library of one model that it ended in."""
+    base = tmp_path_factory.mktemp("made")
+    run_with_prior(base)
+    return base
+
+
+@pytest.fixture
+def bells(web: Web, made: Path) -> str:
+    """The address of the library's only model, which has a prior."""
+    shutil.copytree(made / "models", web.state.library.folder, dirs_exist_ok=True)
+    return f"/api/models/{web.get('/api/models')[0]['id']}"

@@ -46,12 +46,6 @@ FEW = {"val_fraction": 0.3, "augmentation_copies": 1}
 SMALL = FEW | {"codebook_size": 16, "codebook_dim": 8, "batch_size": 4, "chunk_duration_s": 0.5, "with_prior": False}
 
 
-@pytest.fixture
-def web(home: Path):
-    with web_server(home) as web:
-        yield web
-
-
 def wav(seconds: float = 0.4, frequency: float = 330) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, tone(frequency, seconds), RATE, format="WAV")

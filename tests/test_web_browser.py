@@ -25,7 +25,7 @@ from support.models import save_rvq_vae, small_rvq_vae, write_model
 from support.runs import run_info, run_with_prior
 from support.sounds import RATE, tone, write_collection
 from support.waiting import PATIENCE_S
-from support.web_server import LONG, TOKEN, Web, web_server
+from support.web_server import LONG, TOKEN, Web
 
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -60,12 +60,6 @@ def browser():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options, timeout=PATIENCE_MS)
         yield browser
         browser.close()
-
-
-@pytest.fixture
-def web(home: Path):
-    with web_server(home) as web:
-        yield web
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -16,30 +15,9 @@ from distill.models.persistence import load_any
 from distill.packs.origin import Origin
 from distill.web.making import Avoided, Wish, new_sounds
 from distill.web.tray import Tray
-from support.runs import run_with_prior, small_vae_config
+from support.runs import small_vae_config
 from support.sounds import RATE, tone, write_collection
 from support.web_server import Web, web_server
-
-
-@pytest.fixture
-def web(home: Path):
-    with web_server(home) as web:
-        yield web
-
-
-@pytest.fixture(scope="module")
-def made(quick_runs: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a library of one model, which has a prior."""
-    base = tmp_path_factory.mktemp("made")
-    run_with_prior(base)
-    return base
-
-
-@pytest.fixture
-def bells(web: Web, made: Path) -> str:
-    """The address of the library's only model, which has a prior."""
-    shutil.copytree(made / "models", web.state.library.folder, dirs_exist_ok=True)
-    return f"/api/models/{web.get('/api/models')[0]['id']}"
 
 
 @pytest.fixture(scope="module")

@@ -14,32 +14,10 @@ from distill.training.metrics import PriorEpochMetrics, VQEpochMetrics
 from distill.training.prior_loop import PriorObjective
 from distill.training.run_folder import RunFolder
 from support.models import write_model
-from support.runs import run_with_prior
 from support.waiting import PATIENCE_S
-from support.web_server import Web, web_server
+from support.web_server import Web
 
 SETTINGS = {"codebook_size": 16, "codebook_dim": 8, "batch_size": 4, "chunk_duration_s": 0.5, "val_fraction": 0.3}
-
-
-@pytest.fixture
-def web(home: Path):
-    with web_server(home) as web:
-        yield web
-
-
-@pytest.fixture(scope="module")
-def made(quick_runs: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished run with a prior, and the library that it ended in."""
-    base = tmp_path_factory.mktemp("made")
-    run_with_prior(base)
-    return base
-
-
-@pytest.fixture
-def bells(web: Web, made: Path) -> str:
-    """The address of the library's only model, which has a prior."""
-    shutil.copytree(made / "models", web.state.library.folder, dirs_exist_ok=True)
-    return f"/api/models/{web.get('/api/models')[0]['id']}"
 
 
 def samples(content: bytes) -> np.ndarray:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from distill.paths import printable_lines
-from distill.training.metrics import to_json
+from distill.training.strict_json import to_json
 
 
 class _Console(Console):

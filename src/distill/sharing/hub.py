@@ -16,8 +16,8 @@ from distill.library.members import MAX_BYTES
 from distill.models.exchange import export_safetensors, import_model
 from distill.sharing.card import PICTURE, card
 from distill.storage import atomic_write_text, readable_size
-from distill.training.metrics import to_json
 from distill.training.picture import draw_model
+from distill.training.strict_json import to_json
 
 _MODEL = "model.safetensors"
 

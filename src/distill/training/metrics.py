@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from distill.library.header import WholeHealth
+from distill.training.strict_json import from_json, to_json
 
 OVERFITTING_GAP = 0.2  # the threshold of `History.is_overfitting`
 USUALLY_COPIED = 0.1  # of new sounds, at most: so much of real sounds comes as near to others of their collection
@@ -181,7 +182,6 @@ MetricsCallback = Callable[[Event], None]
 # Step and epoch events are added with the `History` of their family.
 EVENT_TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in (PreviewEvent, TrainingCompleteEvent)}
 _HEALTH = "codebook_health"
-_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 # Events as JSON
@@ -196,24 +196,6 @@ def finite_mean(values: Iterable[float]) -> float:
     """The mean of those values that are finite, NaN without any."""
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan
-
-
-def to_json(value: Any) -> Any:
-    """A form of `value` for strict JSON: NaN and infinities, which JSON lacks, become their names."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return next(name for name, number in _NON_FINITE.items() if str(number) == str(value))
-    if isinstance(value, dict):
-        return {key: to_json(item) for key, item in value.items()}
-    return [to_json(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def from_json(value: Any) -> Any:
-    """The inverse of `to_json`."""
-    if isinstance(value, dict):
-        return {key: from_json(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [from_json(item) for item in value]
-    return _NON_FINITE.get(value, value) if isinstance(value, str) else value
 
 
 def event_to_dict(event: Event) -> dict[str, Any]:

@@ -24,10 +24,10 @@ from distill.training.metrics import (
     TrainingCompleteEvent,
     event_from_dict,
     event_to_dict,
-    to_json,
 )
 from distill.training.preview_files import preview_files
 from distill.training.run_info import RunInfo
+from distill.training.strict_json import to_json
 
 WARNING = "Warning"  # the "event" of a log entry that is a warning
 

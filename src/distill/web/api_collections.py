@@ -15,8 +15,8 @@ from distill.data.cutting import cut_recordings
 from distill.errors import CollectionError, ConfigError, DistillError
 from distill.families import get_family
 from distill.library.catalog import ModelLibrary
-from distill.training.metrics import to_json
 from distill.training.request import TrainingRequest, new_run_folder
+from distill.training.strict_json import to_json
 from distill.web.advice import reasons
 from distill.web.families import FamilyName, default_family
 from distill.web.folders import OpenFolder

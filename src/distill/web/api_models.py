@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from distill.errors import LibraryError
 from distill.library.catalog import ModelEntry
 from distill.library.header import MODEL_FILE_EXTENSION, read_header
-from distill.training.metrics import to_json
+from distill.training.strict_json import to_json
 from distill.web.advice import level_verdicts
 from distill.web.api_collections import Name, RequestBody, Undo
 from distill.web.fresh_thread import in_fresh_thread

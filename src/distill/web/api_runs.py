@@ -8,10 +8,11 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from distill.errors import CheckpointError
-from distill.training.metrics import EpochEvent, event_to_dict, to_json
+from distill.training.metrics import EpochEvent, event_to_dict
 from distill.training.preview_files import preview_files
 from distill.training.request import TrainingRequest
 from distill.training.run_folder import RunFolder, is_usage
+from distill.training.strict_json import to_json
 from distill.web.api_collections import TrainingBody
 from distill.web.feed import Feed, Tail, entries_from, messages
 from distill.web.fresh_thread import in_fresh_thread

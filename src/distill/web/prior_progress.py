@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from distill.training.metrics import PriorEpochMetrics, to_json
+from distill.training.metrics import PriorEpochMetrics
 from distill.training.preview_files import preview_files
 from distill.training.prior_request import PRIOR_FOLDER
 from distill.training.run_folder import RunFolder, is_entry
+from distill.training.strict_json import to_json
 from distill.web.feed import Entry, entries_in, lines_of
 
 _EPOCH = f'"event": "{PriorEpochMetrics.__name__}"'.encode()
