@@ -8,6 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from distill.audio.limiter import limit_peaks
 from distill.audio.mel import band_edges, mel_filters
 from distill.data.collection import find_audio_files
 from distill.errors import ConfigError
@@ -61,4 +62,10 @@ def test_a_run_needs_no_double_precision(
             train_vqvae(VQVAEConfig(codebook_size=16, **shared), files, tmp_path, models_dir=tmp_path / "models")
         else:
             train(TrainingConfig(**shared), files, tmp_path, models_dir=tmp_path / "models")
+    assert mode.found == set()
+
+
+def test_a_sound_beyond_full_scale_needs_no_double_precision() -> None:
+    with NothingDouble() as mode:
+        limit_peaks(torch.linspace(-3, 3, 5000)[None, None])
     assert mode.found == set()

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pydantic
 import pytest
 import soundfile
 import torch
+from torch import Tensor, nn
 
 from distill.families import Family, FigurePanel, Loss, register, unregister
 from distill.library.catalog import ModelLibrary
@@ -17,6 +19,7 @@ from distill.models.codes import Codes
 from distill.training.config import EngineConfig
 from distill.training.families import VAE
 from distill.training.metrics import EVENT_TYPES, EpochEvent, EpochMetrics, History, StepEvent, StepMetrics
+from distill.training.objective import EpochResult
 from distill.training.prior_loop import PriorObjective
 from distill.training.run_folder import RunFolder
 from support.melodies import RATE as MELODY_RATE
@@ -97,8 +100,12 @@ def open_collection(page, folder: Path) -> None:
     expect(by(page, "train-form")).to_be_visible()
 
 
-def start_run(page, folder: Path, epochs: int, name: str = "tones") -> None:
+def start_run(page, folder: Path, epochs: int) -> None:
     open_collection(page, folder)
+    train_opened(page, epochs, "tones")
+
+
+def train_opened(page, epochs: int, name: str) -> None:
     page.get_by_label("Name of the model").fill(name)
     page.get_by_label("Epochs of training").fill(str(epochs))
     page.get_by_text("Advanced settings").click()
@@ -134,7 +141,7 @@ def test_from_a_folder_of_sounds_to_a_model_that_is_heard(
     expect(by(page, "file-row").filter(has_text="broken.wav")).to_contain_text("not readable")
     assert_accessible(page)
 
-    start_run(page, collection, epochs=3, name="My bells")
+    train_opened(page, epochs=3, name="My bells")
     expect(by(page, "level-panel")).to_have_count(4)
     expect(by(page, "level-verdict").first).to_have_text(re.compile("healthy|underused|collapsed", re.I))
     expect(by(page, "run-state")).to_have_text(re.compile("finished", re.I))
@@ -551,14 +558,26 @@ def test_a_run_shows_what_its_prior_has_learnt_and_made(open_page, made: Path, h
         page.reload()
 
 
-def test_a_run_is_watched_while_it_learns_to_make_new_sounds(open_page, collection: Path) -> None:
+def test_a_run_is_watched_while_it_learns_to_make_new_sounds(
+    open_page, collection: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at, epoch_event = threading.Event(), PriorObjective.epoch_event
+
+    def held(objective: PriorObjective, model: nn.Module, epoch: EpochResult, observed: list[Tensor]):
+        if epoch.epoch == 2:
+            looked_at.wait(PATIENCE_S)
+        return epoch_event(objective, model, epoch, observed)
+
+    monkeypatch.setattr(PriorObjective, "epoch_event", held)
     page = open_page()
-    start_run(page, collection, epochs=30)
-    expect(by(page, "epoch-now")).to_contain_text(re.compile("New sounds: epoch [2-9] of 30"))
+    start_run(page, collection, epochs=5)
+    expect(by(page, "epoch-now")).to_contain_text("New sounds: epoch 3 of 5")
     page.reload()
-    expect(by(page, "epoch-now")).to_contain_text("New sounds: epoch")
+    expect(by(page, "epoch-now")).to_contain_text("New sounds: epoch 3 of 5")
     expect(page.get_by_role("heading", name="Learning to make new sounds")).to_be_visible()
-    by(page, "cancel-run").click()
+    with page.expect_response(lambda answer: answer.url.endswith("/cancel")):
+        by(page, "cancel-run").click()
+    looked_at.set()
     expect(by(page, "run-state")).to_have_text(re.compile("interrupted", re.I))
     expect(page.locator(".summary")).to_contain_text("The model is in the library")
     expect(page.get_by_role("link", name="Open the model")).to_be_visible()
