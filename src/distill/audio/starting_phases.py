@@ -37,10 +37,12 @@ class StartingPhases(nn.Module):
         share = torch.linspace(0, 1, _CANDIDATES)
         candidates = edges[:low, None] + (edges[2 : low + 2] - edges[:low])[:, None] * share  # [bands, candidates]
         bins = torch.arange(scale.filters.shape[1])
-        beside = bins - candidates.unsqueeze(-1) * (config.n_fft / config.sample_rate)
+        places = candidates.unsqueeze(-1) * (config.n_fft / config.sample_rate)  # in bins
+        reached = min(len(bins), int(places.max()) + _REACH + 1)  # none above is near a candidate
+        beside = bins[:reached] - places
         lobes = hann_response(beside).abs() * (beside.abs() < _REACH)
         around = (torch.arange(low)[:, None] + torch.arange(-1, 2)).clamp(min=0)  # each band with its neighbours
-        patterns = torch.einsum("bcf,bnf->bcn", lobes, scale.filters[around])
+        patterns = torch.einsum("bcf,bnf->bcn", lobes, scale.filters[around, :reached])
         self._hop_turns = config.hop_length / config.sample_rate  # turns from one frame to the next, per Hz
         self.register_buffer("around", around, persistent=False)
         self.register_buffer("candidates", candidates, persistent=False)
