@@ -2,7 +2,8 @@
 
     python -m bench.quality.jumps DIR --epochs 60 --seeds 5     a line for each seed, 0 to 4
 
-A rise of 1.00 is none. Each training has a process of its own and is the default one, but for epochs and seed.
+A rise of 1.00 is none. Each training has a process of its own and is the default one, but for epochs and seed, and that
+no prior follows.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def losses_of(folder: Path, epochs: int, seed: int) -> list[float]:
     """Train on a folder: the validation reconstruction loss of each epoch."""
     with tempfile.TemporaryDirectory() as name:
         places = {"models_dir": Path(name, "models"), "output_dir": Path(name, "run")}
-        request = TrainingRequest.for_folder(folder, **places, max_epochs=epochs, seed=seed)
+        request = TrainingRequest.for_folder(folder, **places, max_epochs=epochs, seed=seed, with_prior=False)
         curves: dict[str, list[float]] = run_training(request)["metrics_history"].get_loss_curves()
     return curves["recon_losses"]
 
