@@ -60,16 +60,10 @@ def magnitudes(spectrum: Tensor) -> Tensor:
     return (spectrum.real.square() + spectrum.imag.square()).sqrt()
 
 
-def scaled(spectrum: Tensor, factor: Tensor) -> Tensor:
-    """A complex `spectrum` times real factors of the same shape."""
-    # On the real view: otherwise torch converts the factors to complex numbers.
-    return torch.view_as_complex(torch.view_as_real(spectrum) * factor.unsqueeze(-1))
-
-
 def with_magnitudes(spectrum: Tensor, magnitude: Tensor) -> Tensor:
     """The phases of a complex `spectrum` with other magnitudes, of the same shape."""
     power = spectrum.real.square() + spectrum.imag.square()
-    return scaled(spectrum, power.clamp_(min=1e-20).rsqrt_().mul_(magnitude))
+    return spectrum * power.clamp_(min=1e-20).rsqrt_().mul_(magnitude)
 
 
 def _overlap_add(total: Tensor, frames: Tensor) -> None:

@@ -7,7 +7,7 @@ from distill.audio.limiter import fade_in, limit_peaks
 from distill.audio.mel import MelScale
 from distill.audio.settings import DETAIL_RATIO
 from distill.audio.starting_phases import StartingPhases
-from distill.audio.stft import istft, magnitudes, resynthesized, scaled, stft
+from distill.audio.stft import istft, magnitudes, resynthesized, stft
 from distill.audio.vocoder import (
     BIN_STEPS,
     MEL_STEPS,
@@ -72,7 +72,7 @@ class TwoWindowSearch(PhaseSearch):
         start = self.starting_phases(bands, known)
         hop = self.mel_scale.config.hop_length
         weight = self._detail_weight(moments, hop * (bands.shape[1] - 1))
-        sound = estimate = istft(scaled(start, long_magnitude), self.window, hop)
+        sound = estimate = istft(start * long_magnitude, self.window, hop)
         for step in range(BIN_STEPS + MEL_STEPS):
             if step < BIN_STEPS:
                 long, short = set_bins(long_magnitude), set_bins(short_magnitude)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.audio.mel import MelScale
-from distill.audio.stft import Change, hann_response, istft, magnitudes, resynthesized, scaled, stft, with_magnitudes
+from distill.audio.stft import Change, hann_response, istft, magnitudes, resynthesized, stft, with_magnitudes
 
 _NNLS_STEPS = 8
 _NNLS_FRAMES = 128  # solved at once: more do not fit a processor's cache, and take twice as long
@@ -166,7 +166,7 @@ def set_bands(bands: Tensor, mel_scale: MelScale) -> Change:
             current = magnitude[..., bins] @ mel_scale.filters[rows, bins].T
             ratio = (wanted[..., rows] / current.clamp_(min=1e-10)).clamp_(max=_MAX_GAIN)
             gain[..., bins] += ratio @ mel_scale.shares[rows, bins]
-        return scaled(spectra, gain)
+        return spectra * gain
 
     return change
 
@@ -180,7 +180,7 @@ def keep_phases(change: Change, phases: Tensor, first: int = 0) -> Change:
         begin, end = max(first, start), min(first + count, start + spectra.shape[1])
         if begin < end:
             of_part = spectra[:, begin - start : end - start, :bins]
-            of_part.copy_(scaled(phases[:, begin - first : end - first], magnitudes(of_part)))
+            of_part.copy_(phases[:, begin - first : end - first] * magnitudes(of_part))
         return spectra
 
     return kept

@@ -139,9 +139,10 @@ class ResidualQuantizer(nn.Module):
         training, and with a beam of 1, each level takes its nearest code: codebooks that learn from a search come out
         no better, and less evenly used.
         """
-        search, at_once = (self.search_at_once, _SEARCHED_AT_ONCE) if self.beam > 1 else (self._greedy, _ROWS_AT_ONCE)
-        parts = torch.split(x, at_once if x.device.type == "cpu" else len(x))
-        return torch.cat([search(part) for part in parts], dim=1)
+        if self.beam == 1:
+            return self._greedy(x)
+        parts = torch.split(x, _SEARCHED_AT_ONCE if x.device.type == "cpu" else len(x))
+        return torch.cat([self.search_at_once(part) for part in parts], dim=1)
 
     def search_at_once(self, x: Tensor) -> Tensor:
         """The search for few vectors, as a function without branches, which can be exported."""
@@ -218,7 +219,7 @@ class ResidualQuantizer(nn.Module):
             # Usage is counted per batch; where k-means took a sample, its counts stand for all vectors.
             self.usage[level] = counts / batches * (len(x) / len(residual))
             self.sums[level] = self.codebooks[level] * self.usage[level].unsqueeze(-1)
-            residual = residual - self.codebooks[level][_assign_clusters(residual, self.codebooks[level])]
+            residual = residual - self.codebooks[level][_nearest(residual, self.codebooks[level])]
         self.initialized.fill_(True)
         self._ready = True
 
@@ -245,8 +246,10 @@ class ResidualQuantizer(nn.Module):
 
 
 def _nearest(x: Tensor, codebook: Tensor) -> Tensor:
-    """Indices of the nearest codes: `[N, D]` → `[N]`."""
-    return _distances(x, codebook).argmin(dim=-1)
+    """Indices int64 `[N]` of the nearest of the codes `[K, D]` to each of `[N, D]`."""
+    parts = torch.split(x, _ROWS_AT_ONCE if x.device.type == "cpu" else max(1, len(x)))
+    # Not `argmin`, which is not vectorised on a CPU and takes four times as long.
+    return torch.cat([_distances(part, codebook).min(dim=-1).indices for part in parts])
 
 
 def _distances(x: Tensor, codebook: Tensor) -> Tensor:
@@ -290,7 +293,7 @@ def kmeans(
     centres = _kmeans_plus_plus(sample, clusters, check_cancelled)
     for iteration in range(iterations):
         check_cancelled()
-        index = _assign_clusters(x, centres)
+        index = _nearest(x, centres)
         counts = torch.bincount(index, minlength=clusters).to(x.dtype)
         sums = _sum_by_index(x, index, clusters)
         centres = torch.where(counts.unsqueeze(-1) > 0, sums / counts.clamp(min=1).unsqueeze(-1), centres)
@@ -299,12 +302,7 @@ def kmeans(
         if iteration < iterations // 2:
             picks = torch.randint(len(x), (clusters,), device=x.device)
             centres = torch.where((counts < _SMALL_SHARE * counts.mean()).unsqueeze(-1), x[picks], centres)
-    return centres, torch.bincount(_assign_clusters(x, centres), minlength=clusters).to(x.dtype)
-
-
-def _assign_clusters(x: Tensor, centres: Tensor) -> Tensor:
-    """Indices int64 `[N]` of the nearest of `[K, D]` to each of `[N, D]`, found part by part."""
-    return torch.cat([_nearest(part, centres) for part in torch.split(x, _ROWS_AT_ONCE)])
+    return centres, torch.bincount(_nearest(x, centres), minlength=clusters).to(x.dtype)
 
 
 def _kmeans_plus_plus(x: Tensor, clusters: int, check_cancelled: Callable[[], None]) -> Tensor:
