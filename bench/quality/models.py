@@ -55,7 +55,7 @@ def model_row(split: Split, folder: Path, model: str, minutes: float, seed: int)
     loaded = distill.load(summary["model_path"])
     if isinstance(loaded, LoadedModel):
         return row | {"samples": dataclasses.asdict(sample_distances(loaded, split.train))}
-    return row | code_metrics(loaded, split) | level_metrics(loaded, split, row["distances"]["mel"])
+    return row | code_metrics(loaded, split) | level_metrics(loaded, split, row["distances"])
 
 
 def run_distill(*arguments: object) -> list[str]:
@@ -99,22 +99,26 @@ def code_metrics(loaded: LoadedVQModel, split: Split) -> dict[str, Any]:
     }
 
 
-def level_metrics(loaded: LoadedVQModel, split: Split, all_levels: float) -> dict[str, Any]:
-    """The mel distance for each number of levels (`all_levels` with all of them), and with all and the true phases."""
+def level_metrics(loaded: LoadedVQModel, split: Split, all_levels: dict[str, Any]) -> dict[str, Any]:
+    """The figures for each number of levels (`all_levels` with all of them), and with all and the true phases."""
     sounds = waveforms(loaded, split)
     by_levels = [
-        split.distances(
-            at_48_khz(torch.from_numpy(loaded.reconstruct(sound.numpy(), levels=count)), loaded.sample_rate)
-            for sound in sounds
-        ).mel
+        dataclasses.asdict(
+            split.distances(
+                at_48_khz(torch.from_numpy(loaded.reconstruct(sound.numpy(), levels=count)), loaded.sample_rate)
+                for sound in sounds
+            )
+        )
         for count in range(1, loaded.model.quantizer.levels)
     ] + [all_levels]
+    mel_by_levels = [figures["mel"] for figures in by_levels]
     true = split.distances(
         at_48_khz(reconstruct_with_true_phase(loaded, sound), loaded.sample_rate) for sound in sounds
     )
     return {
-        "mel_by_levels": by_levels,
-        "falls": all(more < fewer for fewer, more in pairwise(by_levels)),
+        "by_levels": by_levels,
+        "mel_by_levels": mel_by_levels,
+        "falls": all(more < fewer for fewer, more in pairwise(mel_by_levels)),
         "true_phase": dataclasses.asdict(true),
     }
 

@@ -38,6 +38,7 @@ def quality_tables(measured: Measured) -> str:
         "STFT distance, median": systems_table(measured, "stft"),
         "STFT distance, mean": systems_table(measured, "stft_mean"),
         "Mel distance with the first levels alone": levels_table(measured),
+        "All figures with the first levels alone, medians": curve_table(measured),
         "Bit rate, kbit/s": rates_table(measured),
         "What Opus took, kbit/s": opus_table(measured),
         "How the codes are used: test files · files trained on": codes_table(measured),
@@ -130,6 +131,29 @@ def levels_table(measured: Measured) -> str:
         for run, seeds in runs
     ]
     return table([*_RUN, *(f"1–{n + 1}" if n else "1" for n in range(most)), "falls with each"], body)
+
+
+def curve_table(measured: Measured) -> str:
+    """Every figure against the bit rate without a pause, which each level adds its share to."""
+    runs = [(run, [row for row in seeds if "by_levels" in row]) for run, seeds in runs_of(measured, DISTILL)]
+    body = [
+        [
+            *run,
+            f"1–{level + 1}" if level else "1",
+            f"{seeds[0]['rates']['fully_coded'] * (level + 1) / len(seeds[0]['by_levels']):.1f}",
+            cell(seeds, "by_levels", level, "mel"),
+            *(cell(_showing(seeds, level, name), "by_levels", level, "artefacts", name) for name in _ARTEFACTS),
+        ]
+        for run, seeds in runs
+        if seeds
+        for level in range(len(seeds[0]["by_levels"]))
+    ]
+    names = (name.replace("_", "-") for name in _ARTEFACTS)
+    return table([*_RUN, "levels", "kbit/s", "distance", *names], body)
+
+
+def _showing(seeds: list[Row], level: int, name: str) -> list[Row]:
+    return [row for row in seeds if name in row["by_levels"][level]["artefacts"]]
 
 
 def rates_table(measured: Measured) -> str:
