@@ -165,7 +165,7 @@ def test_figures_have_three_digits(value, shown):
 
 @pytest.fixture
 def measured(tmp_path, monkeypatch):
-    case = "batch 32, 3 x 256 codes"
+    case = "batch 32, 4 x 1,024 codes"
     monkeypatch.setitem(TARGETS, (case, "times as fast"), 2.0)
     stage = {"share": 0.5, "gflop": 0.1, "mb": 2.0, "floor_ms": 0.5, "factor": 4.0}
     ms = {"median": 2.0, "low": 1.0, "high": 3.0}
@@ -202,7 +202,7 @@ def test_the_report_fills_the_page_and_leaves_its_prose(measured, tmp_path):
     assert text.endswith("-->\nprose\n")
     assert "old" not in text
     assert "(speed.png)" in text
-    case = "batch 32, 3 x 256 codes"
+    case = "batch 32, 4 x 1,024 codes"
     assert f"| {case} | 2 (1–3) times as fast | ≥ 2 | ours 41.2 ms; ours 776 audio s/s |" in text
     assert "| 12 epochs · drums | 1.5 (1.5–1.5) times as fast | – | ours 700 audio s/s |" in text
     assert "| mel | 2 (1–3) | 50% | 0.1 | 2 | 0.5 | 4 |" in text

@@ -19,7 +19,7 @@ from bench.speed.timing import Call, Setting, Spread, comparison, interleaved, m
 from distill.audio.reader import AudioReader
 from distill.models.losses import vqvae_loss
 
-_CASE = "batch 32, 3 x 256 codes"
+_CASE = "batch 32, 4 x 1,024 codes"
 _STEPS = 10
 _WARM_UP = 5
 _RATE, _SECONDS, _FILES = 48_000, 10, 6  # of the decoded sounds
@@ -109,7 +109,8 @@ class StagedStep:
 
     def _compute_loss(self) -> None:
         weight = self.ours.config.commitment_weight
-        self.total = vqvae_loss(self.recon, self.mel, self.commitment, weight)[0]
+        power = self.spectrogram.config.power
+        self.total = vqvae_loss(self.recon, self.mel, self.commitment, weight, power)[0]
         self.ours.optimizer.zero_grad(set_to_none=True)
 
     def _backward(self) -> None:
@@ -129,7 +130,10 @@ class StagedStep:
             before = counter.saved
             flop[name] = counter.flop(stage)
             saved[name] = counter.saved - before
-        flop["mel"] += len(self.mel) * self.mel.shape[-1] * _fft_flop(self.spectrogram.config.n_fft)
+        config, frames = self.spectrogram.config, len(self.mel) * self.mel.shape[-1]
+        flop["mel"] += frames * _fft_flop(config.n_fft)
+        if config.detail is not None:
+            flop["mel"] += frames * (config.hop_length / config.detail.hop_length) * _fft_flop(config.detail.n_fft)
         buffers, weights = nbytes(self.model.buffers()), nbytes(self.model.parameters())
         moved = {
             "mel": nbytes([self.waveform, self.mel]),

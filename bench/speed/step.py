@@ -15,6 +15,7 @@ from bench.shared.rows import Row
 from bench.speed.reference_step import ReferenceStep, noise
 from bench.speed.timing import Call, Setting, comparison, interleaved, milliseconds, ratios, repeated
 from distill.audio.spectrogram import AudioSpectrogram
+from distill.families import get_family
 from distill.models.quantizer import Quantized
 from distill.models.vqvae import ConvVQVAE
 from distill.training.config import VQVAEConfig, get_adaptive_vqvae_config
@@ -24,8 +25,8 @@ from distill.training.step import TrainStep
 
 MEDIUM = partial(get_adaptive_vqvae_config, 200, 600.0)  # the preset for a collection of ten minutes
 CASES = {
-    "batch 32, 3 x 256 codes": MEDIUM(batch_size=32, codebook_size=256),
-    "batch 16, 3 x 600 codes": MEDIUM(batch_size=16),
+    "batch 32, 4 x 1,024 codes": MEDIUM(batch_size=32),
+    "batch 16, 4 x 1,024 codes": MEDIUM(batch_size=16),
 }
 _STEPS = 10  # timed together
 _WARM_UP = 5
@@ -36,9 +37,10 @@ class OurStep:
 
     def __init__(self, device: torch.device, config: VQVAEConfig) -> None:
         torch.manual_seed(0)
-        self.model = ConvVQVAE(**config.model_settings()).to(device).train()
+        spectrogram = AudioSpectrogram(get_family("vqvae").spectrogram).to(device)
+        self.model = ConvVQVAE(**config.model_settings(), n_mels=spectrogram.config.rows).to(device).train()
         objective = VQVAEObjective(config)
-        self.context = Context(objective, self.model, AudioSpectrogram().to(device), device)
+        self.context = Context(objective, self.model, spectrogram, device)
         self.optimizer = AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
