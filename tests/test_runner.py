@@ -148,7 +148,7 @@ def test_a_run_cancelled_while_it_reads_its_sounds_to_go_on_keeps_what_it_had(co
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")} == before
 
 
-@pytest.mark.parametrize("part", ["_deterministic_cumsum", "_assign_clusters"], ids=["its start", "its iterations"])
+@pytest.mark.parametrize("part", ["_deterministic_cumsum", "_sum_by_index"], ids=["its start", "its iterations"])
 def test_k_means_over_many_vectors_can_be_cancelled(part, config, sounds, tmp_path):
     stop = InCall(f"models.quantizer.{part}", 1)
     with stop.laid() as options:
