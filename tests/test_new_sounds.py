@@ -14,9 +14,10 @@ from distill.errors import ConfigError, ModelFileError, TrainPrior
 from distill.models.archive import read_archive, write_archive
 from distill.models.codes import Codes
 from distill.models.loaded_vqvae import LoadedVQModel
-from distill.models.new_sounds import _following, codes_of, redrawn
+from distill.models.new_sounds import codes_of, redrawn
 from distill.models.persistence import load_model_v2
 from distill.models.prior import CodePrior, embed
+from distill.models.targets import following_in
 from distill.training.execution import run_training
 from distill.training.loop import train_vqvae
 from distill.training.metrics import PriorEpochMetrics, PriorStepMetrics, TrainingCompleteEvent, VQStepMetrics
@@ -245,7 +246,7 @@ def test_a_filled_gap_leaves_what_is_around_it(model, sound):
 
 
 @pytest.mark.parametrize("strength", [0.3, 0.8, 1.0])
-def test_columns_that_are_drawn_again_leave_the_others_and_differ_more_with_the_strength(model, sound, strength):
+def test_columns_that_are_drawn_anew_leave_the_others_at_any_strength(model, sound, strength):
     codes = codes_of(model, sound)
     free = torch.zeros_like(codes, dtype=torch.bool)
     free[2:4] = True
@@ -267,9 +268,9 @@ def test_a_gap_is_filled_with_what_leads_from_one_border_to_the_other(model):
 
 def test_a_sound_goes_on_as_the_one_of_the_collection_that_is_most_like_it():
     first, second = torch.rand(2, 12, 4, 3)
-    following = _following(2 * second[4:7], [first, second, second[:2]])
+    following = following_in([first, second, second[:2]], 2 * second[4:7])
     assert torch.allclose(following, 2 * second[6:])
-    assert _following(second[:3], [second[:3]]) is None
+    assert following_in([second[:3]], second[:3]) is None
 
 
 def test_a_morph_goes_from_one_sound_to_the_other(model, sounds):

@@ -13,9 +13,10 @@ from bench.quality.split import at_48_khz
 from distill.audio.recording import Samples
 from distill.models.loaded import LoadedFamily
 from distill.models.loaded_vqvae import LoadedVQModel
-from distill.models.new_sounds import codes_of, crossed, finished, prior_of, render
+from distill.models.new_sounds import codes_of, finished, prior_of, render
 from distill.models.prior import embed
 from distill.models.quantizer import NO_CODE
+from distill.models.targets import crossed
 
 _NEAREST = 5  # columns of other sounds, of which retrieval takes one
 _TIMED = 16  # sounds of a second

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from distill.audio.limiter import limit_peaks
 from distill.audio.recording import Samples
@@ -15,13 +14,13 @@ from distill.errors import ConfigError, TrainPrior
 from distill.models.prior import UNKNOWN, CodePrior, Conditions, embed, is_sounding
 from distill.models.sampling import Draw, Kept, Target, sample
 from distill.models.settings import USUAL_TEMPERATURE
+from distill.models.targets import between, bridge, crossed, going_on, near_to, padded
 
 if TYPE_CHECKING:
     from distill.models.loaded_vqvae import LoadedVQModel
 
 MAX_SECONDS = 600.0
 _AT_ONCE = 4  # sounds drawn together: always so many, because floats depend on how many there are
-_USUAL_COLUMNS = 12.0  # of a new sound, where no sound of the collection has an end
 _SPARE = 4  # columns more than asked for: a sound may end a little later, and is followed by silence
 _ONSET = 10 ** (-40 / 20)  # of the peak: before, it is silent
 _BEFORE_ONSET_S = 0.002
@@ -30,13 +29,9 @@ _CANDIDATES = 8  # fillings of a gap, of which the one that leads best to what f
 _FOLLOWING = 4  # columns after a gap that this is judged by
 _LOOP_FADE_S = 0.03
 _SEEN_AHEAD = 3  # frames before the end of a sound, in which a window sees it break off
-_MATCHED = 3  # columns by which the place in another sound is found that goes on as a sound might
-_HELD = 0.8  # of a sound's last column that is expected in the next one, beside what the other sound does
 _CONTINUED = 0.5  # how near what follows a sound is drawn to what is expected there
 _BRIDGED = 0.85  # how near what fills a gap is drawn to what lies between its borders
 _GUIDANCE = 0.7  # how near new sounds are drawn to what lies between two of the collection's
-_OTHERS = 8  # sounds of the collection, of which the one that begins most alike is the second
-_CROSSED = 0.4  # of the way from one to the other, at most
 _MORPH_FREEDOM = 0.5  # by which a sound in the middle between two may differ from the mean of both
 
 
@@ -92,7 +87,7 @@ def draw_codes(
         chosen = [crossed(prior, known, codebooks, seed) for seed in seeds]
         conditions = _conditions(loaded, prior, asked, chosen)
         columns = int(conditions.columns.max()) + _SPARE
-        target = Target(torch.stack([_padded(vectors, columns - 1) for vectors in chosen]), None, _GUIDANCE)
+        target = Target(torch.stack([padded(vectors, columns - 1) for vectors in chosen]), None, _GUIDANCE)
         return sample(prior, codebooks, Draw(columns, conditions, seeds, asked.temperature), target=target)
 
     return map(_ended, _drawn_together(draw, asked.seeds))
@@ -123,46 +118,10 @@ def extend(loaded: "LoadedVQModel", sound: Samples, seconds: float, seed: int, t
     samples = len(sound) + round(seconds * loaded.sample_rate)
     columns = 1 + -(-samples // loaded.column_samples)
     draw = Draw(columns, _asked(loaded, 1, columns), (seed,), temperature)
-    target = Target(_going_on(loaded, prior, codes, columns).unsqueeze(0), None, _CONTINUED)
+    others = [_vectors(loaded, anchor) for anchor in prior.all_anchors]
+    target = Target(going_on(_vectors(loaded, codes), others, columns).unsqueeze(0), None, _CONTINUED)
     made = sample(prior, _codebooks(loaded), draw, codes.unsqueeze(0), target)
     return _faded(loaded, _cut(render(loaded, made[0]), samples))
-
-
-def _going_on(loaded: "LoadedVQModel", prior: CodePrior, codes: Tensor, columns: int) -> Tensor:
-    """Vectors `[columns, H, D]` of how codes `[W, H, Q]` might go on.
-
-    At first as their last column is, then more and more as a sound of the collection does, from the place on that is
-    most like their last columns.
-    """
-    known = _vectors(loaded, codes)
-    made = F.pad(known, (0, 0, 0, 0, 0, columns - len(known)))
-    following = _following(known[-_MATCHED:], [_vectors(loaded, anchor) for anchor in prior.all_anchors])
-    if following is None:
-        return made
-    softer = following.flatten(1).norm(dim=1)
-    softer = (softer / softer[0].clamp(min=1e-6)).clamp(max=1)
-    for number in range(1, min(len(following), columns - len(known) + 1)):
-        held = known[-1] * softer[number]
-        made[len(known) + number - 1] = torch.lerp(following[number], held, _HELD**number)
-    return made
-
-
-def _following(last: Tensor, others: Sequence[Tensor]) -> Tensor | None:
-    """What is most like the last of vectors `[W, H, D]` in the others `[W', H, D]`, and what follows it there.
-
-    It is as loud as they are; None if there is nothing.
-    """
-    best, found = -1.0, None
-    for other in others:
-        if len(other) <= len(last):
-            continue
-        places = other.flatten(1).unfold(0, len(last), 1).mT[:-1]  # [places, W, H · D]
-        alike = F.cosine_similarity(places.flatten(1), last.flatten().unsqueeze(0))
-        place = int(alike.argmax())
-        if float(alike[place]) > best:
-            louder = last.norm() / places[place].norm().clamp(min=1e-6)
-            best, found = float(alike[place]), other[place + len(last) - 1 :] * louder
-    return found
 
 
 def inpaint(loaded: "LoadedVQModel", sound: Samples, start: float, end: float, seed: int) -> Samples:
@@ -194,26 +153,12 @@ def redrawn(loaded: "LoadedVQModel", codes: Tensor, free: Tensor, seed: int, str
     seeds = tuple(seed * _CANDIDATES + number for number in range(_CANDIDATES))
     begun = codes[:first].expand(_CANDIDATES, -1, -1, -1)
     vectors = _vectors(loaded, codes)
-    target = _near(vectors, 1 - strength) if strength < 1 else _bridge(vectors, first, stop)
+    near = vectors if strength < 1 else bridge(vectors, first, stop)
+    target = None if near is None else near_to(near, 1 - strength if strength < 1 else _BRIDGED, _CANDIDATES)
     filled = sample(prior, codebooks, Draw(stop, asked, seeds), begun, target, Kept(codes, free))
     following = codes[stop:]
     best = min(filled, key=lambda one: _information(loaded, prior, one, following[:_FOLLOWING], len(codes)))
     return torch.cat([best, following])
-
-
-def _near(vectors: Tensor, nearness: float) -> Target:
-    """The target that all fillings of a gap in `[W, H, D]` are near to what was there, and sound where it did."""
-    sounding = (vectors != 0).flatten(1).any(dim=1)
-    return Target(vectors.expand(_CANDIDATES, *vectors.shape), sounding.expand(_CANDIDATES, *sounding.shape), nearness)
-
-
-def _bridge(vectors: Tensor, first: int, stop: int) -> Target | None:
-    """The target that columns [first, stop) of `[W, H, D]` lead from those before to those after, if both sound."""
-    if first == 0 or stop == len(vectors) or not (vectors[first - 1].any() and vectors[stop].any()):
-        return None
-    shares = torch.linspace(0, 1, stop - first + 2, device=vectors.device)[1:-1, None, None]
-    lead = torch.lerp(vectors[first - 1], vectors[stop], shares)
-    return _near(torch.cat([vectors[:first], lead, vectors[stop:]]), _BRIDGED)
 
 
 def morph(
@@ -232,11 +177,9 @@ def morph(
 
 def draw_between(loaded: "LoadedVQModel", first: Tensor, second: Tensor, share: float, seed: int) -> Tensor:
     """Codes `[W, H, Q]` at `share` (above 0, below 1) of the way from codes `[W1, H, Q]` to others `[W2, H, Q]`."""
-    ends = [_vectors(loaded, codes) for codes in (first, second)]
-    columns = round((1 - share) * len(ends[0]) + share * len(ends[1]))
-    start, end = (vectors[torch.linspace(0, len(vectors) - 1, columns).round().long()] for vectors in ends)
+    vectors = between(_vectors(loaded, first), _vectors(loaded, second), share)
     nearness = 1 - _MORPH_FREEDOM * 2 * min(share, 1 - share)
-    return _sample_near(loaded, prior_of(loaded), torch.lerp(start, end, share), nearness, (seed,))[0]
+    return _sample_near(loaded, prior_of(loaded), vectors, nearness, (seed,))[0]
 
 
 def loop(loaded: "LoadedVQModel", asked: NewSounds) -> Iterator[Samples]:
@@ -303,41 +246,14 @@ def _sample_near(
     sounding, count = (vectors != 0).flatten(1).any(dim=1), len(seeds)
     columns = len(vectors) + (0 if nearness > 0.5 else _SPARE)
     draw = Draw(columns, _asked(loaded, count, columns=int(sounding.sum())), seeds)
-    target = Target(vectors.expand(count, *vectors.shape), sounding.expand(count, -1), nearness)
     nothing = torch.zeros(count, 0, prior.rows, prior.levels, dtype=torch.int64, device=vectors.device)
-    return sample(prior, _codebooks(loaded), draw, nothing, target)
+    return sample(prior, _codebooks(loaded), draw, nothing, near_to(vectors, nearness, count))
 
 
 def _asked(loaded: "LoadedVQModel", count: int, columns: float = UNKNOWN) -> Conditions:
     """The conditions of `count` sounds of so many columns, as loud as may be."""
     length = torch.full((count,), float(columns), device=loaded.device)
     return Conditions(length, torch.full_like(length, UNKNOWN))
-
-
-def crossed(prior: CodePrior, sounds: Sequence[Tensor], codebooks: Tensor, seed: int) -> Tensor:
-    """Vectors `[W, H, D]` between those of two sounds `[W, H, Q]`, nearer to the first and as long as it."""
-    if not sounds:
-        return torch.zeros(int(_USUAL_COLUMNS), prior.rows, codebooks.shape[-1], device=codebooks.device)
-    draw = np.random.default_rng([seed, 1])
-    # In a shuffled order, so that seeds in a row begin with different sounds.
-    order = np.random.default_rng(0).permutation(len(sounds))
-    numbers = [order[seed % len(order)], *draw.integers(len(sounds), size=_OTHERS)]
-    first, *others = (embed(sounds[int(number)], codebooks) for number in numbers)
-    # The one that begins most alike: else an attack could be softened by what has none, or has it a little later.
-    second = min((_padded(other, len(first))[1:] for other in others), key=lambda one: _difference(first[:2], one[:2]))
-    return torch.lerp(first, second, float(draw.uniform(0, _CROSSED)))
-
-
-def _difference(first: Tensor, second: Tensor) -> float:
-    return float((first - second).square().sum())
-
-
-def _padded(vectors: Tensor, columns: int) -> Tensor:
-    """`[W, H, D]` after a silent column, in so many columns after it."""
-    padded = vectors.new_zeros(1 + columns, *vectors.shape[1:])
-    kept = vectors[:columns]
-    padded[1 : 1 + len(kept)] = kept
-    return padded
 
 
 def _conditions(loaded: "LoadedVQModel", prior: CodePrior, asked: NewSounds, targets: Sequence[Tensor]) -> Conditions:
