@@ -17,7 +17,7 @@ from distill.models.loaded_vqvae import LoadedVQModel
 from distill.models.new_sounds import codes_of, redrawn
 from distill.models.persistence import load_model_v2
 from distill.models.prior import CodePrior, embed
-from distill.models.targets import following_in
+from distill.models.targets import going_on
 from distill.training.execution import run_training
 from distill.training.loop import train_vqvae
 from distill.training.metrics import PriorEpochMetrics, PriorStepMetrics, TrainingCompleteEvent, VQStepMetrics
@@ -266,11 +266,12 @@ def test_a_gap_is_filled_with_what_leads_from_one_border_to_the_other(model):
     assert float((filled - vectors)[middle].norm()) < 0.5 * float(vectors[middle].norm())
 
 
-def test_a_sound_goes_on_as_the_one_of_the_collection_that_is_most_like_it():
-    first, second = torch.rand(2, 12, 4, 3)
-    following = following_in([first, second, second[:2]], 2 * second[4:7])
-    assert torch.allclose(following, 2 * second[6:])
-    assert following_in([second[:3]], second[:3]) is None
+def test_a_sound_goes_on_growing_softer_as_it_did_and_never_louder():
+    fading = torch.rand(4, 3) * (0.9 ** torch.arange(12))[:, None, None]
+    assert torch.allclose(going_on(fading[:6], 12), fading, atol=1e-6)
+    rising = going_on(fading[:6].flip(0), 9)
+    assert torch.equal(rising[6:], fading[0].expand(3, -1, -1))
+    assert not going_on(torch.zeros(2, 4, 3), 5).any()
 
 
 def test_a_morph_goes_from_one_sound_to_the_other(model, sounds):

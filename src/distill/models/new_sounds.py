@@ -29,7 +29,7 @@ _CANDIDATES = 8  # fillings of a gap, of which the one that leads best to what f
 _FOLLOWING = 4  # columns after a gap that this is judged by
 _LOOP_FADE_S = 0.03
 _SEEN_AHEAD = 3  # frames before the end of a sound, in which a window sees it break off
-_CONTINUED = 0.5  # how near what follows a sound is drawn to what is expected there
+_CONTINUED = 0.7  # how near what follows a sound is drawn to what is expected there
 _BRIDGED = 0.85  # how near what fills a gap is drawn to what lies between its borders
 _GUIDANCE = 0.7  # how near new sounds are drawn to what lies between two of the collection's
 _MORPH_FREEDOM = 0.5  # by which a sound in the middle between two may differ from the mean of both
@@ -118,8 +118,7 @@ def extend(loaded: "LoadedVQModel", sound: Samples, seconds: float, seed: int, t
     samples = len(sound) + round(seconds * loaded.sample_rate)
     columns = 1 + -(-samples // loaded.column_samples)
     draw = Draw(columns, _asked(loaded, 1, columns), (seed,), temperature)
-    others = [_vectors(loaded, anchor) for anchor in prior.all_anchors]
-    target = Target(going_on(_vectors(loaded, codes), others, columns).unsqueeze(0), None, _CONTINUED)
+    target = Target(going_on(_vectors(loaded, codes), columns).unsqueeze(0), None, _CONTINUED)
     made = sample(prior, _codebooks(loaded), draw, codes.unsqueeze(0), target)
     return _faded(loaded, _cut(render(loaded, made[0]), samples))
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from distill.models.prior import CodePrior, embed
 from distill.models.sampling import Target
@@ -13,8 +12,7 @@ from distill.models.sampling import Target
 _USUAL_COLUMNS = 12.0  # of a new sound, where no sound of the collection has an end
 _OTHERS = 8  # sounds of the collection, of which the one that begins most alike is the second
 _CROSSED = 0.4  # of the way from one to the other, at most
-_MATCHED = 3  # columns by which the place in another sound is found that goes on as a sound might
-_HELD = 0.8  # of a sound's last column that is expected in the next one, beside what the other sound does
+_TREND = 4  # columns from which it is told how fast a sound grows softer
 
 
 def near_to(vectors: Tensor, nearness: float, count: int) -> Target:
@@ -65,37 +63,9 @@ def padded(vectors: Tensor, columns: int) -> Tensor:
     return made
 
 
-def going_on(known: Tensor, others: Sequence[Tensor], columns: int) -> Tensor:
-    """Vectors `[columns, H, D]` of how those `known` `[W, H, D]` might go on.
-
-    At first as their last column is, then more and more as one of the `others` `[W', H, D]` does, from the place on
-    that is most like their last columns.
-    """
-    made = F.pad(known, (0, 0, 0, 0, 0, columns - len(known)))
-    following = following_in(others, known[-_MATCHED:])
-    if following is None:
-        return made
-    softer = following.flatten(1).norm(dim=1)
-    softer = (softer / softer[0].clamp(min=1e-6)).clamp(max=1)
-    for number in range(1, min(len(following), columns - len(known) + 1)):
-        held = known[-1] * softer[number]
-        made[len(known) + number - 1] = torch.lerp(following[number], held, _HELD**number)
-    return made
-
-
-def following_in(others: Sequence[Tensor], last: Tensor) -> Tensor | None:
-    """The end of what is most like `last` `[W, H, D]` in others `[W', H, D]`, and what follows it there.
-
-    It is made as loud; None if there is nothing.
-    """
-    best, found = -1.0, None
-    for other in others:
-        if len(other) <= len(last):
-            continue
-        places = other.flatten(1).unfold(0, len(last), 1).mT[:-1]  # [places, W, H · D]
-        alike = F.cosine_similarity(places.flatten(1), last.flatten().unsqueeze(0))
-        place = int(alike.argmax())
-        if float(alike[place]) > best:
-            louder = last.norm() / places[place].norm().clamp(min=1e-6)
-            best, found = float(alike[place]), other[place + len(last) - 1 :] * louder
-    return found
+def going_on(known: Tensor, columns: int) -> Tensor:
+    """`known` vectors `[W, H, D]`, then their last column again and again, softer as it has grown: `[columns, H, D]`."""
+    loud = known[-_TREND:].flatten(1).norm(dim=1).clamp(min=1e-6)
+    softer = float(loud[-1] / loud[0]) ** (1 / max(1, len(loud) - 1))
+    number = torch.arange(1, columns - len(known) + 1, device=known.device)
+    return torch.cat([known, known[-1] * (min(1.0, softer) ** number)[:, None, None]])
