@@ -64,7 +64,7 @@ def padded(vectors: Tensor, columns: int) -> Tensor:
 
 
 def going_on(known: Tensor, columns: int) -> Tensor:
-    """`known` vectors `[W, H, D]`, then their last column again and again, softer as it has grown: `[columns, H, D]`."""
+    """`known` vectors `[W, H, D]`, then the last again and again, softer as they have grown: `[columns, H, D]`."""
     loud = known[-_TREND:].flatten(1).norm(dim=1).clamp(min=1e-6)
     softer = float(loud[-1] / loud[0]) ** (1 / max(1, len(loud) - 1))
     number = torch.arange(1, columns - len(known) + 1, device=known.device)
