@@ -26,7 +26,7 @@ def mark_end(waveform: Tensor) -> Tensor:
 
 def real_frames(mel: Tensor) -> Tensor:
     """Bool `[B, 1, 1, T]`: True for the frames of a mel `[B, 1, M, T]` that are sound, not padding."""
-    return (mel != PADDING).any(dim=2, keepdim=True)
+    return mel.amax(dim=2, keepdim=True) != PADDING  # nothing is below it
 
 
 class AudioSpectrogram(nn.Module):

@@ -22,29 +22,46 @@ def stft(sound: Tensor, window: Tensor, hop: int) -> Tensor:
 def istft(spectra: Tensor, window: Tensor, hop: int) -> Tensor:
     """Sound float32 `[B, (T - 1) · hop]` whose spectra come closest to `[B, T, F]`."""
     silence = torch.zeros(len(spectra), (spectra.shape[1] - 1) * hop, device=spectra.device)
-    return resynthesized(silence, window, hop, lambda part, start: spectra[:, start : start + part.shape[1]])
+    return Resynthesis(window, hop, silence.shape[-1])(
+        silence, lambda part, start: spectra[:, start : start + part.shape[1]]
+    )
 
 
-def resynthesized(sound: Tensor, window: Tensor, hop: int, change: Change) -> Tensor:
-    """Sound float32 `[B, (T - 1) · hop]` whose spectra come closest to those of `[B, S]` with a change.
+class Resynthesis:
+    """The way from sounds `[B, samples]` to their spectra through a window, and back from others in their place.
 
-    Spectra are complex64 `[B, T, F]`, T = 1 + S // hop. `change` is called with a part `[B, T', F]` of them and the
-    number of its first frame, and returns others in their place. The result is the least-squares estimate of Griffin
-    and Lim (1984): the sum of frames, divided by the sum of squared windows.
+    The result is the least-squares estimate of Griffin and Lim (1984): the sum of frames, divided by the sum of squared
+    windows, which is computed once for any number of sounds.
     """
-    length = len(window)
-    frames = nn.functional.pad(sound, (length // 2, length - length // 2)).unfold(1, length, hop)
-    count = 1 + sound.shape[-1] // hop
-    hops = -(-length // hop)  # that a frame reaches
-    total = sound.new_zeros(len(sound), count + hops - 1, hop)
-    at_once = max(1, _CACHED_SAMPLES // (length * len(sound)))
-    for start in range(0, count, at_once):
-        spectra = change(torch.fft.rfft(frames[:, start : min(count, start + at_once)] * window), start)
-        _overlap_add(total[:, start:], torch.fft.irfft(spectra, n=length) * window)
-    weight = sound.new_zeros(1, count + hops - 1, hop)
-    _overlap_add(weight, window.square().expand(1, count, -1))
-    centred = slice(length // 2, length // 2 + (count - 1) * hop)
-    return total.flatten(1)[:, centred] / weight.flatten(1)[:, centred].clamp(min=1e-8)
+
+    def __init__(self, window: Tensor, hop: int, samples: int) -> None:
+        self.window, self.hop = window, hop
+        self.count = 1 + samples // hop
+        self._hops = -(-len(window) // hop)  # that a frame reaches
+        weight = window.new_zeros(1, self.count + self._hops - 1, hop)
+        _overlap_add(weight, window.square().expand(1, self.count, -1))
+        self._scale = self._centred(weight).clamp(min=1e-8).reciprocal()
+
+    def __call__(self, sound: Tensor, change: Change) -> Tensor:
+        """Sound float32 `[B, (count - 1) · hop]` whose spectra come closest to those of `[B, samples]` with a change.
+
+        Spectra are complex64 `[B, T, F]`; `change` is called with a part `[B, T', F]` of them and the number of its
+        first frame, and returns others in their place.
+        """
+        length = len(self.window)
+        frames = nn.functional.pad(sound, (length // 2, length - length // 2)).unfold(1, length, self.hop)
+        total = sound.new_zeros(len(sound), self.count + self._hops - 1, self.hop)
+        at_once = max(1, _CACHED_SAMPLES // (length * len(sound)))
+        for start in range(0, self.count, at_once):
+            part = frames[:, start : min(self.count, start + at_once)]
+            spectra = change(torch.fft.rfft(part * self.window), start)
+            _overlap_add(total[:, start:], torch.fft.irfft(spectra, n=length).mul_(self.window))
+        return self._centred(total) * self._scale
+
+    def _centred(self, total: Tensor) -> Tensor:
+        """The samples `[B, (count - 1) · hop]` between the centres of the first frame and the last."""
+        begin = len(self.window) // 2
+        return total.flatten(1)[:, begin : begin + (self.count - 1) * self.hop]
 
 
 def hann_response(bins: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from distill.audio.limiter import fade_in, limit_peaks
 from distill.audio.mel import MelScale
 from distill.audio.settings import DETAIL_RATIO
 from distill.audio.starting_phases import StartingPhases
-from distill.audio.stft import istft, magnitudes, resynthesized, stft
+from distill.audio.stft import Resynthesis, istft, magnitudes, stft
 from distill.audio.vocoder import (
     BIN_STEPS,
     MEL_STEPS,
@@ -73,6 +73,10 @@ class TwoWindowSearch(PhaseSearch):
         hop = self.mel_scale.config.hop_length
         weight = self._detail_weight(moments, hop * (bands.shape[1] - 1))
         sound = estimate = istft(start * long_magnitude, self.window, hop)
+        samples = sound.shape[-1]
+        through_long = Resynthesis(self.window, hop, samples)
+        # To the end of the last frame, as in the mel.
+        through_short = Resynthesis(self.detail_window, hop // DETAIL_RATIO, samples + hop - 1)
         for step in range(BIN_STEPS + MEL_STEPS):
             if step < BIN_STEPS:
                 long, short = set_bins(long_magnitude), set_bins(short_magnitude)
@@ -81,10 +85,8 @@ class TwoWindowSearch(PhaseSearch):
                 long, short = set_bands(bands, self.mel_scale), set_bands(moments, self.detail_scale)
             if known is not None:
                 long = known.kept(long, bands.shape[1])
-            from_long = resynthesized(sound, self.window, hop, long)
-            padded = nn.functional.pad(sound, (0, hop - 1))  # to the end of the last frame, as in the mel
-            from_short = resynthesized(padded, self.detail_window, hop // DETAIL_RATIO, short)[:, : sound.shape[-1]]
-            last, estimate = estimate, torch.lerp(from_long, from_short, weight)
+            from_short = through_short(nn.functional.pad(sound, (0, hop - 1)), short)[:, :samples]
+            last, estimate = estimate, torch.lerp(through_long(sound, long), from_short, weight)
             if step < BIN_STEPS + MEL_STEPS - 1:
                 # Within full scale, as sounds are: phases that pile up to higher peaks would only be turned down. Not
                 # in the end, or a peak would be cut flat.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.audio.mel import MelScale
-from distill.audio.stft import Change, hann_response, istft, magnitudes, resynthesized, stft, with_magnitudes
+from distill.audio.stft import Change, Resynthesis, hann_response, istft, magnitudes, stft, with_magnitudes
 
 _NNLS_STEPS = 8
 _NNLS_FRAMES = 128  # solved at once: more do not fit a processor's cache, and take twice as long
@@ -130,16 +130,15 @@ class PhaseSearch(nn.Module):
         samples = sound.shape[-1]
         short_frames = -(-samples // short_hop)
         short = set_bins(self._short_magnitude(magnitude, 1 + short_frames))
+        through_long = Resynthesis(self.window, hop, samples)
+        through_short = Resynthesis(self.short_window, short_hop, short_frames * short_hop)
         for step in range(BIN_STEPS + MEL_STEPS):
             long = set_bins(magnitude) if step < BIN_STEPS else set_bands(bands, self.mel_scale)
             if known is not None:
                 long = known.kept(long, magnitude.shape[1])
             padded = nn.functional.pad(sound, (0, short_frames * short_hop - samples))
-            from_short = resynthesized(padded, self.short_window, short_hop, short)[:, :samples]
-            last, estimate = (
-                estimate,
-                torch.lerp(resynthesized(sound, self.window, hop, long), from_short, _SHORT_WEIGHT),
-            )
+            from_short = through_short(padded, short)[:, :samples]
+            last, estimate = estimate, torch.lerp(through_long(sound, long), from_short, _SHORT_WEIGHT)
             sound = torch.lerp(last, estimate, 1 + MOMENTUM)  # momentum: beyond the estimate, where it was heading
         return estimate
 

@@ -57,8 +57,8 @@ def energy_loss(recon: Tensor, target: Tensor, power: float) -> Tensor:
     is wrong in its energy, because energy is far from linear in a mel's values.
     """
     real = real_frames(target)
-    energies = [_energy(torch.where(real, mel - SILENCE, 0.0), power) for mel in (recon, target)]
-    return _masked_mean(energies[0] - energies[1], real.to(target.dtype), exponent=2)
+    difference = _energy(torch.where(real, recon, target), power) - _energy(target, power)
+    return _masked_mean(difference, real.to(target.dtype), exponent=2)
 
 
 def _squared_loss(recon: Tensor, target: Tensor, power: float | None) -> Tensor:
@@ -68,10 +68,12 @@ def _squared_loss(recon: Tensor, target: Tensor, power: float | None) -> Tensor:
     return recon_loss if power is None else (recon_loss + energy_loss(recon, target, power)) / 2
 
 
-def _energy(values: Tensor, power: float) -> Tensor:
-    """The mean energy of neighbouring bands of `[B, 1, M, T]`, silence at 0, to `power` / 2: `[B, 1, M / 8, T]`."""
-    energy = values.clamp(min=_FAINT) ** (2 / power)
-    return F.avg_pool2d(energy, (_POOLED_BANDS, 1)) ** (power / 2)
+def _energy(mel: Tensor, power: float) -> Tensor:
+    """The mean energy of neighbouring bands of mels `[B, 1, M, T]`, to `power` / 2: `[B, 1, M / 8, T]`."""
+    # An exponential of a logarithm, and a plain mean: as a power and a pooling, both ways take twice as long.
+    energy = ((mel - SILENCE).clamp(min=_FAINT).log() * (2 / power)).exp()
+    pooled: Tensor = energy.reshape(len(energy), 1, -1, _POOLED_BANDS, energy.shape[-1]).mean(dim=3) ** (power / 2)
+    return pooled
 
 
 def vqvae_loss(

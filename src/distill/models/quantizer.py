@@ -18,7 +18,7 @@ _EPSILON = 1e-5
 _DEAD_SHARE = 0.02  # of the mean usage: a code for what is loud and rare lives on few vectors, and must not die of it
 _SMALL_SHARE = 0.7  # of the mean size: a smaller cluster has its centre redrawn during k-means
 _ROWS_AT_ONCE = 1024  # vectors whose distances from all codes fit a processor's cache
-_SEARCHED_AT_ONCE = 128  # vectors whose beams, with all their distances, fit that cache: more take twice the time
+_SEARCHED_AT_ONCE = 192  # vectors whose beams, with all their distances, fit that cache: more take twice the time
 _KMEANS_VECTORS_PER_CODE = 32  # more cost time without changing the clusters
 _SEED_VECTORS_PER_CODE = 4  # that its centres are drawn from
 _KMEANS_VECTORS = 40_000  # at least, because the principal components are found from the same sounds
@@ -150,11 +150,10 @@ class ResidualQuantizer(nn.Module):
         residual = x.unsqueeze(1)
         codes = torch.zeros(count, 1, 0, dtype=torch.int64, device=x.device)
         for codebook in self.codebooks:
-            # `_distances` leaves out the square of x, which differs between the partial sums that compete here.
-            distances = _distances(residual.flatten(0, 1), codebook).add_(residual.square().sum(dim=-1).view(-1, 1))
+            distances = _distances(residual.flatten(0, 1), codebook)
             parent, code = _smallest(distances.view(count, -1, self.size), self.beam)
-            residual = residual.take_along_dim(parent.unsqueeze(-1), dim=1) - codebook[code]
-            codes = torch.cat([codes.take_along_dim(parent.unsqueeze(-1), dim=1), code.unsqueeze(-1)], dim=-1)
+            residual = _taken(residual, parent) - codebook[code]
+            codes = torch.cat([_taken(codes, parent), code.unsqueeze(-1)], dim=-1)
         return codes[:, 0].T
 
     @torch.no_grad()
@@ -253,11 +252,14 @@ def _nearest(x: Tensor, codebook: Tensor) -> Tensor:
 
 
 def _distances(x: Tensor, codebook: Tensor) -> Tensor:
-    """Squared distances `[N, K]` of `[N, D]` from the codes, without the square of x, which is the same for all codes.
+    """Squared distances `[N, K]` of `[N, D]` from codes `[K, D]`.
 
-    They come from one matrix product, as |c|² - 2·x·c.
+    They come from one matrix product, |x|² - 2·x·c + |c|², whose two squares are further columns of the factors: to add
+    them to so large a product would take longer than to compute it.
     """
-    return torch.addmm(codebook.square().sum(dim=-1), x, codebook.T, alpha=-2)
+    rows = torch.cat([x * -2, x.square().sum(dim=-1, keepdim=True), torch.ones_like(x[:, :1])], dim=-1)
+    squares = codebook.square().sum(dim=-1, keepdim=True)
+    return rows @ torch.cat([codebook, torch.ones_like(squares), squares], dim=-1).T
 
 
 def _smallest(distances: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -266,10 +268,16 @@ def _smallest(distances: Tensor, count: int) -> tuple[Tensor, Tensor]:
     They lie in the `count` columns with the smallest minima, so only those have to be sorted.
     """
     columns = distances.amin(dim=1).topk(min(count, distances.shape[2]), largest=False, sorted=False).indices
-    among = distances.take_along_dim(columns.unsqueeze(1), dim=2).flatten(1)
+    among = distances.gather(2, columns.unsqueeze(1).expand(-1, distances.shape[1], -1)).flatten(1)
     best = among.topk(min(count, among.shape[1]), largest=False).indices
     width = columns.shape[1]
-    return best // width, columns.take_along_dim(best % width, dim=1)
+    row = best // width
+    return row, columns.gather(1, best - row * width)
+
+
+def _taken(x: Tensor, index: Tensor) -> Tensor:
+    """The rows `[N, P, D]` of `[N, P', D]` at `[N, P]`; `take_along_dim` computes a remainder for each, far slower."""
+    return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
 
 def _sum_by_index(x: Tensor, index: Tensor, size: int) -> Tensor:

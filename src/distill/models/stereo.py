@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.audio.mel import MelScale
-from distill.audio.stft import magnitudes, resynthesized
+from distill.audio.stft import Resynthesis, magnitudes
 from distill.audio.vocoder import set_bands
 
 _MOST_PANNED = 4.0  # of the middle in the difference: at 1 all of it is on one side, beyond it the sides cancel
@@ -42,7 +42,7 @@ def joined(mid_side: Tensor, sides: Tensor, middle: Tensor, scale: MelScale, win
     hop, samples = scale.config.hop_length, mid_side.shape[-1]
     # Whole hops, and no more frames than there are bands for.
     padded = nn.functional.pad(mid_side, (0, (sides.shape[1] - 1) * hop - samples))
-    return nn.functional.pad(resynthesized(padded, window, hop, change), (0, samples))[:, :samples]
+    return nn.functional.pad(Resynthesis(window, hop, padded.shape[-1])(padded, change), (0, samples))[:, :samples]
 
 
 def _alike(mid: Tensor, side: Tensor, scale: MelScale) -> Tensor:
