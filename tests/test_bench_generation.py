@@ -90,6 +90,18 @@ def test_a_border_that_is_heard_steps_more_than_the_original_there() -> None:
     assert found.inpaint == 1
     assert worse.extend > 2
     assert worse.inpaint > 2
+    assert found.extend_level == pytest.approx(0, abs=0.5)
+    assert found.inpaint_level == 0
+
+
+def test_a_sound_that_falls_silent_where_it_goes_on_is_seen_by_its_level() -> None:
+    sound = torch.from_numpy(noise(2.0, 0))
+    fading = FakeModel(
+        extend=lambda cut, seconds: np.concatenate([cut, noise(seconds, 1) / 10]), inpaint=lambda whole, *_: whole / 10
+    )
+    found = borders(fading, [sound])
+    assert found.extend_level == pytest.approx(-20, abs=0.5)
+    assert found.inpaint_level == pytest.approx(-20, abs=0.01)
 
 
 def test_a_model_that_edits_nothing_has_no_borders() -> None:
@@ -105,9 +117,10 @@ def test_tables_have_the_median_of_the_seeds_and_a_dash_for_what_a_family_does_n
     common = {"collection": "A", "made": made}
     edited = {"variations": {"distances": [1.0, 2.0, 3.0, 4.0], "rising": 1.0, "recognised": 0.9}}
     times = {"times": {"first": 0.25, "sixteen": 1.0, "real_time": 16.0}}
-    whole = [{"bits": {"code": 5.0, "unigram": 6.0, "below": 1.0}, "borders": {"extend": 1.05, "inpaint": 0.95}}]
+    joins = {"extend": 1.05, "inpaint": 0.95, "extend_level": -1.25}  # as a row from before there were both levels
+    whole = {"bits": {"code": 5.0, "unigram": 6.0, "below": 1.0}, "borders": joins}
     trained = [
-        common | edited | times | whole[0] | {"system": "new sounds, vqvae", "minutes": 3.0, "seed": seed}
+        common | edited | times | whole | {"system": "new sounds, vqvae", "minutes": 3.0, "seed": seed}
         | {"figures": figures | {"mmd": value}}
         for seed, value in enumerate((10.0, 30.0, 20.0))
     ]  # fmt: skip
@@ -117,5 +130,6 @@ def test_tables_have_the_median_of_the_seeds_and_a_dash_for_what_a_family_does_n
     page = tables(rows.by_seed([held_out, *trained, vae]))
     assert "| held-out files | 1.00 | 0.50 |" in page
     assert "| new sounds, vqvae, 3 min | 20.00 (10.00–30.00) | 0.50 |" in page
-    assert "| A, new sounds, vae, 3 min | 1.00 | 2.00 | 3.00 | 4.00 | 1.00 | 0.90 | – | – |" in page
+    assert "| A, new sounds, vae, 3 min | 1.00 | 2.00 | 3.00 | 4.00 | 1.00 | 0.90 | – | – | – | – |" in page
+    assert "| 1.00 | 0.90 | 1.05 | 0.95 | -1.25 | – |" in page
     assert "| A, new sounds, vqvae, 3 min | 5.00 | 6.00 | 1.00 | 0.25 | 1.00 | 16.0 |" in page

@@ -232,9 +232,7 @@ def distill_row(mel: float, minutes: float, seed: int) -> dict:
         "run": {"epochs": 9, "kept": 7, "steps": 90, "elapsed": 58.0, "warnings": {"overfitting": 1}},
         "rates": {"fully_coded": 0.84, "nominal": 0.87, "entropy_coded": 0.55},
         "codes": {"test": [level] * 3, "train": [level] * 3},
-        "mel_by_levels": [mel + 0.5, mel + 0.2, mel],
         "by_levels": [{"mel": mel + more, "artefacts": {"loud": 2.5 + more}} for more in (0.5, 0.2, 0.0)],
-        "falls": True,
         "true_phase": {"mel": mel - 0.1},
     }
     return row("distill", mel, minutes, seed, **more)
@@ -280,13 +278,15 @@ def test_the_report_fills_the_page_and_leaves_its_prose(measured, tmp_path):
     assert "| Opus 6 | 2.90 |" in text
     assert "### Error of what is loud, dB, median" in text
     assert "| Opus 6 | 1.25 |" in text
-    assert "| first plan, 1 min | – |" in text
-    assert "| drums | 10 | 1.70 | 1.40 | 1.20 | yes |" in text
+    assert text.count("| first plan, 1 min |") == 4  # it has none of the figures of artefacts
+    assert "| drums | 60 | 1.60 (1.50–1.70) | 1.25 | – | – | 0.90 | distance |" in text
+    assert "| drums | 600 | 1.20 | 1.25 | – | – | 0.90 | the longest |" in text
     assert "| drums | 10 | 1–2 | 0.6 | 1.40 | 2.70 | – | – | – | – | – | – |" in text
     assert "| drums | 10 | Structure | 50% · 50% |" in text
     assert "| distill | drums | 1 | 9 | 7 | 90 | 58 | 3 overfitting |" in text
     assert "nan" not in text
-    assert (tmp_path / "quality.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("quality.png", "quality-seconds.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     report(page, measured, {})
     assert page.read_text() == text
 

@@ -18,6 +18,8 @@ _RECOGNISED = 0.5  # the strength up to which a sound stays nearer to its source
 _SEEDS = 2
 _AROUND = 8  # frames on either side of a border: a column of codes, of 16 frames, lies across it
 _LEAST_S = 0.6  # of a sound that is cut or filled
+_HEARD_S = 0.25  # after a cut, in which the level counts
+_FAINT = 1e-8  # -80 dB, below which nothing counts as softer
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,17 @@ class Variations:
 
 @dataclass(frozen=True)
 class Borders:
-    """The step at a border over the usual one, relative to the original's at the same place; medians over sounds."""
+    """How what is drawn joins on to a sound: medians over sounds.
+
+    `extend` and `inpaint` are the step at a border over the usual one, relative to the original's at the same place;
+    the levels are those of what was drawn over what the original has there, in dB: a sound that falls silent behind a
+    smooth border has a low one.
+    """
 
     extend: float
     inpaint: float
+    extend_level: float
+    inpaint_level: float
 
 
 def variations(loaded: LoadedFamily, sources: Sequence[Tensor], others: Sequence[Tensor]) -> Variations:
@@ -59,7 +68,7 @@ def variations(loaded: LoadedFamily, sources: Sequence[Tensor], others: Sequence
 
 def borders(loaded: LoadedFamily, sounds: Sequence[Tensor]) -> Borders | None:
     """Cut held-out sounds in the middle and go on, and fill a gap there; None where the model can do neither."""
-    extended, filled = [], []
+    found = []
     for sound in sounds:
         seconds = len(sound) / RATE
         if seconds < _LEAST_S:
@@ -71,9 +80,15 @@ def borders(loaded: LoadedFamily, sounds: Sequence[Tensor]) -> Borders | None:
         except ConfigError:
             return None
         longer, mended = (at_48_khz(torch.from_numpy(one), loaded.sample_rate) for one in made)
-        extended.append(_step_at(longer, [half]) / _step_at(sound, [half]))
-        filled.append(_step_at(mended, [begin, end]) / _step_at(sound, [begin, end]))
-    return Borders(float(np.median(extended)), float(np.median(filled))) if extended else None
+        found.append(
+            (
+                _step_at(longer, [half]) / _step_at(sound, [half]),
+                _step_at(mended, [begin, end]) / _step_at(sound, [begin, end]),
+                _level(longer, half, half + _HEARD_S) - _level(sound, half, half + _HEARD_S),
+                _level(mended, begin, end) - _level(sound, begin, end),
+            )
+        )
+    return Borders(*np.median(found, axis=0).tolist()) if found else None
 
 
 def _varied(loaded: LoadedFamily, source: Tensor, strength: float) -> list[Tensor]:
@@ -86,6 +101,12 @@ def _distance(first: Tensor, second: Tensor) -> float:
     length = max(first.shape[1], second.shape[1])
     ends = (torch.nn.functional.pad(one, (0, length - one.shape[1]), value=np.log(1e-5)) for one in (first, second))
     return float((next(ends) - next(ends)).abs().mean())
+
+
+def _level(sound: Tensor, begin: float, end: float) -> float:
+    """The level in dB of a part of a sound `[S]` at 48 kHz, from `begin` to `end` in seconds."""
+    part = sound[round(begin * RATE) : round(end * RATE)]
+    return 10 * float((part.square().mean() + _FAINT).log10())
 
 
 def _step_at(sound: Tensor, places: Sequence[float]) -> float:

@@ -7,9 +7,10 @@ the largest value in brackets.
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
-from bench.generation.editing import STRENGTHS
+from bench.generation.editing import STRENGTHS, Borders
 from bench.quality.tables import cell
 from bench.shared import rows
 from bench.shared.markdown import fill_section, provenance, table
@@ -47,16 +48,19 @@ def _figures_table(measured: Measured, collection: str) -> str:
 
 
 def _editing_table(made: list[tuple[Key, list[Row]]]) -> str:
-    head = ["", *(f"vary {strength:g}" for strength in STRENGTHS), "rising", "recognised", "extend", "inpaint"]
+    joins = [field.name for field in dataclasses.fields(Borders)]
+    variations = [f"vary {strength:g}" for strength in STRENGTHS]
+    head = ["", *variations, "rising", "recognised", *(name.replace("_", " ") for name in joins)]
     body = [
         [
             f"{key.collection}, {_title(key)}",
             *(cell(seeds, "variations", "distances", number) for number in range(len(STRENGTHS))),
             *(cell(seeds, "variations", name) for name in ("rising", "recognised")),
-            *(cell(_having(seeds, "borders"), "borders", name) for name in ("extend", "inpaint")),
+            *(cell([row for row in _having(seeds, "borders") if name in row["borders"]], "borders", name)
+              for name in joins),
         ]
         for key, seeds in made
-    ]
+    ]  # fmt: skip
     return table(head, body)
 
 

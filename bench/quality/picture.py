@@ -1,13 +1,14 @@
-"""The picture of `docs/quality.md`: mel distance against bit rate for distill and the anchors, by collection."""
+"""The pictures of `docs/quality.md`: mel distance against bit rate and against training time, by collection."""
 
 import io
 import statistics
+from collections.abc import Callable, Set
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.quality.anchors import FIRST_PLAN, INVERSION, OPUS
-from bench.quality.models import SYSTEMS
+from bench.quality.models import FIRST_VERSION, SYSTEMS
 from bench.shared.rows import Key, Measured, sorted_values
 from distill.storage import atomic_write
 
@@ -16,21 +17,40 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DISTILL = SYSTEMS["vqvae"]
-_COLOURS = {_DISTILL: "#2f6f8f", "opus": "#d0743c", FIRST_PLAN: "#7a7a7a", INVERSION: "#5b8c5a"}
+_COLOURS = {
+    _DISTILL: "#2f6f8f",
+    "opus": "#d0743c",
+    FIRST_PLAN: "#7a7a7a",
+    FIRST_VERSION: "#7a7a7a",
+    INVERSION: "#5b8c5a",
+}
 _RATES = {FIRST_PLAN: ("kbits",), _DISTILL: ("rates", "fully_coded")}  # path of the bit rate in a row
 _MARKS = {_DISTILL: "o", FIRST_PLAN: "s"}
 _COLUMNS = 3
 _KBITS = (0.24, 75.0)
 _TICKS = (1, 3, 6, 12, 24)
+_SECONDS = (15, 30, 60, 180, 600)
 _LABEL_HEIGHT = 0.063  # height of a label, as a share of the panel
 _HEADROOM = 1.22  # leaves space above the highest mark for its label
 
 
 def draw(path: Path, measured: Measured) -> Path:
-    """Draw a panel for each collection to a PNG at `path`."""
+    """Draw mel distance against bit rate, a panel for each collection, to a PNG at `path`."""
+    return _draw_panels(path, {key.collection for key in measured}, measured, _draw_collection, "kbit/s")
+
+
+def draw_soon(path: Path, measured: Measured) -> Path:
+    """Draw mel distance against training time, a panel for each collection with several, to a PNG at `path`."""
+    names = {name for name in {key.collection for key in measured} if len(_times(measured, name, _DISTILL)) > 1}
+    return _draw_panels(path, names, measured, _draw_times, "seconds of training asked for, all in all")
+
+
+def _draw_panels(
+    path: Path, found: Set[str], measured: Measured, panel: Callable[["Axes", str, Measured], None], label: str
+) -> Path:
     from matplotlib.figure import Figure  # slow to import; the one above is for types alone
 
-    names = sorted({key.collection for key in measured})
+    names = sorted(found)
     columns = min(_COLUMNS, len(names))
     row_count = -(-len(names) // columns)
     figure = Figure(figsize=(4.4 * columns, 3.8 * row_count + 0.5), layout="constrained")
@@ -38,10 +58,32 @@ def draw(path: Path, measured: Measured) -> Path:
     for axes in panels[len(names) :]:
         axes.set_visible(False)
     for axes, name in zip(panels, names):
-        _draw_collection(axes, name, measured)
+        axes.set_title(name, loc="left", fontweight="bold")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", linewidth=0.4, alpha=0.5)
+        panel(axes, name, measured)
     figure.supylabel("mel distance from the original (lower is closer)", fontsize=11)
-    figure.supxlabel("kbit/s", fontsize=11)
+    figure.supxlabel(label, fontsize=11)
     return save(figure, path)
+
+
+def _times(measured: Measured, name: str, system: str) -> dict[float, list[float]]:
+    """The distances of a system's runs by the seconds that they were given, shortest first."""
+    keys = sorted((key.minutes, key) for key in measured if key[:2] == (name, system) and key.minutes)
+    return {60 * minutes: sorted_values(measured[key], "distances", "mel") for minutes, key in keys}
+
+
+def _draw_times(axes: "Axes", name: str, measured: Measured) -> None:
+    """Draw a panel: a line for distill and for its first version, with the range over the seeds."""
+    for system in (FIRST_VERSION, _DISTILL):
+        if runs := _times(measured, name, system):
+            colour, middles = _COLOURS[system], [statistics.median(values) for values in runs.values()]
+            axes.vlines(list(runs), *zip(*((values[0], values[-1]) for values in runs.values())), color=colour)
+            axes.plot(list(runs), middles, "-o", color=colour, markersize=5, linewidth=1.2)
+            _label(axes, system, (list(runs)[-1], middles[-1]), colour, (-2, 11), "right")
+    axes.set(xscale="log", ylim=(0, _HEADROOM * axes.get_ylim()[1]))
+    axes.set_xticks(_SECONDS, [f"{seconds}" for seconds in _SECONDS])
+    axes.minorticks_off()
 
 
 def save(figure: "Figure", path: Path) -> Path:
@@ -57,12 +99,9 @@ def _draw_collection(axes: "Axes", name: str, measured: Measured) -> None:
     distances = {
         key: sorted_values(seeds, "distances", "mel") for key, seeds in measured.items() if key.collection == name
     }
-    axes.set_title(name, loc="left", fontweight="bold")
     axes.set(xscale="log", xlim=_KBITS, ylim=(0, _HEADROOM * max(max(values) for values in distances.values())))
     axes.set_xticks(_TICKS, [f"{tick}" for tick in _TICKS])
     axes.minorticks_off()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", linewidth=0.4, alpha=0.5)
     for system, rate in _RATES.items():
         runs = {key.minutes or 0.0: values for key, values in distances.items() if key.system == system}
         if runs:

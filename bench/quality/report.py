@@ -1,4 +1,4 @@
-"""Fills in the tables and draws the picture of `docs/quality.md` from measured rows.
+"""Fills in the tables and draws the pictures of `docs/quality.md` from measured rows.
 
     python -m bench.quality.report [--quality FILE] [--ablation FILE] [--page FILE]
 
@@ -9,7 +9,7 @@ the largest value in brackets.
 import argparse
 from pathlib import Path
 
-from bench.quality.picture import draw
+from bench.quality.picture import draw, draw_soon
 from bench.quality.tables import ablation_table, quality_tables
 from bench.shared import rows
 from bench.shared.markdown import fill_section
@@ -28,12 +28,15 @@ def main() -> None:
 
 
 def report(page: Path, quality: rows.Measured, ablation: rows.Measured) -> None:
-    """Fill in the page, and draw its picture under the same name with the suffix .png."""
+    """Fill in the page, and draw its pictures beside it, whose names begin as the page's does."""
     text = page.read_text("utf-8")
     if quality:
-        picture = draw(page.with_suffix(".png"), quality)
-        image = f"![Mel distance against kbit/s, for each collection]({picture.name})"
-        text = fill_section(text, "quality", f"{image}\n\n{quality_tables(quality)}")
+        pictures = {
+            "Mel distance against kbit/s": draw(page.with_suffix(".png"), quality),
+            "Mel distance against seconds of training": draw_soon(page.with_name(f"{page.stem}-seconds.png"), quality),
+        }
+        images = [f"![{what}, for each collection]({picture.name})" for what, picture in pictures.items()]
+        text = fill_section(text, "quality", "\n\n".join([*images, quality_tables(quality)]))
     if ablation:
         text = fill_section(text, "ablation", ablation_table(ablation))
     page.write_text(text, "utf-8")

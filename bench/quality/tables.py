@@ -1,12 +1,13 @@
 """The tables of `docs/quality.md`, in Markdown."""
 
+import math
 import statistics
 from collections.abc import Iterator
 from functools import reduce
 from itertools import chain
 
 from bench.quality.anchors import FIRST_PLAN, INVERSION, OPUS
-from bench.quality.models import SYSTEMS
+from bench.quality.models import FIRST_VERSION, SYSTEMS
 from bench.quality.variants import DEFAULT
 from bench.shared.markdown import provenance, table
 from bench.shared.rows import Key, Measured, Row, sorted_values
@@ -25,6 +26,13 @@ _ARTEFACTS = {
     "level": "Level, dB",
     "tone": "Tone, dB",
 }
+SOON: dict[str, tuple[str, ...]] = {
+    "distance": ("mel",),
+    **{name: ("artefacts", name) for name in ("loud", "texture", "flutter", "attack")},
+}
+_AROUND_ONE = ("texture", "flutter", "attack")
+_TOLERANCE = 0.1
+_NOT_MEASURED = "–"
 _SAMPLES = ("sample_to_train", "sample_to_sample", "train_to_train", "quietest_sample")
 _RUN = ["collection", "minutes"]
 
@@ -37,8 +45,8 @@ def quality_tables(measured: Measured) -> str:
         **{f"{title}, median": systems_table(measured, "artefacts", name) for name, title in _ARTEFACTS.items()},
         "STFT distance, median": systems_table(measured, "stft"),
         "STFT distance, mean": systems_table(measured, "stft_mean"),
-        "Mel distance with the first levels alone": levels_table(measured),
-        "All figures with the first levels alone, medians": curve_table(measured),
+        "How soon it is as good as it gets, medians": soon_table(measured),
+        "All figures with the first levels alone, medians": levels_table(measured),
         "Bit rate, kbit/s": rates_table(measured),
         "What Opus took, kbit/s": opus_table(measured),
         "How the codes are used: test files · files trained on": codes_table(measured),
@@ -68,7 +76,7 @@ def change(seeds: list[Row] | None, defaults: list[Row] | None) -> str:
     before = {row["seed"]: row["distances"]["mel"] for row in defaults or ()}
     values = sorted(row["distances"]["mel"] / before[row["seed"]] - 1 for row in seeds or () if row["seed"] in before)
     if not values:
-        return "–"
+        return _NOT_MEASURED
     middle = f"{statistics.median(values):+.0%}"
     return middle if len(values) == 1 else f"{middle} ({values[0]:+.0%} to {values[-1]:+.0%})"
 
@@ -76,7 +84,7 @@ def change(seeds: list[Row] | None, defaults: list[Row] | None) -> str:
 def cell(seeds: list[Row] | None, *path: str | int, form: str = ".2f") -> str:
     """Median of a value over the seeds, with the range when they differ; a dash when there are none."""
     if not seeds:
-        return "–"
+        return _NOT_MEASURED
     values = sorted_values(seeds, *path)
     low, middle, high = (format(value, form) for value in (values[0], statistics.median(values), values[-1]))
     return middle if low == high else f"{middle} ({low}–{high})"
@@ -96,7 +104,7 @@ def runs_of(measured: Measured, system: str) -> Iterator[tuple[list[str], list[R
 
 def systems_table(measured: Measured, *distance: str) -> str:
     """A distance for each system (rows) and collection (columns)."""
-    order = [DISTILL, VAE, FIRST_PLAN, *OPUS.values(), INVERSION]
+    order = [DISTILL, FIRST_VERSION, VAE, FIRST_PLAN, *OPUS.values(), INVERSION]
     systems = sorted({(order.index(key.system), key.minutes or 0.0) for key in measured})
     names = collections(measured)
 
@@ -110,7 +118,7 @@ def systems_table(measured: Measured, *distance: str) -> str:
         ]
         for place, minutes in systems
     ]
-    return table(["", *names.values()], body)
+    return table(["", *names.values()], [line for line in body if set(line[1:]) != {_NOT_MEASURED}])
 
 
 def with_figure(seeds: list[Row] | None, *path: str) -> list[Row]:
@@ -118,24 +126,44 @@ def with_figure(seeds: list[Row] | None, *path: str) -> list[Row]:
     return [row for row in seeds or () if reduce(lambda found, step: found.get(step, {}), path, row["distances"]) != {}]
 
 
-def levels_table(measured: Measured) -> str:
-    """Mel distance by number of levels."""
-    runs = list(runs_of(measured, DISTILL))
-    most = max((len(row["mel_by_levels"]) for _, seeds in runs for row in seeds), default=0)
+def soon_table(measured: Measured) -> str:
+    """The figures of shorter runs beside those of the longest, where there are several; the time is that asked for."""
+    runs: dict[str, dict[float, list[Row]]] = {}
+    for key, seeds in measured.items():
+        if key.system == DISTILL and key.minutes is not None:
+            runs.setdefault(key.collection, {})[key.minutes] = seeds
     body = [
         [
-            *run,
-            *(cell([row for row in seeds if n < len(row["mel_by_levels"])], "mel_by_levels", n) for n in range(most)),
-            "yes" if all(row["falls"] for row in seeds) else "no",
+            name,
+            f"{60 * minutes:.0f}",
+            *(cell(with_figure(of[minutes], *path), "distances", *path) for path in SOON.values()),
+            "the longest" if minutes == max(of) else lacking(of[minutes], of[max(of)]),
         ]
-        for run, seeds in runs
+        for name, of in sorted(runs.items())
+        if len(of) > 1
+        for minutes in sorted(of)
     ]
-    return table([*_RUN, *(f"1–{n + 1}" if n else "1" for n in range(most)), "falls with each"], body)
+    return table(["collection", "seconds", *SOON, "more than 10 % worse"], body)
 
 
-def curve_table(measured: Measured) -> str:
+def lacking(seeds: list[Row], longest: list[Row]) -> str:
+    """The figures in which runs are more than 10 % worse than longer ones; of what should be 1, a further 0.1 off."""
+    found = []
+    for name, path in SOON.items():
+        ours, theirs = (sorted_values(with_figure(rows, *path), "distances", *path) for rows in (seeds, longest))
+        if ours and theirs and _fault(name, ours) > _TOLERANCE + _fault(name, theirs):
+            found.append(name)
+    return ", ".join(found) or "none"
+
+
+def _fault(name: str, values: list[float]) -> float:
+    """How bad a figure is: 0.1 more of it is 10 % worse."""
+    middle = statistics.median(values)
+    return abs(middle - 1) if name in _AROUND_ONE else math.log(middle)
+
+
+def levels_table(measured: Measured) -> str:
     """Every figure against the bit rate without a pause, which each level adds its share to."""
-    runs = [(run, [row for row in seeds if "by_levels" in row]) for run, seeds in runs_of(measured, DISTILL)]
     body = [
         [
             *run,
@@ -144,8 +172,7 @@ def curve_table(measured: Measured) -> str:
             cell(seeds, "by_levels", level, "mel"),
             *(cell(_showing(seeds, level, name), "by_levels", level, "artefacts", name) for name in _ARTEFACTS),
         ]
-        for run, seeds in runs
-        if seeds
+        for run, seeds in runs_of(measured, DISTILL)
         for level in range(len(seeds[0]["by_levels"]))
     ]
     names = (name.replace("_", "-") for name in _ARTEFACTS)
@@ -183,7 +210,7 @@ def codes_table(measured: Measured) -> str:
             ),
         ]
         for run, seeds in longest.values()
-        for level in range(len(seeds[0]["mel_by_levels"]))
+        for level in range(len(seeds[0]["by_levels"]))
     ]
     return table([*_RUN, "level", "utilization", "perplexity", "perplexity / K", "bit-rate efficiency"], body)
 

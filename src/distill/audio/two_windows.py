@@ -21,8 +21,8 @@ from distill.audio.vocoder import (
 )
 
 _HELD_BINS = 3  # the lowest, which keep their starting phases: tones meet their mirror images, and the search drifts
-_DETAIL_WEIGHT = 0.4  # of the short window's estimate in the mean of both
-_UNRESOLVED_DB = (12.0, 24.0)  # that a moment is softer than the next 21 ms: from none to all of the weight is added
+_DETAIL_WEIGHT = 0.4  # of the short window's estimate in the mean of both, at least
+_UNRESOLVED_DB = (12.0, 24.0)  # that a moment is softer than the next 21 ms: from none to all of it is the short's
 _AHEAD = 8  # moments within the reach of the long window
 _LEVEL_FRAMES = 17  # over which the level is compared: a gain that follows single frames would flutter
 _MAX_LEVEL_GAIN = 2.0
@@ -32,8 +32,9 @@ class TwoWindowSearch(PhaseSearch):
     """A `PhaseSearch` for mels with detail, whose short window is not predicted but known.
 
     A long window shows pitch, a short one when things happen; a sound that looks right through both has little freedom
-    left (consistent spectrograms at two resolutions; compare Le Roux et al. 2008). In the end its level is set to that
-    of the mel, because the mean of estimates that disagree is too soft.
+    left (consistent spectrograms at two resolutions; compare Le Roux et al. 2008). But the mean of two estimates that
+    disagree has the bands of neither, and is too soft. So the last steps are the long window's, first alone, then
+    with the short one where it must decide, and in the end the level is set to that of the mel.
     """
 
     detail_window: Tensor
@@ -71,13 +72,15 @@ class TwoWindowSearch(PhaseSearch):
         short_magnitude = nonnegative_least_squares(moments, self.detail_scale)
         start = self.starting_phases(bands, known)
         hop = self.mel_scale.config.hop_length
-        weight = self._detail_weight(moments, hop * (bands.shape[1] - 1))
+        unresolved = self._unresolved(moments, hop * (bands.shape[1] - 1))
+        both = _DETAIL_WEIGHT + (1 - _DETAIL_WEIGHT) * unresolved
         sound = estimate = istft(start * long_magnitude, self.window, hop)
         samples = sound.shape[-1]
         through_long = Resynthesis(self.window, hop, samples)
         # To the end of the last frame, as in the mel.
         through_short = Resynthesis(self.detail_window, hop // DETAIL_RATIO, samples + hop - 1)
-        for step in range(BIN_STEPS + MEL_STEPS):
+        steps = BIN_STEPS + MEL_STEPS
+        for step, weight in enumerate([both] * steps + [None, unresolved]):
             if step < BIN_STEPS:
                 long, short = set_bins(long_magnitude), set_bins(short_magnitude)
                 long = keep_phases(long, start[..., :_HELD_BINS])
@@ -85,26 +88,27 @@ class TwoWindowSearch(PhaseSearch):
                 long, short = set_bands(bands, self.mel_scale), set_bands(moments, self.detail_scale)
             if known is not None:
                 long = known.kept(long, bands.shape[1])
-            from_short = through_short(nn.functional.pad(sound, (0, hop - 1)), short)[:, :samples]
-            last, estimate = estimate, torch.lerp(through_long(sound, long), from_short, weight)
-            if step < BIN_STEPS + MEL_STEPS - 1:
+            last, estimate = estimate, through_long(sound, long)
+            if weight is not None:
+                from_short = through_short(nn.functional.pad(sound, (0, hop - 1)), short)[:, :samples]
+                estimate = torch.lerp(estimate, from_short, weight)
+            if step <= steps:
                 # Within full scale, as sounds are: phases that pile up to higher peaks would only be turned down. Not
                 # in the end, or a peak would be cut flat.
                 estimate = estimate.clamp(-1, 1)
-            sound = torch.lerp(last, estimate, 1 + MOMENTUM)
+            sound = torch.lerp(last, estimate, 1 + MOMENTUM) if step < steps - 1 else estimate
         return estimate * self._level_gain(estimate, bands)
 
-    def _detail_weight(self, moments: Tensor, samples: int) -> Tensor:
-        """The weight `[B, samples]` of the short window's estimate, given its bands `[B, moments, M']`.
+    def _unresolved(self, moments: Tensor, samples: int) -> Tensor:
+        """The share `[B, samples]` of the short window's estimate where it must decide, given its `[B, moments, M']`.
 
-        It is all of the mean before an attack: the long window sees the attack already, and would smear it to there.
+        It is all before an attack: the long window sees the attack already, and would smear it to there.
         """
         energy = self.detail_scale.energy(moments).clamp(min=1e-12)
         loudest = nn.functional.pad(energy, (0, _AHEAD)).unfold(1, _AHEAD + 1, 1).amax(dim=-1)
         low, high = _UNRESOLVED_DB
-        unresolved = ((10 * (loudest / energy).log10() - low) / (high - low)).clamp(0, 1)
-        spread = _stretched(unresolved[:, : 1 + samples // self.detail_scale.config.hop_length], samples)
-        return _DETAIL_WEIGHT + (1 - _DETAIL_WEIGHT) * spread
+        share = ((10 * (loudest / energy).log10() - low) / (high - low)).clamp(0, 1)
+        return _stretched(share[:, : 1 + samples // self.detail_scale.config.hop_length], samples)
 
     def _level_gain(self, sound: Tensor, bands: Tensor) -> Tensor:
         """The slowly changing gain `[B, S]` with which `sound` has the level of `bands` `[B, T, M]`."""
