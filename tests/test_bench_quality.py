@@ -291,6 +291,15 @@ def test_the_report_fills_the_page_and_leaves_its_prose(measured, tmp_path):
     assert page.read_text() == text
 
 
+def test_without_several_lengths_of_training_nothing_is_said_of_them(measured, tmp_path):
+    page = tmp_path / "quality.md"
+    page.write_text("<!-- quality: begin --><!-- quality: end -->")
+    report(page, {key: seeds for key, seeds in measured.items() if key.minutes != 10}, {})
+    assert "How soon" not in page.read_text()
+    assert "seconds.png" not in page.read_text()
+    assert not (tmp_path / "quality-seconds.png").exists()
+
+
 def test_an_ablation_compares_each_variant_with_the_default_of_the_same_seed(tmp_path):
     page = tmp_path / "quality.md"
     page.write_text("<!-- ablation: begin --><!-- ablation: end -->")

@@ -39,9 +39,11 @@ def draw(path: Path, measured: Measured) -> Path:
     return _draw_panels(path, {key.collection for key in measured}, measured, _draw_collection, "kbit/s")
 
 
-def draw_soon(path: Path, measured: Measured) -> Path:
+def draw_soon(path: Path, measured: Measured) -> Path | None:
     """Draw mel distance against training time, a panel for each collection with several, to a PNG at `path`."""
-    names = {name for name in {key.collection for key in measured} if len(_times(measured, name, _DISTILL)) > 1}
+    names = {key.collection for key in measured if len(_times(measured, key.collection, _DISTILL)) > 1}
+    if not names:
+        return None
     return _draw_panels(path, names, measured, _draw_times, "seconds of training asked for, all in all")
 
 
@@ -88,9 +90,13 @@ def _draw_times(axes: "Axes", name: str, measured: Measured) -> None:
 
 def save(figure: "Figure", path: Path) -> Path:
     """Write a figure to a PNG at `path`."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    atomic_write(path, buffer.getbuffer())
+    from PIL import Image  # slow to import as well
+
+    drawn, smaller = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=110)
+    # A palette is not seen in charts and spectrograms, and takes half the room in the repository.
+    Image.open(drawn).convert("RGB").quantize(256).save(smaller, "PNG", optimize=True)
+    atomic_write(path, smaller.getbuffer())
     return path
 
 

@@ -35,7 +35,7 @@ def report(page: Path, quality: rows.Measured, ablation: rows.Measured) -> None:
             "Mel distance against kbit/s": draw(page.with_suffix(".png"), quality),
             "Mel distance against seconds of training": draw_soon(page.with_name(f"{page.stem}-seconds.png"), quality),
         }
-        images = [f"![{what}, for each collection]({picture.name})" for what, picture in pictures.items()]
+        images = [f"![{what}, for each collection]({picture.name})" for what, picture in pictures.items() if picture]
         text = fill_section(text, "quality", "\n\n".join([*images, quality_tables(quality)]))
     if ablation:
         text = fill_section(text, "ablation", ablation_table(ablation))

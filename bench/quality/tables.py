@@ -26,7 +26,7 @@ _ARTEFACTS = {
     "level": "Level, dB",
     "tone": "Tone, dB",
 }
-SOON: dict[str, tuple[str, ...]] = {
+_SOON: dict[str, tuple[str, ...]] = {
     "distance": ("mel",),
     **{name: ("artefacts", name) for name in ("loud", "texture", "flutter", "attack")},
 }
@@ -136,20 +136,20 @@ def soon_table(measured: Measured) -> str:
         [
             name,
             f"{60 * minutes:.0f}",
-            *(cell(with_figure(of[minutes], *path), "distances", *path) for path in SOON.values()),
+            *(cell(with_figure(of[minutes], *path), "distances", *path) for path in _SOON.values()),
             "the longest" if minutes == max(of) else lacking(of[minutes], of[max(of)]),
         ]
         for name, of in sorted(runs.items())
         if len(of) > 1
         for minutes in sorted(of)
     ]
-    return table(["collection", "seconds", *SOON, "more than 10 % worse"], body)
+    return table(["collection", "seconds", *_SOON, "more than 10 % worse"], body)
 
 
 def lacking(seeds: list[Row], longest: list[Row]) -> str:
     """The figures in which runs are more than 10 % worse than longer ones; of what should be 1, a further 0.1 off."""
     found = []
-    for name, path in SOON.items():
+    for name, path in _SOON.items():
         ours, theirs = (sorted_values(with_figure(rows, *path), "distances", *path) for rows in (seeds, longest))
         if ours and theirs and _fault(name, ours) > _TOLERANCE + _fault(name, theirs):
             found.append(name)

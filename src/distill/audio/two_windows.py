@@ -79,13 +79,12 @@ class TwoWindowSearch(PhaseSearch):
         through_long = Resynthesis(self.window, hop, samples)
         # To the end of the last frame, as in the mel.
         through_short = Resynthesis(self.detail_window, hop // DETAIL_RATIO, samples + hop - 1)
+        held = keep_phases(set_bins(long_magnitude), start[..., :_HELD_BINS])
+        to_bins = held, set_bins(short_magnitude)
+        to_bands = set_bands(bands, self.mel_scale), set_bands(moments, self.detail_scale)
         steps = BIN_STEPS + MEL_STEPS
-        for step, weight in enumerate([both] * steps + [None, unresolved]):
-            if step < BIN_STEPS:
-                long, short = set_bins(long_magnitude), set_bins(short_magnitude)
-                long = keep_phases(long, start[..., :_HELD_BINS])
-            else:
-                long, short = set_bands(bands, self.mel_scale), set_bands(moments, self.detail_scale)
+        changes = [to_bins] * BIN_STEPS + [to_bands] * (MEL_STEPS + 2)
+        for step, ((long, short), weight) in enumerate(zip(changes, [both] * steps + [None, unresolved])):
             if known is not None:
                 long = known.kept(long, bands.shape[1])
             last, estimate = estimate, through_long(sound, long)
