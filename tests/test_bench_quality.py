@@ -19,7 +19,6 @@ from bench.quality.mel_distance import mel_distance
 from bench.quality.models import warning_kind
 from bench.quality.opus import packet_bytes
 from bench.quality.phase import with_reconstructed_phase, with_true_phase
-from bench.quality.picture import spread_out
 from bench.quality.pictures import Pair, decibels, draw
 from bench.quality.report import report
 from bench.quality.split import Distances, Split
@@ -317,11 +316,6 @@ def test_an_ablation_compares_each_variant_with_the_default_of_the_same_seed(tmp
 def test_a_page_without_the_markers_is_refused():
     with pytest.raises(ValueError, match="quality: begin"):
         fill_section("prose", "quality", "tables")
-
-
-def test_labels_that_would_overlap_are_moved_apart():
-    assert spread_out([1.0, 1.1, 5.0], 0.5) == [1.0, 1.5, 5.0]
-    assert np.all(np.diff(spread_out([2.0, 2.0, 2.0], 0.5)) >= 0.5)
 
 
 def test_a_picture_has_the_same_colours_for_a_sound_and_its_copy_and_darker_ones_for_a_softer(tmp_path):

@@ -3,7 +3,6 @@
 import io
 import statistics
 from collections.abc import Callable, Set
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,6 @@ _COLUMNS = 3
 _KBITS = (0.24, 75.0)
 _TICKS = (1, 3, 6, 12, 24)
 _SECONDS = (15, 30, 60, 180, 600)
-_LABEL_HEIGHT = 0.063  # height of a label, as a share of the panel
 _HEADROOM = 1.22  # leaves space above the highest mark for its label
 
 
@@ -121,31 +119,21 @@ def _draw_collection(axes: "Axes", name: str, measured: Measured) -> None:
 
 
 def _draw_trained(axes: "Axes", kbits: float, system: str, runs: dict[float, list[float]]) -> None:
-    """Draw a mark for each number of minutes, with the range over the seeds.
+    """Draw a mark for each number of minutes, with the range over the seeds; the longest run has a label.
 
     A dotted line from our longest run shows the bit rate at which Opus is as close.
     """
     colour, ours = _COLOURS[system], system == _DISTILL
-    offset, align = (12, "left") if ours else (-12, "right")
     medians = {minutes: statistics.median(values) for minutes, values in runs.items()}
     longest = max(runs)
     for minutes, values in runs.items():
         alpha = 1.0 if minutes == longest else 0.5
         axes.plot([kbits, kbits], [values[0], values[-1]], "_-", color=colour, markersize=12, alpha=alpha)
         axes.plot(kbits, medians[minutes], _MARKS[system], color=colour, markersize=7, alpha=alpha)
-    labels = [(medians[minutes], f"{minutes:g} min") for minutes in sorted(medians, key=lambda run: medians[run])]
-    labels.append((labels[-1][0], system))  # the system's name, on top
-    positions = spread_out([position for position, _ in labels], _LABEL_HEIGHT * axes.get_ylim()[1])
-    for position, (_, text) in zip(positions, labels):
-        bold = text in (system, f"{longest:g} min")
-        _label(axes, text, (kbits, position), colour, (offset, 0), align, bold=bold)
+    text = f"{system}\n{longest:g} min"
+    _label(axes, text, (kbits, medians[longest]), colour, (-10, -2), "right", bold=True)
     if ours:
         axes.plot([kbits, _KBITS[1]], [medians[longest]] * 2, ":", color=colour, linewidth=1)
-
-
-def spread_out(positions: list[float], gap: float) -> list[float]:
-    """Move rising positions up as far as needed to keep them at least `gap` apart."""
-    return list(accumulate(positions, lambda below, position: max(position, below + gap)))
 
 
 def _draw_opus(axes: "Axes", points: dict[str, tuple[float, float]]) -> None:
@@ -153,7 +141,8 @@ def _draw_opus(axes: "Axes", points: dict[str, tuple[float, float]]) -> None:
     if points:
         axes.plot(*zip(*points.values()), "-D", color=_COLOURS["opus"], markersize=6, linewidth=1)
     for system, point in points.items():
-        _label(axes, system, point, _COLOURS["opus"], (7, 7), "left")
+        offset = (7, 3) if point == max(points.values()) else (3, 12)  # the last two are close together
+        _label(axes, system, point, _COLOURS["opus"], offset, "left")
 
 
 def _label(
